@@ -1,21 +1,78 @@
-# Commands of the project. `make demo` and `make test` need nothing installed but Go, Python 3.11 and git.
+# Commands of the project. Each does its own set-up: Go and Python 3.11 are all that must be there.
 
-GO      ?= go
-PYTHON  ?= python3.11
-CACHE   := .cache
+GO       ?= go
+PYTHON   ?= python3.11
+CACHE    := $(CURDIR)/.cache
+TOOLS    := $(CACHE)/tools
 export GOFLAGS := -buildvcs=false
+export CGO_ENABLED ?= 0
 
-.PHONY: proto
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOFUMPT     := mvdan.cc/gofumpt@v0.12.0
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+
+.PHONY: build test race lint fmt bench soak demo test-clients clean proto help
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+build: ## build pexpress and codeserver into bin/
+	$(GO) build -trimpath -o bin/ ./plugin/cmd/pexpress ./codeserver/cmd/codeserver
+
+test: ## run all tests but the heavy ones with real clients
+	$(GO) test ./...
+
+race: ## run the same tests under the race detector
+	CGO_ENABLED=1 $(GO) test -race ./...
+
+demo: build ## lock, build, deploy and edit a real Dagster project, and end
+	examples/demo.sh
+
+test-clients: build $(CACHE)/clients/ready ## run the tests that drive real Dagster, pex and plugins in Python
+	PEXPRESS_TEST_CLIENTS=$(CACHE)/clients $(GO) test -count=1 -timeout 30m ./examples/... ./plugin/... ./codeserver/...
+
+$(CACHE)/clients/ready: examples/clients.txt
+	rm -rf $(CACHE)/clients
+	$(PYTHON) -m venv $(CACHE)/clients
+	$(CACHE)/clients/bin/pip install -q --disable-pip-version-check -r examples/clients.txt
+	touch $@
+
+bench: build ## measure the design's budgets beside their peers, in paired runs
+	$(GO) run ./examples/bench
+
+soak: build ## the heavy tests at their full counts
+	PEXPRESS_SOAK=1 $(GO) test -count=1 -timeout 120m -v -run 'Kill|Jitter|Soak' ./...
+
+lint: $(TOOLS)/staticcheck $(TOOLS)/gofumpt $(TOOLS)/govulncheck ## formatting, vet, staticcheck, layers, known vulnerabilities
+	@bad=$$($(TOOLS)/gofumpt -l $$(git ls-files '*.go' | grep -v '\.pb\.go$$')); test -z "$$bad" || { echo "not gofumpt'ed, run make fmt:"; echo "$$bad"; exit 1; }
+	$(GO) vet ./...
+	$(TOOLS)/staticcheck ./...
+	$(GO) test -count=1 -run 'TestLayers' ./plugin/cmd/pexpress
+	@$(TOOLS)/govulncheck ./... || echo "govulncheck could not run or found something: see above"
+
+fmt: $(TOOLS)/gofumpt ## format the Go code
+	$(TOOLS)/gofumpt -w $$(git ls-files '*.go' | grep -v '\.pb\.go$$')
+
+$(TOOLS)/staticcheck:
+	GOBIN=$(TOOLS) $(GO) install $(STATICCHECK)
+$(TOOLS)/gofumpt:
+	GOBIN=$(TOOLS) $(GO) install $(GOFUMPT)
+$(TOOLS)/govulncheck:
+	GOBIN=$(TOOLS) $(GO) install $(GOVULNCHECK)
+
+clean: ## remove what the other commands made here
+	rm -rf bin $(CACHE) .demo
+
 proto: ## regenerate the gRPC code after a change to a .proto file
 	rm -rf $(CACHE)/proto && mkdir -p $(CACHE)/proto/include/google/longrunning
 	$(PYTHON) -m venv $(CACHE)/proto/venv
 	$(CACHE)/proto/venv/bin/pip install -q grpcio-tools==1.76.0 googleapis-common-protos==1.72.0
-	GOBIN=$(CURDIR)/$(CACHE)/proto/bin $(GO) install google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
-	GOBIN=$(CURDIR)/$(CACHE)/proto/bin $(GO) install google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
+	GOBIN=$(CACHE)/proto/bin $(GO) install google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
+	GOBIN=$(CACHE)/proto/bin $(GO) install google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
 	site=$$(echo $(CACHE)/proto/venv/lib/python*/site-packages); \
 	cp $$site/google/longrunning/operations_proto.proto $(CACHE)/proto/include/google/longrunning/operations.proto; \
 	for p in plugin/proto/v1/builder.proto codeserver/proto/v1/codeserver.proto; do \
-	  PATH=$(CURDIR)/$(CACHE)/proto/bin:$$PATH $(CACHE)/proto/venv/bin/python -m grpc_tools.protoc \
+	  PATH=$(CACHE)/proto/bin:$$PATH $(CACHE)/proto/venv/bin/python -m grpc_tools.protoc \
 	    -I. -I$(CACHE)/proto/include -I$$site -I$$site/grpc_tools/_proto -I$$($(GO) list -m -f '{{.Dir}}' github.com/bazelbuild/remote-apis) \
 	    --go_out=. --go_opt=paths=source_relative --go-grpc_out=. --go-grpc_opt=paths=source_relative $$p || exit 1; \
 	done

@@ -1,0 +1,99 @@
+// Package build turns plans into results: it looks an Action up in the ActionCache, and only when it is not there
+// brings the inputs into the CAS and has a builder run it.
+//
+// A hit starts no process and moves no byte. What reaches the cache does so in the order that REAPI asks for: inputs,
+// then outputs, then the ActionResult.
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+
+	"github.com/pexpress/pexpress/cache"
+	"github.com/pexpress/pexpress/cache/digest"
+	"github.com/pexpress/pexpress/plugin"
+	"github.com/pexpress/pexpress/plugin/action"
+)
+
+// Builders starts the builder that runs an Action of the given kind. It is asked only on a miss.
+type Builders interface {
+	Builder(ctx context.Context, kind string) (plugin.Builder, error)
+}
+
+// Executor runs plans. ActionCache should be one that checks closures (package complete), so that a result whose
+// blobs were evicted is a miss.
+type Executor struct {
+	CAS         cache.CAS
+	ActionCache cache.ActionCache
+	Builders    Builders
+}
+
+// Result is an Action that has been run, now or before.
+type Result struct {
+	Kind   string        `json:"kind"`
+	Action digest.Digest `json:"action"`
+	// Root is the root Directory of the output tree: the output's identity.
+	Root digest.Digest `json:"root"`
+	// Hit is whether the ActionCache had the result.
+	Hit bool `json:"hit"`
+	// Took is the time from the lookup to the result, fetching and building included.
+	Took time.Duration `json:"-"`
+}
+
+// Run returns the plan's result. On a miss it calls inputs, which must bring the files that the plan names into the
+// CAS, and then has the plan built.
+func (e *Executor) Run(ctx context.Context, plan *action.Plan, inputs func(context.Context) error) (*Result, error) {
+	start := time.Now()
+	r := &Result{Kind: plan.Kind, Action: plan.Digest}
+	ar, err := e.ActionCache.GetActionResult(ctx, plan.Digest)
+	switch {
+	case err == nil:
+		r.Hit = true
+	case errors.Is(err, cache.ErrNotFound):
+		if ar, err = e.build(ctx, plan, inputs); err != nil {
+			return nil, err
+		}
+	default:
+		return nil, fmt.Errorf("look up %s action %s: %w", plan.Kind, plan.Digest, err)
+	}
+	if r.Root, err = outputRoot(ar, plan.Output); err != nil {
+		return nil, fmt.Errorf("%s action %s: %w", plan.Kind, plan.Digest, err)
+	}
+	r.Took = time.Since(start)
+	return r, nil
+}
+
+func (e *Executor) build(ctx context.Context, plan *action.Plan, inputs func(context.Context) error) (*repb.ActionResult, error) {
+	if err := inputs(ctx); err != nil {
+		return nil, fmt.Errorf("inputs of %s: %w", plan.Output, err)
+	}
+	if err := plan.Upload(ctx, e.CAS); err != nil {
+		return nil, fmt.Errorf("upload the %s action: %w", plan.Kind, err)
+	}
+	b, err := e.Builders.Builder(ctx, plan.Kind)
+	if err != nil {
+		return nil, err
+	}
+	ar, err := b.Build(ctx, e.CAS, plan.Digest)
+	if err != nil {
+		return nil, fmt.Errorf("build %s: %w", plan.Output, err)
+	}
+	if err := e.ActionCache.UpdateActionResult(ctx, plan.Digest, ar); err != nil {
+		return nil, fmt.Errorf("store the result of %s action %s: %w", plan.Kind, plan.Digest, err)
+	}
+	return ar, nil
+}
+
+// outputRoot returns the root Directory's digest of the output directory at path.
+func outputRoot(ar *repb.ActionResult, path string) (digest.Digest, error) {
+	for _, d := range ar.GetOutputDirectories() {
+		if d.GetPath() == path {
+			return digest.FromProto(d.GetRootDirectoryDigest())
+		}
+	}
+	return digest.Digest{}, fmt.Errorf("its result has no output directory %s", path)
+}

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pexpress/pexpress/cache/disk"
+)
+
+func (a *app) cacheCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "cache",
+		Short: "Look after the cache on this machine's disk",
+	}
+	c.AddCommand(a.cacheStatsCommand(), a.cacheVerifyCommand(), a.cacheGCCommand())
+	return c
+}
+
+// disk opens the cache, which must be one on disk.
+func (a *app) disk() (*disk.Store, error) {
+	dir := strings.TrimPrefix(a.cache, "file://")
+	if strings.Contains(dir, "://") {
+		return nil, usageError{fmt.Errorf("%s is not a cache on this machine's disk", a.cache)}
+	}
+	s, err := disk.Open(dir, disk.Options{})
+	if err != nil {
+		return nil, unavailableError{err}
+	}
+	return s, nil
+}
+
+func (a *app) cacheStatsCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "stats",
+		Short: "Say how much the cache holds",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			s, err := a.disk()
+			if err != nil {
+				return err
+			}
+			defer s.Close()
+			st, err := s.Stats(c.Context())
+			if err != nil {
+				return err
+			}
+			a.ui.event("stats", st, "%s, %s; %s; %s quarantined", count(st.Blobs, "blob"), size(st.Bytes),
+				count(st.Actions, "action result"), count(st.Quarantined, "file"))
+			return nil
+		},
+	}
+}
+
+func (a *app) cacheVerifyCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "verify",
+		Short: "Read every blob, and set aside those that are not what their name says",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			s, err := a.disk()
+			if err != nil {
+				return err
+			}
+			defer s.Close()
+			r, err := s.Verify(c.Context())
+			if err != nil {
+				return err
+			}
+			a.ui.event("verified", r, "%s read, %s; %s corrupt and set aside", count(r.Blobs, "blob"), size(r.Bytes),
+				count(len(r.Corrupt), "blob"))
+			if len(r.Corrupt) > 0 {
+				return errors.New("the cache held corrupt blobs; they are set aside, and the next build fetches them again")
+			}
+			return nil
+		},
+	}
+}
+
+func (a *app) cacheGCCommand() *cobra.Command {
+	var maxSize string
+	c := &cobra.Command{
+		Use:   "gc",
+		Short: "Delete what was used longest ago, until the cache is small enough",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			limit, err := parseSize(maxSize)
+			if err != nil {
+				return usageError{err}
+			}
+			s, err := a.disk()
+			if err != nil {
+				return err
+			}
+			defer s.Close()
+			r, err := s.GC(c.Context(), limit)
+			if err != nil {
+				return err
+			}
+			a.ui.event("collected", r, "%s deleted, %s; %s left", count(r.Deleted, "blob"), size(r.DeletedBytes), size(r.LeftBytes))
+			return nil
+		},
+	}
+	c.Flags().StringVar(&maxSize, "max-size", "10GiB", "size to shrink to, such as 500MiB or 20GiB; 0 deletes all that is not pinned")
+	return c
+}
+
+// parseSize reads a number of bytes with an optional unit: B, KiB, MiB, GiB or TiB.
+func parseSize(s string) (int64, error) {
+	var n float64
+	var unit string
+	if c, err := fmt.Sscanf(s, "%f%s", &n, &unit); (err != nil && c < 1) || n < 0 {
+		return 0, fmt.Errorf("%q is not a size such as 500MiB or 20GiB", s)
+	}
+	scale := map[string]float64{"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}[unit]
+	if scale == 0 {
+		return 0, fmt.Errorf("%q has the unknown unit %q: use B, KiB, MiB, GiB or TiB", s, unit)
+	}
+	return int64(n * scale), nil
+}

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pexpress/pexpress/plugin/pex"
+)
+
+func (a *app) exportCommand() *cobra.Command {
+	var layout, out string
+	c := &cobra.Command{
+		Use:   "export [LOCATION]",
+		Short: "Write the two PEXes, or one that holds both, to run without pexpress",
+		Long: `Build a location and write it as PEX files that any Python runs, with no pexpress there.
+
+  zipapp   one executable file that holds the wheels and the sources
+  packed   two directories, deps.pex and source.pex; wheels stay as they were published
+  loose    the same two, with nothing zipped but the wheels
+
+Run the two directories as: PEX_PATH=OUT/deps.pex python OUT/source.pex -m your.module`,
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: a.completeLocations,
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.with(c.Context(), func(s *session) error { return s.export(c.Context(), args, layout, out) })
+		},
+	}
+	c.Flags().StringVar(&layout, "layout", "zipapp", "zipapp, packed or loose")
+	c.Flags().StringVarP(&out, "out", "o", "", "file or directory to write; it must not exist (default LOCATION.pex or LOCATION/)")
+	a.targetFlags(c)
+	return c
+}
+
+// buildOne builds the only location that is named, or the project's only one.
+func (s *session) buildOne(ctx context.Context, names []string) (*built, error) {
+	locs, err := s.locations(names)
+	if err != nil {
+		return nil, err
+	}
+	if len(locs) != 1 {
+		return nil, usageError{fmt.Errorf("the project has %d locations: name one", len(locs))}
+	}
+	return s.buildLocation(ctx, locs[0])
+}
+
+func (s *session) export(ctx context.Context, names []string, layout, out string) error {
+	b, err := s.buildOne(ctx, names)
+	if err != nil {
+		return err
+	}
+	if out == "" {
+		out = b.location.Name
+		if layout == "zipapp" {
+			out += ".pex"
+		}
+	}
+	if _, err := os.Lstat(out); err == nil {
+		return inputError{fmt.Errorf("%s exists: remove it, or choose another name with --out", out)}
+	}
+	if err := pex.Export(ctx, s.cas, pex.Trees{Deps: b.deps.Root, Source: b.source.Root}, layout, out); err != nil {
+		return err
+	}
+	s.app.ui.event("exported", map[string]any{"layout": layout, "path": out}, "%s (%s)", out, layout)
+	return nil
+}
+
+func (a *app) runCommand() *cobra.Command {
+	var location string
+	c := &cobra.Command{
+		Use:   "run [--location NAME] [-- ARGUMENTS...]",
+		Short: "Run Python in the environment that would be deployed",
+		Long: `Build a location and run Python on the two trees, here, as pex runs them. What follows -- is what python takes:
+
+  pexpress run -- -m quickstart.report
+  pexpress run -- -c 'import quickstart; print(quickstart)'`,
+		RunE: func(c *cobra.Command, args []string) error {
+			var names []string
+			if location != "" {
+				names = []string{location}
+			}
+			return a.with(c.Context(), func(s *session) error { return s.run(c.Context(), names, args) })
+		},
+	}
+	c.Flags().StringVar(&location, "location", "", "the location to run (default: the project's only one)")
+	a.targetFlags(c)
+	return c
+}
+
+func (s *session) run(ctx context.Context, names, args []string) error {
+	b, err := s.buildOne(ctx, names)
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(s.app.home, "run", b.deps.Root.Short()+"-"+b.source.Root.Short())
+	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+		if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+			return err
+		}
+		if err := pex.Export(ctx, s.cas, pex.Trees{Deps: b.deps.Root, Source: b.source.Root}, "packed", dir); err != nil {
+			return err
+		}
+	}
+	python := "python" + b.depsPlan.target.Python
+	bin, err := exec.LookPath(python)
+	if err != nil {
+		return unavailableError{fmt.Errorf("no %s on PATH: install it, or build for another with --python", python)}
+	}
+	cmd := exec.CommandContext(ctx, bin, append([]string{filepath.Join(dir, "source.pex")}, args...)...)
+	// A PEX_ROOT of its own: pex's names for what it unpacks there are weaker than the digests these trees have.
+	cmd.Env = append(os.Environ(), "PEX_PATH="+filepath.Join(dir, "deps.pex"), "PEX_ROOT="+filepath.Join(s.app.home, "run", "root-"+b.deps.Root.Short()))
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = s.app.stdin, s.app.ui.out, s.app.ui.err
+	err = cmd.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return &exitError{code: max(exit.ExitCode(), 1)}
+	}
+	return err
+}

@@ -1,0 +1,19 @@
+// Command pexpress locks, builds and deploys a Python project as two content-addressed trees, deps.pex and source.pex.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/pexpress/pexpress/plugin/sandbox"
+)
+
+func main() {
+	sandbox.InitMain()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	err := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(exitCode(err))
+}

@@ -1,0 +1,265 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pexpress/pexpress/cache/digest"
+	"github.com/pexpress/pexpress/cache/merkle"
+	"github.com/pexpress/pexpress/plugin/action"
+	"github.com/pexpress/pexpress/plugin/build"
+	"github.com/pexpress/pexpress/plugin/fetch"
+	"github.com/pexpress/pexpress/plugin/lock"
+	"github.com/pexpress/pexpress/plugin/pex"
+	"github.com/pexpress/pexpress/plugin/project"
+)
+
+// depsPlan is a planned deps.pex with what is needed to bring its inputs.
+type depsPlan struct {
+	*action.Plan
+	wheels  []lock.Wheel
+	digests []digest.Digest
+	target  lock.Target
+}
+
+// sourcePlan is a planned source.pex with what is needed to bring its inputs.
+type sourcePlan struct {
+	*action.Plan
+	sources *project.Sources
+	files   map[digest.Digest]string
+	blobs   map[digest.Digest][]byte
+	tree    *merkle.Tree
+}
+
+// target returns what the project is built for: flags, else its configuration, else what the lock was made for.
+func (s *session) target(l *lock.Lock) (lock.Target, error) {
+	python := first(s.app.python, s.project.Python, l.DefaultPython())
+	if python == "" {
+		return lock.Target{}, inputError{fmt.Errorf(
+			"no Python version: the lock has no requires-python; pass --python 3.11 or set python = \"3.11\" in [tool.pexpress]")}
+	}
+	t, err := lock.ParseTarget(python, first(s.app.platform, s.project.Platform, lock.DefaultPlatform))
+	if err != nil {
+		return t, inputError{err}
+	}
+	return t, nil
+}
+
+func first(values ...string) string {
+	for _, v := range values {
+		if v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+// planDeps computes the Action of deps.pex from the lock. It reads no wheel.
+func (s *session) planDeps(ctx context.Context) (*depsPlan, error) {
+	l, err := s.readLock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	target, err := s.target(l)
+	if err != nil {
+		return nil, err
+	}
+	wheels, err := l.Select(target, lock.Selection{Extras: s.project.Extras, Groups: s.project.Groups})
+	if err != nil {
+		return nil, inputError{err}
+	}
+	digests, err := s.fetcher.Resolve(ctx, wheels)
+	if err != nil {
+		return nil, fetchError(err)
+	}
+	files := make([]action.File, len(wheels))
+	for i, w := range wheels {
+		files[i] = action.File{Name: w.Filename, Digest: digests[i]}
+	}
+	p, err := action.Deps(action.DepsInput{
+		Wheels: files, Bootstrap: bootstrap(), Python: target.Python, Platform: target.Platform, OutputVersion: pex.OutputVersion,
+	})
+	if err != nil {
+		return nil, inputError{err}
+	}
+	return &depsPlan{Plan: p, wheels: wheels, digests: digests, target: target}, nil
+}
+
+// bootstrap is the pinned pex wheel as an input of an Action.
+func bootstrap() action.File {
+	return action.File{Name: fetch.PexPin.Filename, Digest: fetch.PexPin.Digest()}
+}
+
+// planSource computes the Action of source.pex from the files of one location.
+func (s *session) planSource(ctx context.Context, loc *project.Location, target lock.Target) (*sourcePlan, error) {
+	src, err := s.project.Sources(ctx, loc)
+	if err != nil {
+		return nil, inputError{err}
+	}
+	p := &sourcePlan{sources: src, files: map[digest.Digest]string{}, blobs: map[digest.Digest][]byte{}}
+	if p.tree, err = s.sourceTree(ctx, p); err != nil {
+		return nil, err
+	}
+	p.Plan, err = action.Source(action.SourceInput{
+		Tree: p.tree, Bootstrap: bootstrap(), Python: target.Python, Platform: target.Platform,
+		SourceRoots: src.Roots, OutputVersion: pex.OutputVersion,
+	})
+	if err != nil {
+		return nil, inputError{err}
+	}
+	return p, nil
+}
+
+// sourceTree hashes the files that changed since they were hashed last and makes the tree of all.
+func (s *session) sourceTree(ctx context.Context, p *sourcePlan) (*merkle.Tree, error) {
+	paths := make([]string, len(p.sources.Files))
+	for i, f := range p.sources.Files {
+		paths[i] = f.Abs
+	}
+	digests, err := s.hasher.Files(ctx, paths)
+	if err != nil {
+		return nil, err
+	}
+	var b merkle.Builder
+	for i, f := range p.sources.Files {
+		if err := b.File(f.Path, digests[i]); err != nil {
+			return nil, inputError{err}
+		}
+		p.files[digests[i]] = f.Abs
+	}
+	for path, target := range p.sources.Symlinks {
+		if err := b.Symlink(path, target); err != nil {
+			return nil, inputError{err}
+		}
+	}
+	for path, content := range p.sources.Generated {
+		d := digest.FromBytes(content)
+		if err := b.File(path, d); err != nil {
+			return nil, inputError{err}
+		}
+		p.blobs[d] = content
+	}
+	t, err := b.Build()
+	if err != nil {
+		return nil, inputError{err}
+	}
+	return t, nil
+}
+
+// buildDeps returns deps.pex, fetching and building only when the cache lacks it.
+func (s *session) buildDeps(ctx context.Context, p *depsPlan) (*build.Result, error) {
+	r, err := s.executor().Run(ctx, p.Plan, func(ctx context.Context) error {
+		if err := s.fetchBootstrap(ctx); err != nil {
+			return err
+		}
+		start := time.Now()
+		st, err := s.fetcher.Fetch(ctx, p.wheels, p.digests)
+		if err != nil {
+			return fetchError(err)
+		}
+		s.stage("fetch wheels", start, map[string]any{"wheels": st.Fetched, "bytes": st.Bytes},
+			"%s, %s", count(st.Fetched, "wheel"), size(st.Bytes))
+		return nil
+	})
+	return r, err
+}
+
+func (s *session) fetchBootstrap(ctx context.Context) error {
+	if _, err := s.fetcher.Pinned(ctx, fetch.PexPin); err != nil {
+		return fetchError(err)
+	}
+	return nil
+}
+
+// buildSource returns source.pex, storing only the files that the cache lacks.
+func (s *session) buildSource(ctx context.Context, p *sourcePlan) (*build.Result, error) {
+	return s.executor().Run(ctx, p.Plan, func(ctx context.Context) error {
+		if err := s.fetchBootstrap(ctx); err != nil {
+			return err
+		}
+		if err := build.PutBlobs(ctx, s.cas, p.blobs); err != nil {
+			return err
+		}
+		return build.PutFiles(ctx, s.cas, p.files)
+	})
+}
+
+// built is the outcome of a build of one location.
+type built struct {
+	location *project.Location
+	deps     *build.Result
+	source   *build.Result
+	depsPlan *depsPlan
+	plan     *sourcePlan
+}
+
+// buildLocation plans and builds both trees, side by side where neither needs the other.
+func (s *session) buildLocation(ctx context.Context, loc *project.Location) (*built, error) {
+	start := time.Now()
+	deps, err := s.planDeps(ctx)
+	if err != nil {
+		return nil, err
+	}
+	b := &built{location: loc, depsPlan: deps}
+	if b.plan, err = s.planSource(ctx, loc, deps.target); err != nil {
+		return nil, err
+	}
+	for _, w := range b.plan.sources.Warnings {
+		s.app.ui.warn(w)
+	}
+	s.stage("plan", start, map[string]any{"wheels": len(deps.wheels), "files": len(b.plan.sources.Files)},
+		"%s, %s", count(len(deps.wheels), "wheel"), count(len(b.plan.sources.Files), "source file"))
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) { b.deps, err = s.buildDeps(gctx, deps); return err })
+	g.Go(func() (err error) { b.source, err = s.buildSource(gctx, b.plan); return err })
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	s.report("deps.pex", b.deps)
+	s.report("source.pex", b.source)
+	return b, s.remember(b)
+}
+
+func (s *session) report(output string, r *build.Result) {
+	how := "built"
+	if r.Hit {
+		how = "cache hit"
+	}
+	s.app.ui.event("built", map[string]any{
+		"output": output, "root": r.Root, "action": r.Action, "hit": r.Hit, "milliseconds": milliseconds(r.Took),
+	}, "%-14s %9s  %s  %s", output, took(r.Took), r.Root.Short(), how)
+}
+
+// fetchError says whether a wheel was refused or could not be had.
+func fetchError(err error) error {
+	if errors.Is(err, digest.ErrMismatch) || errors.Is(err, fetch.ErrRefused) {
+		return inputError{err}
+	}
+	return unavailableError{err}
+}
+
+// readLock reads the project's lock.
+func (s *session) readLock(ctx context.Context) (*lock.Lock, error) {
+	path := filepath.Join(s.project.Dir, s.project.Lock)
+	b, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		b, err = s.impliedLock(ctx)
+	}
+	if err != nil {
+		return nil, inputError{err}
+	}
+	l, err := lock.Parse(b)
+	if err != nil {
+		return nil, inputError{fmt.Errorf("%s: %w", path, err)}
+	}
+	if err := s.project.CheckLocked(l); err != nil {
+		return nil, inputError{err}
+	}
+	return l, nil
+}

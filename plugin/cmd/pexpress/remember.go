@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+
+	"github.com/pexpress/pexpress/cache"
+	"github.com/pexpress/pexpress/cache/digest"
+	"github.com/pexpress/pexpress/cache/merkle"
+)
+
+// lastPlan is what is kept of a location's last build, to explain the next one: digests only, the cache has the rest.
+type lastPlan struct {
+	DepsAction   digest.Digest `json:"deps_action"`
+	DepsRoot     digest.Digest `json:"deps_root"`
+	SourceAction digest.Digest `json:"source_action"`
+	SourceRoot   digest.Digest `json:"source_root"`
+}
+
+// planFile is where the last plan of a location of this checkout is kept.
+func (s *session) planFile(location string) string {
+	sum := sha256.Sum256([]byte(s.project.Dir + "\x00" + location))
+	return filepath.Join(s.app.stateDir(), "plans", hex.EncodeToString(sum[:16])+".json")
+}
+
+func (s *session) remember(b *built) error {
+	p := lastPlan{b.deps.Action, b.deps.Root, b.source.Action, b.source.Root}
+	if s.lastPlan(b.location.Name) == p {
+		return nil
+	}
+	content, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	path := s.planFile(b.location.Name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	return writeFile(path, content)
+}
+
+// lastPlan returns the zero value when there is none that can be read: it serves explanations only.
+func (s *session) lastPlan(location string) (p lastPlan) {
+	b, err := os.ReadFile(s.planFile(location))
+	if err != nil || json.Unmarshal(b, &p) != nil {
+		return lastPlan{}
+	}
+	return p
+}
+
+// inputs returns the Command and the input root of a past Action, nil if the cache has dropped them.
+func (s *session) inputs(ctx context.Context, action digest.Digest) (*repb.Command, *merkle.Tree, error) {
+	if action.IsZero() {
+		return nil, nil, nil
+	}
+	var a repb.Action
+	var c repb.Command
+	err := cache.ReadMessage(ctx, s.cas, action, &a)
+	var cd, root digest.Digest
+	if err == nil {
+		cd, err = digest.FromProto(a.GetCommandDigest())
+	}
+	if err == nil {
+		err = cache.ReadMessage(ctx, s.cas, cd, &c)
+	}
+	if err == nil {
+		root, err = digest.FromProto(a.GetInputRootDigest())
+	}
+	var t *merkle.Tree
+	if err == nil {
+		t, err = merkle.Load(ctx, s.cas, root)
+	}
+	if errors.Is(err, cache.ErrNotFound) {
+		return nil, nil, nil
+	}
+	return &c, t, err
+}

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+)
+
+// app is one invocation: its global flags and where it reads and writes.
+type app struct {
+	dir      string
+	home     string
+	cache    string
+	output   string
+	python   string
+	platform string
+	stdin    io.Reader
+	ui       *ui
+}
+
+const rootHelp = `pexpress turns a Python project into two content-addressed trees, deps.pex (the wheels of its lock) and
+source.pex (its own files), keeps them in a cache, and has a codeserver serve them. Only what changed is built,
+shipped and started.
+
+  pexpress lock      resolve the project's requirements into pylock.toml
+  pexpress build     make deps.pex and source.pex, or find them in the cache
+  pexpress deploy    build, and move a codeserver's traffic to the new version
+  pexpress explain   say what a build would do, and which change makes it do so
+
+Exit status: 0 done; 1 something failed that is not listed here; 2 wrong usage; 3 the input was refused (configuration,
+lock, wheel, source tree); 4 a builder failed; 5 the new version did not become ready, the old one still serves;
+6 the cache, an index or the codeserver could not be reached or used.`
+
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
+	a := &app{stdin: stdin, ui: newUI(false, stdout, stderr)}
+	root := a.command()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	var exit *exitError
+	if err == nil || errors.As(err, &exit) {
+		return err
+	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = fmt.Errorf("interrupted; nothing partial is left, run the command again to go on")
+	}
+	if a.ui.json {
+		fmt.Fprintln(stdout, eventJSON("error", map[string]any{"message": err.Error(), "exit_code": exitCode(err)}))
+	} else {
+		fmt.Fprintln(stderr, "pexpress: "+err.Error())
+	}
+	return err
+}
+
+func (a *app) command() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "pexpress",
+		Short:         "Build and deploy Python services as content-addressed trees",
+		Long:          rootHelp,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			return a.check()
+		},
+	}
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w; see '%s --help'", err, c.CommandPath())}
+	})
+	f := root.PersistentFlags()
+	f.StringVarP(&a.dir, "directory", "C", ".", "the project's directory")
+	f.StringVar(&a.cache, "cache", os.Getenv("PEXPRESS_CACHE"),
+		"address of the cache: a directory, file:///dir, grpc://host:port, grpcs://host:port or unix:///socket [$PEXPRESS_CACHE] (default $PEXPRESS_HOME/cache)")
+	f.StringVar(&a.output, "output", "text", "text, or json: one event a line on standard output")
+	root.AddCommand(a.lockCommand(), a.buildCommand(), a.explainCommand(), a.deployCommand(), a.statusCommand(),
+		a.rollbackCommand(), a.logsCommand(), a.exportCommand(), a.runCommand(), a.cacheCommand(), builderCommand())
+	return root
+}
+
+// check completes the global flags once they are parsed.
+func (a *app) check() error {
+	switch a.output {
+	case "text":
+	case "json":
+		a.ui.json = true
+	default:
+		return usageError{fmt.Errorf("--output is text or json, not %q", a.output)}
+	}
+	home, err := homeDir()
+	if err != nil {
+		return err
+	}
+	a.home = home
+	if a.cache == "" {
+		a.cache = filepath.Join(home, "cache")
+	}
+	return nil
+}
+
+// homeDir is where pexpress keeps its cache and what it remembers between runs.
+func homeDir() (string, error) {
+	if h := os.Getenv("PEXPRESS_HOME"); h != "" {
+		return filepath.Abs(h)
+	}
+	h, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("no place for the cache (%w): set PEXPRESS_HOME", err)
+	}
+	return filepath.Join(h, "pexpress"), nil
+}
+
+// targetFlags adds the flags that choose what is built for.
+func (a *app) targetFlags(c *cobra.Command) {
+	c.Flags().StringVar(&a.python, "python", "", "Python version to build for, such as 3.11 (default: the project's)")
+	c.Flags().StringVar(&a.platform, "platform", "", "platform tag to build for (default: the project's, else manylinux_2_28_x86_64)")
+}

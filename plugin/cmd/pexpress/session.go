@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/pexpress/pexpress/cache"
+	"github.com/pexpress/pexpress/cache/complete"
+	"github.com/pexpress/pexpress/cache/merkle"
+	"github.com/pexpress/pexpress/cache/open"
+	"github.com/pexpress/pexpress/plugin/build"
+	"github.com/pexpress/pexpress/plugin/fetch"
+	"github.com/pexpress/pexpress/plugin/project"
+)
+
+// session is what the commands that plan and build share: the project, the cache, and the parts that fill it.
+type session struct {
+	app      *app
+	project  *project.Project
+	cas      *build.Counter
+	results  cache.ActionCache
+	fetcher  *fetch.Fetcher
+	hasher   *merkle.Hasher
+	builders *builders
+	closer   io.Closer
+}
+
+// stateDir holds what pexpress remembers between runs and can rebuild: hashes of unchanged files, sizes of wheels,
+// the last plans, tools.
+func (a *app) stateDir() string { return filepath.Join(a.home, "state") }
+
+func (a *app) openSession(ctx context.Context) (*session, error) {
+	p, err := project.Load(a.dir)
+	if err != nil {
+		return nil, inputError{err}
+	}
+	for _, w := range p.Warnings {
+		a.ui.warn(w)
+	}
+	if p.Cache != "" && !a.cacheChosen() {
+		a.cache = p.Cache
+	}
+	cas, results, closer, err := open.Open(ctx, a.cache)
+	if err != nil {
+		return nil, unavailableError{fmt.Errorf("open the cache %s: %w", a.cache, err)}
+	}
+	s := &session{app: a, project: p, cas: build.Count(cas), results: complete.New(cas, results), closer: closer}
+	if err := s.openState(); err != nil {
+		return nil, errors.Join(err, closer.Close())
+	}
+	return s, nil
+}
+
+func (s *session) openState() error {
+	state := s.app.stateDir()
+	if err := os.MkdirAll(state, 0o700); err != nil {
+		return unavailableError{fmt.Errorf("make the state directory: %w; set PEXPRESS_HOME to a directory that can be written", err)}
+	}
+	var err error
+	if s.hasher, err = merkle.NewHasher(filepath.Join(state, "index")); err != nil {
+		return err
+	}
+	s.fetcher, err = fetch.New(s.cas, fetch.Options{StateDir: state, Progress: s.app.progress()})
+	if err != nil {
+		return inputError{err}
+	}
+	s.builders = &builders{cas: s.cas, ui: s.app.ui}
+	return nil
+}
+
+func (s *session) close() error {
+	return errors.Join(s.builders.close(), s.hasher.Save(), s.closer.Close())
+}
+
+// executor returns what runs this session's plans.
+func (s *session) executor() *build.Executor {
+	return &build.Executor{CAS: s.cas, ActionCache: s.results, Builders: s.builders}
+}
+
+// with opens a session for fn and closes it after.
+func (a *app) with(ctx context.Context, fn func(*session) error) error {
+	s, err := a.openSession(ctx)
+	if err != nil {
+		return err
+	}
+	err = fn(s)
+	return errors.Join(err, s.close())
+}
+
+// stage reports a step of a command that has ended.
+func (s *session) stage(name string, start time.Time, v map[string]any, text string, args ...any) {
+	d := time.Since(start)
+	v["stage"], v["milliseconds"] = name, milliseconds(d)
+	s.app.ui.event("stage", v, "%-14s %9s  %s", name, took(d), fmt.Sprintf(text, args...))
+}

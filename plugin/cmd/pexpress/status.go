@@ -1,0 +1,181 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	var to string
+	var watch bool
+	c := &cobra.Command{
+		Use:   "status [LOCATION]",
+		Short: "Show what a codeserver serves",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			srv, err := a.dial(c.Context(), to)
+			if err != nil {
+				return err
+			}
+			defer srv.Close()
+			name := strings.Join(args, "")
+			if watch {
+				return a.watch(c, srv, name)
+			}
+			list, err := srv.List(c.Context(), &codeserverpb.ListRequest{})
+			if err != nil {
+				return deployError(err)
+			}
+			found := false
+			for _, l := range list.GetLocations() {
+				if name == "" || l.GetName() == name {
+					found = true
+					a.reportLocation(l)
+				}
+			}
+			if name != "" && !found {
+				return inputError{fmt.Errorf("the codeserver has no location %q", name)}
+			}
+			return nil
+		},
+	}
+	serverFlag(c, &to)
+	c.Flags().BoolVar(&watch, "watch", false, "go on, showing each change")
+	return c
+}
+
+func (a *app) watch(c *cobra.Command, srv codeserverpb.CodeServerClient, name string) error {
+	stream, err := srv.Watch(c.Context(), &codeserverpb.WatchRequest{Location: name})
+	if err != nil {
+		return deployError(err)
+	}
+	for {
+		l, err := stream.Recv()
+		if err == io.EOF || c.Context().Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return deployError(err)
+		}
+		a.reportLocation(l)
+	}
+}
+
+func (a *app) reportLocation(l *codeserverpb.Location) {
+	if a.ui.json {
+		b, err := protojson.MarshalOptions{UseProtoNames: true, EmitUnpopulated: true}.Marshal(l)
+		if err == nil {
+			a.ui.event("location", rawJSON(b), "")
+		}
+		return
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s at %s\n", l.GetName(), l.GetAddress())
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	for _, v := range l.GetVersions() {
+		mark := " "
+		if v.GetName() == l.GetCurrent() {
+			mark = "*"
+		}
+		deps, source := v.GetSpec().GetDepsRoot().GetHash(), v.GetSpec().GetSourceRoot().GetHash()
+		fmt.Fprintf(w, " %s %s\t%s\tdeps %s\tsource %s\t%s", mark, short(v.GetName()), stateName(v.GetState()),
+			short(deps), short(source), v.GetDeployedAt().AsTime().Local().Format(time.DateTime))
+		if v.GetPid() != 0 {
+			fmt.Fprintf(w, "\tpid %d", v.GetPid())
+		}
+		if v.GetError() != "" {
+			fmt.Fprintf(w, "\t%s", strings.SplitN(v.GetError(), "\n", 2)[0])
+		}
+		fmt.Fprintln(w)
+	}
+	w.Flush()
+	a.ui.event("location", nil, "%s", strings.TrimSuffix(b.String(), "\n"))
+}
+
+// rawJSON is an object that is JSON already.
+type rawJSON []byte
+
+// MarshalJSON implements json.Marshaler.
+func (r rawJSON) MarshalJSON() ([]byte, error) { return r, nil }
+
+func stateName(s codeserverpb.State) string { return strings.ToLower(s.String()) }
+
+func (a *app) rollbackCommand() *cobra.Command {
+	var to string
+	var timeout time.Duration
+	c := &cobra.Command{
+		Use:   "rollback LOCATION [VERSION]",
+		Short: "Move a location back to the version before, or to one that is kept",
+		Args:  cobra.RangeArgs(1, 2),
+		RunE: func(c *cobra.Command, args []string) error {
+			srv, err := a.dial(c.Context(), to)
+			if err != nil {
+				return err
+			}
+			defer srv.Close()
+			start := time.Now()
+			req := &codeserverpb.RollbackRequest{Location: args[0], ReadyTimeout: durationpb.New(timeout)}
+			if len(args) == 2 {
+				req.Version = args[1]
+			}
+			stream, err := srv.Rollback(c.Context(), req)
+			if err != nil {
+				return deployError(err)
+			}
+			return a.follow(stream, start)
+		},
+	}
+	serverFlag(c, &to)
+	c.Flags().DurationVar(&timeout, "ready-timeout", time.Minute, "how long the version may take to become ready")
+	return c
+}
+
+func (a *app) logsCommand() *cobra.Command {
+	var to, version string
+	var follow bool
+	var tail int32
+	c := &cobra.Command{
+		Use:   "logs LOCATION",
+		Short: "Show what a version wrote to its standard output and error",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			srv, err := a.dial(c.Context(), to)
+			if err != nil {
+				return err
+			}
+			defer srv.Close()
+			stream, err := srv.Logs(c.Context(), &codeserverpb.LogsRequest{
+				Location: args[0], Version: version, Tail: tail, Follow: follow,
+			})
+			if err != nil {
+				return deployError(err)
+			}
+			for {
+				line, err := stream.Recv()
+				if err == io.EOF || c.Context().Err() != nil {
+					return nil
+				}
+				if err != nil {
+					return deployError(err)
+				}
+				t := line.GetTime().AsTime()
+				a.ui.event("log", map[string]any{"time": t, "version": line.GetVersion(), "text": line.GetText()},
+					"%s %s", t.Local().Format("15:04:05.000"), line.GetText())
+			}
+		},
+	}
+	serverFlag(c, &to)
+	c.Flags().StringVar(&version, "version", "", "name of a version, or a unique prefix (default: the one that serves)")
+	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with new lines as they come")
+	c.Flags().Int32VarP(&tail, "tail", "n", 0, "only this many of the last lines (default: all that are kept)")
+	return c
+}

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/term"
+)
+
+// ui writes what a command has to say: text for people, or one JSON object a line with --output json. Results go to
+// out; warnings, errors and progress go to err.
+type ui struct {
+	json     bool
+	terminal bool
+	out, err io.Writer
+	mu       sync.Mutex
+}
+
+func newUI(asJSON bool, stdout, stderr io.Writer) *ui {
+	f, ok := stderr.(*os.File)
+	return &ui{json: asJSON, terminal: ok && term.IsTerminal(int(f.Fd())), out: stdout, err: stderr}
+}
+
+// event reports one thing: text is what a person reads, v what a program does. With JSON output v is written with its
+// "event" key set to name; v must marshal to an object.
+func (u *ui) event(name string, v any, text string, args ...any) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if !u.json {
+		if text != "" {
+			fmt.Fprintf(u.out, text+"\n", args...)
+		}
+		return
+	}
+	fmt.Fprintln(u.out, eventJSON(name, v))
+}
+
+// eventJSON returns v's JSON object with "event": name as its first member.
+func eventJSON(name string, v any) string {
+	b, err := json.Marshal(v)
+	if err != nil || len(b) < 2 || b[0] != '{' {
+		b, _ = json.Marshal(map[string]any{"value": fmt.Sprint(v)})
+	}
+	rest := string(b[1:])
+	if rest != "}" {
+		rest = "," + rest
+	}
+	return fmt.Sprintf(`{"event":%q%s`, name, rest)
+}
+
+// warn reports something that the user should know and that stops nothing.
+func (u *ui) warn(text string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.json {
+		fmt.Fprintln(u.out, eventJSON("warning", map[string]string{"message": text}))
+		return
+	}
+	fmt.Fprintln(u.err, "warning: "+text)
+}
+
+// milliseconds is a duration that marshals as a number of milliseconds.
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// size returns n bytes in words: 900 B, 12.3 KiB, 4.0 MiB.
+func size(n int64) string {
+	const unit = 1024
+	if n < unit {
+		return fmt.Sprintf("%d B", n)
+	}
+	f, suffixes := float64(n)/unit, []string{"KiB", "MiB", "GiB", "TiB"}
+	i := 0
+	for f >= unit && i < len(suffixes)-1 {
+		f /= unit
+		i++
+	}
+	return fmt.Sprintf("%.1f %s", f, suffixes[i])
+}
+
+// took returns a duration as people read it.
+func took(d time.Duration) string {
+	if d < time.Second {
+		return fmt.Sprintf("%.1f ms", milliseconds(d))
+	}
+	return fmt.Sprintf("%.2f s", d.Seconds())
+}
+
+// count returns "1 file", "3 files".
+func count[N int | int64](n N, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	if strings.HasSuffix(noun, "y") {
+		return fmt.Sprintf("%d %sies", n, strings.TrimSuffix(noun, "y"))
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
