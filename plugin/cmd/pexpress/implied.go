@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/pexpress/pexpress/plugin/resolve"
+)
+
+// impliedLock stands in for a lock that is not there: a requirements.txt in which each line pins a version and its
+// hashes says all that a lock says but the URLs. It is completed once and kept by the content it follows from.
+func (s *session) impliedLock(ctx context.Context) ([]byte, error) {
+	path := filepath.Join(s.project.Dir, "requirements.txt")
+	content, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("no %s in %s: run 'pexpress lock' to make it", s.project.Lock, s.project.Dir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if line := firstUnlocked(string(content)); line != "" {
+		return nil, fmt.Errorf("no %s in %s, and %q in requirements.txt pins no version and hash: run 'pexpress lock'",
+			s.project.Lock, s.project.Dir, line)
+	}
+	req := s.lockRequest([]string{"requirements.txt"}, false)
+	h := sha256.New()
+	fmt.Fprintf(h, "%s\n%s\n%s", req.Python, strings.Join(req.Extras, ","), content)
+	kept := filepath.Join(s.app.stateDir(), "locks", hex.EncodeToString(h.Sum(nil)[:16])+".toml")
+	if b, err := os.ReadFile(kept); err == nil {
+		return b, nil
+	}
+	b, err := resolve.Lock(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Dir(kept), 0o700); err != nil {
+		return nil, err
+	}
+	return b, writeFile(kept, b)
+}
+
+// firstUnlocked returns the first requirement that has no exact version or no hash, or that stands in another file;
+// "" if there is none.
+func firstUnlocked(requirements string) string {
+	for _, line := range strings.Split(strings.ReplaceAll(requirements, "\\\n", " "), "\n") {
+		line, _, _ = strings.Cut(line, " #")
+		line = strings.TrimSpace(line)
+		switch {
+		case line == "", strings.HasPrefix(line, "#"):
+		case strings.HasPrefix(line, "-r"), strings.HasPrefix(line, "-c"), strings.HasPrefix(line, "-e"),
+			strings.HasPrefix(line, "--requirement"), strings.HasPrefix(line, "--constraint"), strings.HasPrefix(line, "--editable"):
+			return line
+		case strings.HasPrefix(line, "-"):
+		case !strings.Contains(line, "=="), !strings.Contains(line, "--hash="):
+			name, _, _ := strings.Cut(line, "--hash")
+			return strings.TrimSpace(name)
+		}
+	}
+	return ""
+}
