@@ -140,3 +140,14 @@ func (d *Digest) UnmarshalText(b []byte) error {
 	*d = p
 	return nil
 }
+
+// FromSum returns the digest with the given sha256 and size, which must not be negative.
+func FromSum(sum [sha256.Size]byte, size int64) Digest {
+	if size < 0 {
+		panic("digest: negative size")
+	}
+	return Digest{hash: sum, size: size, set: true}
+}
+
+// Sum returns the hash's bytes.
+func (d Digest) Sum() [sha256.Size]byte { return d.hash }

@@ -1,0 +1,138 @@
+package merkle
+
+import (
+	"context"
+	"fmt"
+
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/pexpress/pexpress/cache"
+	"github.com/pexpress/pexpress/cache/digest"
+)
+
+// Load reads the tree below the Directory root and checks all that it says. A Directory that is missing is
+// cache.ErrNotFound.
+func Load(ctx context.Context, cas cache.CAS, root digest.Digest) (*Tree, error) {
+	return load(root, func(d digest.Digest) ([]byte, error) { return cache.ReadBlob(ctx, cas, d, cache.MaxMessage) })
+}
+
+// FromProto returns the tree of a REAPI Tree message, checked.
+func FromProto(p *repb.Tree) (*Tree, error) {
+	blobs := map[digest.Digest][]byte{}
+	var root digest.Digest
+	for i, msg := range append([]*repb.Directory{p.GetRoot()}, p.GetChildren()...) {
+		data, d, err := digest.Marshal(msg)
+		if err != nil {
+			return nil, err
+		}
+		if i == 0 {
+			root = d
+		}
+		blobs[d] = data
+	}
+	return load(root, func(d digest.Digest) ([]byte, error) {
+		b, ok := blobs[d]
+		if !ok {
+			return nil, cache.NotFound("Directory of a Tree", d)
+		}
+		return b, nil
+	})
+}
+
+// loader reads Directories depth first, each once.
+type loader struct {
+	tree    *Tree
+	read    func(digest.Digest) ([]byte, error)
+	weight map[digest.Digest]int // entries below a Directory, shared ones counted as often as they stand there
+}
+
+func load(root digest.Digest, read func(digest.Digest) ([]byte, error)) (*Tree, error) {
+	l := &loader{tree: &Tree{root: root, dirs: map[digest.Digest]*directory{}}, read: read, weight: map[digest.Digest]int{}}
+	if err := l.load(root, 0); err != nil {
+		return nil, fmt.Errorf("tree %s: %w", root, err)
+	}
+	return l.tree, l.tree.checkLinks()
+}
+
+func (l *loader) load(d digest.Digest, depth int) error {
+	if depth > maxDepth {
+		return fmt.Errorf("%w: more than %d directories deep", ErrPath, maxDepth)
+	}
+	if _, ok := l.tree.dirs[d]; ok {
+		return nil
+	}
+	data, err := l.read(d)
+	if err != nil {
+		return fmt.Errorf("Directory %s: %w", d, err)
+	}
+	msg := &repb.Directory{}
+	if err := proto.Unmarshal(data, msg); err != nil {
+		return fmt.Errorf("blob %s is not a Directory: %w", d, err)
+	}
+	if err := checkDirectory(msg); err != nil {
+		return fmt.Errorf("Directory %s: %w", d, err)
+	}
+	n := len(msg.GetFiles()) + len(msg.GetSymlinks())
+	for _, c := range msg.GetDirectories() {
+		cd, _ := digest.FromProto(c.GetDigest())
+		if err := l.load(cd, depth+1); err != nil {
+			return err
+		}
+		if n += 1 + l.weight[cd]; n > maxEntries {
+			return fmt.Errorf("%w: more than %d entries", ErrPath, maxEntries)
+		}
+	}
+	l.weight[d] = n
+	l.tree.dirs[d] = &directory{msg, data}
+	l.tree.order = append(l.tree.order, d)
+	return nil
+}
+
+// checkDirectory checks names, their order and their digests.
+func checkDirectory(msg *repb.Directory) error {
+	seen := map[string]bool{}
+	last := ""
+	check := func(name string, first bool) error {
+		if err := checkName(name); err != nil {
+			return err
+		}
+		if seen[name] || (!first && name <= last) {
+			return fmt.Errorf("%w: %q is out of order or stands there twice", ErrPath, name)
+		}
+		seen[name], last = true, name
+		return nil
+	}
+	for i, f := range msg.GetFiles() {
+		if err := check(f.GetName(), i == 0); err != nil {
+			return err
+		}
+		if _, err := digest.FromProto(f.GetDigest()); err != nil {
+			return err
+		}
+	}
+	for i, c := range msg.GetDirectories() {
+		if err := check(c.GetName(), i == 0); err != nil {
+			return err
+		}
+		if _, err := digest.FromProto(c.GetDigest()); err != nil {
+			return err
+		}
+	}
+	for i, s := range msg.GetSymlinks() {
+		if err := check(s.GetName(), i == 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkLinks checks that every symlink stays inside the tree.
+func (t *Tree) checkLinks() error {
+	for path, target := range t.Symlinks() {
+		if err := checkLink(path, target); err != nil {
+			return err
+		}
+	}
+	return nil
+}

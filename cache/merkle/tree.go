@@ -1,0 +1,140 @@
+// Package merkle turns files into REAPI Directory trees and back.
+//
+// A tree's identity is the digest of its root Directory. Trees made here are canonical, so that every tool that
+// follows the same rules arrives at the same digest: every file is executable, there are no empty directories and no
+// node properties, symlinks are relative and stay inside the tree, names are the raw bytes of their UTF-8, sorted, and
+// messages are marshalled deterministically. See the Remote Execution API, messages Directory and Tree.
+package merkle
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+
+	"github.com/pexpress/pexpress/cache"
+	"github.com/pexpress/pexpress/cache/digest"
+)
+
+// ErrPath is wrapped by every error about a name or a symlink that may not stand in a tree.
+var ErrPath = errors.New("path not allowed in a tree")
+
+// Limits of a tree, far above any real one: what is larger is refused before it fills the memory.
+const (
+	maxEntries = 5_000_000
+	maxDepth   = 200
+)
+
+// Tree is an immutable tree: all its Directories, but no file contents.
+type Tree struct {
+	root  digest.Digest
+	dirs  map[digest.Digest]*directory
+	order []digest.Digest // children before parents, each once
+}
+
+type directory struct {
+	msg  *repb.Directory
+	data []byte
+}
+
+// Root returns the digest of the root Directory, which identifies the tree.
+func (t *Tree) Root() digest.Digest { return t.root }
+
+// Blobs yields each Directory once, children before parents.
+func (t *Tree) Blobs() iter.Seq2[digest.Digest, []byte] {
+	return func(yield func(digest.Digest, []byte) bool) {
+		for _, d := range t.order {
+			if !yield(d, t.dirs[d].data) {
+				return
+			}
+		}
+	}
+}
+
+// Proto returns the REAPI Tree: the root, then every other Directory once, sorted by digest.
+func (t *Tree) Proto() *repb.Tree {
+	p := &repb.Tree{Root: t.dirs[t.root].msg}
+	children := slices.Clone(t.order)
+	slices.SortFunc(children, digest.Digest.Compare)
+	for _, d := range children {
+		if d != t.root {
+			p.Children = append(p.Children, t.dirs[d].msg)
+		}
+	}
+	return p
+}
+
+// Files yields the path and digest of every file, in the order of a walk: each Directory's files, then its directories.
+func (t *Tree) Files() iter.Seq2[string, digest.Digest] {
+	return func(yield func(string, digest.Digest) bool) {
+		t.walk(t.root, "", func(path string, d digest.Digest, link string) bool {
+			return link != "" || yield(path, d)
+		})
+	}
+}
+
+// Symlinks yields the path and target of every symlink.
+func (t *Tree) Symlinks() iter.Seq2[string, string] {
+	return func(yield func(string, string) bool) {
+		t.walk(t.root, "", func(path string, _ digest.Digest, link string) bool {
+			return link == "" || yield(path, link)
+		})
+	}
+}
+
+// Entries returns the number of files and symlinks, a shared Directory's counted as often as it stands in the tree.
+func (t *Tree) Entries() int {
+	n := 0
+	t.walk(t.root, "", func(string, digest.Digest, string) bool { n++; return true })
+	return n
+}
+
+// walk calls fn for each file (with its digest) and symlink (with its target) below d until fn returns false.
+func (t *Tree) walk(d digest.Digest, prefix string, fn func(path string, d digest.Digest, link string) bool) bool {
+	dir := t.dirs[d]
+	for _, f := range dir.msg.GetFiles() {
+		fd, _ := digest.FromProto(f.GetDigest())
+		if !fn(prefix+f.GetName(), fd, "") {
+			return false
+		}
+	}
+	for _, l := range dir.msg.GetSymlinks() {
+		if !fn(prefix+l.GetName(), digest.Digest{}, l.GetTarget()) {
+			return false
+		}
+	}
+	for _, c := range dir.msg.GetDirectories() {
+		cd, _ := digest.FromProto(c.GetDigest())
+		if !t.walk(cd, prefix+c.GetName()+"/", fn) {
+			return false
+		}
+	}
+	return true
+}
+
+// Directory returns the message of one of the tree's Directories; it must not be changed.
+func (t *Tree) Directory(d digest.Digest) (*repb.Directory, bool) {
+	dir, ok := t.dirs[d]
+	if !ok {
+		return nil, false
+	}
+	return dir.msg, true
+}
+
+// Put stores those of the tree's Directories that the CAS lacks, children before parents.
+func (t *Tree) Put(ctx context.Context, cas cache.CAS) error {
+	missing, err := cas.FindMissing(ctx, t.order)
+	if err != nil {
+		return err
+	}
+	for _, d := range missing {
+		if err := cas.Put(ctx, d, bytes.NewReader(t.dirs[d].data)); err != nil {
+			return fmt.Errorf("store Directory %s: %w", d, err)
+		}
+	}
+	return nil
+}
