@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -38,42 +39,34 @@ func leftOutName(name string) bool {
 	return false
 }
 
-// leftOutDir reports whether the directory called name, with these entries, is a virtual environment, or the output
-// of a build: `build` or `dist` beside a project's own files that holds nothing but what build tools put there.
-func leftOutDir(name string, entries []fs.DirEntry, besideProject bool) bool {
-	for _, e := range entries {
-		if e.Name() == "pyvenv.cfg" {
-			return true
-		}
-	}
-	var made []string
+// isEnvironment reports whether a directory with these entries is a virtual environment.
+func isEnvironment(entries []fs.DirEntry) bool { return has(entries, "pyvenv.cfg") }
+
+// buildOutput returns the patterns of what build tools leave in a directory of this name and with these entries, which
+// lies beside a project's own files; none if it is not such a directory, or is a package.
+func buildOutput(name string, entries []fs.DirEntry) []string {
 	switch {
-	case !besideProject:
-		return false
-	case name == "build":
-		made = []string{"lib", "lib.*", "temp.*", "bdist.*", "scripts-*"}
-	case name == "dist":
-		made = []string{"*.whl", "*.tar.gz", "*.tar.bz2", "*.zip", "*.egg", ".gitignore"}
-	default:
-		return false
+	case name == "build" && !has(entries, "__init__.py"):
+		return []string{"lib", "lib.*", "temp.*", "bdist.*", "scripts-*"}
+	case name == "dist" && !has(entries, "__init__.py"):
+		return []string{"*.whl", "*.tar.gz", "*.tar.bz2", "*.zip", "*.egg"}
 	}
-	for _, e := range entries {
-		if !matchesAny(made, e.Name()) {
-			return false
-		}
-	}
-	return true
+	return nil
+}
+
+// has reports whether sorted entries have one of that name.
+func has(entries []fs.DirEntry, name string) bool {
+	_, ok := find(entries, name)
+	return ok
+}
+
+func find(entries []fs.DirEntry, name string) (int, bool) {
+	return slices.BinarySearchFunc(entries, name, func(e fs.DirEntry, name string) int { return strings.Compare(e.Name(), name) })
 }
 
 // hasProjectFile reports whether a directory with these entries is a Python project's.
 func hasProjectFile(entries []fs.DirEntry) bool {
-	for _, e := range entries {
-		switch e.Name() {
-		case "pyproject.toml", "setup.py", "setup.cfg":
-			return true
-		}
-	}
-	return false
+	return has(entries, "pyproject.toml") || has(entries, "setup.py") || has(entries, "setup.cfg")
 }
 
 // hashedRequirements reports whether a requirements file pins hashes, which makes it a lock file like the others.

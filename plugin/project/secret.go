@@ -5,21 +5,36 @@ import (
 	"strings"
 )
 
-// secretNames are the files that commonly hold credentials, as patterns for the lower-cased name.
-var secretNames = []string{
-	".env", ".env.*", ".envrc", "*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.kdbx", "*.ppk",
-	"id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*",
-	".netrc", "_netrc", ".pypirc", ".pgpass", ".htpasswd", ".git-credentials", ".dockercfg", ".npmrc",
-	"credentials.json", "client_secret*.json", "service-account*.json", "service_account*.json", "*.tfvars", "*.tfstate",
-}
-
-// publicNames are exceptions: templates without values, and public halves of keys.
-var publicNames = []string{"*.example", "*.sample", "*.template", "*.dist", "*.pub"}
-
-// looksSecret reports whether a file of this name should not be shipped unless it is listed.
+// looksSecret reports whether a file of this name commonly holds credentials, and so should not be shipped unless it
+// is listed. Templates without values and public halves of keys are not meant. It is asked about every file, so it
+// compares strings and matches no patterns.
 func looksSecret(name string) bool {
 	name = strings.ToLower(name)
-	return matchesAny(secretNames, name) && !matchesAny(publicNames, name)
+	ext := path.Ext(name)
+	switch ext {
+	case ".py", ".example", ".sample", ".template", ".dist", ".pub":
+		return false
+	case ".pem", ".key", ".p12", ".pfx", ".jks", ".keystore", ".kdbx", ".ppk", ".tfvars", ".tfstate":
+		return true
+	}
+	switch name {
+	case ".env", ".envrc", ".netrc", "_netrc", ".pypirc", ".pgpass", ".htpasswd", ".git-credentials", ".dockercfg",
+		".npmrc", "credentials.json":
+		return true
+	}
+	for _, prefix := range []string{".env.", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519"} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	if ext == ".json" {
+		for _, prefix := range []string{"client_secret", "service-account", "service_account"} {
+			if strings.HasPrefix(name, prefix) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func matchesAny(patterns []string, name string) bool {

@@ -59,6 +59,7 @@ type place struct {
 	wanted        bool   // `include` named it or a directory above: .gitignore does not count
 	onlyIncluded  bool   // it is left out, but something below was asked for
 	besideProject bool   // its parent directory is a Python project's
+	buildOutput   []string
 }
 
 // walk lists what base holds and source.pex takes. gitTop is the directory whose .gitignore is the outermost: base or
@@ -93,11 +94,14 @@ func (w *walker) visit(p place) error {
 	if err != nil {
 		return fmt.Errorf("list %s: %w; exclude it in the configuration if it is not needed", dir, err)
 	}
-	if p.sub != "" && !p.wanted && leftOutDir(filepath.Base(dir), entries, p.besideProject) {
+	if p.sub != "" && !p.wanted && isEnvironment(entries) {
 		if !w.filter.reaches(w.prefix + strings.TrimSuffix(p.sub, "/")) {
 			return nil
 		}
 		p.onlyIncluded = true
+	}
+	if p.besideProject {
+		p.buildOutput = buildOutput(filepath.Base(dir), entries)
 	}
 	if p.rules, err = w.readIgnore(dir, p, entries); err != nil {
 		return err
@@ -187,7 +191,7 @@ func (w *walker) judge(p place, sub string, e fs.DirEntry) verdict {
 	if w.filter.exclude.match(treePath, isDir) {
 		return leaveOut
 	}
-	if p.onlyIncluded || leftOutName(name) {
+	if p.onlyIncluded || leftOutName(name) || !p.wanted && matchesAny(p.buildOutput, name) {
 		return leaveOut
 	}
 	if secret {
@@ -204,9 +208,7 @@ func (w *walker) judge(p place, sub string, e fs.DirEntry) verdict {
 
 // readIgnore adds the directory's own .gitignore to the rules. Like git, it does not follow a symlink of that name.
 func (w *walker) readIgnore(dir string, p place, entries []fs.DirEntry) (*rules, error) {
-	i, ok := slices.BinarySearchFunc(entries, ".gitignore", func(e fs.DirEntry, name string) int {
-		return strings.Compare(e.Name(), name)
-	})
+	i, ok := find(entries, ".gitignore")
 	if !ok || !entries[i].Type().IsRegular() {
 		return p.rules, nil
 	}
