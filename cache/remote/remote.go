@@ -1,0 +1,154 @@
+// Package remote is a client of a REAPI cache: the same two interfaces as a local one, over gRPC.
+//
+// It stands on remote-apis-sdks' client for the calls, their time limits and retries. Streams are handled here, so that
+// a blob of any size passes through without being held in memory.
+package remote
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/bazelbuild/remote-apis-sdks/go/pkg/client"
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	"github.com/pexpress/pexpress/cache"
+	"github.com/pexpress/pexpress/cache/digest"
+)
+
+// smallBlob is the size up to which a blob travels in a unary call rather than in a stream.
+const smallBlob = 1 << 20
+
+// batchFind is how many digests one FindMissingBlobs call asks for: about 700 KiB.
+const batchFind = 10_000
+
+// Cache is a connection to a REAPI cache.
+type Cache struct {
+	conn     *grpc.ClientConn
+	sdk      *client.Client
+	instance string
+}
+
+// Dial returns a client of the cache at target: grpc://host:port[/instance], grpcs://… (TLS) or unix:///socket. It
+// makes no request; the first call that fails says that the cache cannot be reached.
+func Dial(ctx context.Context, target string, opts ...grpc.DialOption) (*Cache, error) {
+	address, instance, secure, err := parse(target)
+	if err != nil {
+		return nil, err
+	}
+	creds := insecure.NewCredentials()
+	if secure {
+		creds = credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12})
+	}
+	opts = append([]grpc.DialOption{grpc.WithTransportCredentials(creds), grpc.WithNoProxy()}, opts...)
+	conn, err := grpc.NewClient(address, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("cache %s: %w", target, err)
+	}
+	sdk, err := client.NewClientFromConnection(ctx, instance, conn, conn, client.StartupCapabilities(false))
+	if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("cache %s: %w", target, err)
+	}
+	return &Cache{conn: conn, sdk: sdk, instance: instance}, nil
+}
+
+// parse splits a target into a gRPC address and an instance name.
+func parse(target string) (address, instance string, secure bool, err error) {
+	u, err := url.Parse(target)
+	if err != nil {
+		return "", "", false, fmt.Errorf("cache address %q: %w", target, err)
+	}
+	switch u.Scheme {
+	case "unix":
+		return target, "", false, nil
+	case "grpc", "grpcs":
+		if u.Port() == "" {
+			return "", "", false, fmt.Errorf("cache address %q has no port", target)
+		}
+		return "dns:///" + u.Host, strings.Trim(u.Path, "/"), u.Scheme == "grpcs", nil
+	}
+	return "", "", false, fmt.Errorf("cache address %q: use grpc://host:port, grpcs://host:port or unix:///socket", target)
+}
+
+// Close ends the connection.
+func (c *Cache) Close() error { return c.conn.Close() }
+
+// rpcError turns what a call said into the errors of package cache.
+func rpcError(what string, d digest.Digest, err error) error {
+	switch status.Code(err) {
+	case codes.OK:
+		return nil
+	case codes.NotFound:
+		return cache.NotFound(what, d)
+	}
+	return fmt.Errorf("%s %s: %w", what, d, err)
+}
+
+// FindMissing implements cache.CAS.
+func (c *Cache) FindMissing(ctx context.Context, ds []digest.Digest) ([]digest.Digest, error) {
+	var missing []digest.Digest
+	seen := make(map[digest.Digest]bool, len(ds))
+	var ask []*repb.Digest
+	flush := func() error {
+		if len(ask) == 0 {
+			return nil
+		}
+		resp, err := c.sdk.FindMissingBlobs(ctx, &repb.FindMissingBlobsRequest{InstanceName: c.instance, BlobDigests: ask})
+		if err != nil {
+			return fmt.Errorf("find missing blobs: %w", err)
+		}
+		for _, p := range resp.GetMissingBlobDigests() {
+			d, err := digest.FromProto(p)
+			if err != nil {
+				return fmt.Errorf("find missing blobs: the cache answered: %w", err)
+			}
+			seen[d] = true
+		}
+		ask = ask[:0]
+		return nil
+	}
+	var unique []digest.Digest
+	for _, d := range ds {
+		if _, ok := seen[d]; ok || d == digest.Empty {
+			continue
+		}
+		seen[d] = false
+		unique = append(unique, d)
+		if ask = append(ask, d.Proto()); len(ask) == batchFind {
+			if err := flush(); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := flush(); err != nil {
+		return nil, err
+	}
+	for _, d := range unique {
+		if seen[d] {
+			missing = append(missing, d)
+		}
+	}
+	return missing, nil
+}
+
+// GetActionResult implements cache.ActionCache.
+func (c *Cache) GetActionResult(ctx context.Context, action digest.Digest) (*repb.ActionResult, error) {
+	ar, err := c.sdk.GetActionResult(ctx, &repb.GetActionResultRequest{InstanceName: c.instance, ActionDigest: action.Proto()})
+	return ar, rpcError("action result", action, err)
+}
+
+// UpdateActionResult implements cache.ActionCache.
+func (c *Cache) UpdateActionResult(ctx context.Context, action digest.Digest, result *repb.ActionResult) error {
+	_, err := c.sdk.UpdateActionResult(ctx, &repb.UpdateActionResultRequest{
+		InstanceName: c.instance, ActionDigest: action.Proto(), ActionResult: result,
+	})
+	return rpcError("store action result", action, err)
+}

@@ -1,0 +1,145 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/pexpress/pexpress/cache"
+	"github.com/pexpress/pexpress/cache/digest"
+	"github.com/pexpress/pexpress/cache/merkle"
+)
+
+// FindMissingBlobs implements repb.ContentAddressableStorageServer.
+func (s *server) FindMissingBlobs(ctx context.Context, req *repb.FindMissingBlobsRequest) (*repb.FindMissingBlobsResponse, error) {
+	if err := checkFunction(req.GetDigestFunction()); err != nil {
+		return nil, err
+	}
+	ds, err := parseAll(req.GetBlobDigests())
+	if err != nil {
+		return nil, err
+	}
+	missing, err := s.cas.FindMissing(ctx, ds)
+	if err != nil {
+		return nil, fail(err)
+	}
+	resp := &repb.FindMissingBlobsResponse{}
+	for _, d := range missing {
+		resp.MissingBlobDigests = append(resp.MissingBlobDigests, d.Proto())
+	}
+	return resp, nil
+}
+
+// BatchUpdateBlobs implements repb.ContentAddressableStorageServer.
+func (s *server) BatchUpdateBlobs(ctx context.Context, req *repb.BatchUpdateBlobsRequest) (*repb.BatchUpdateBlobsResponse, error) {
+	if err := checkFunction(req.GetDigestFunction()); err != nil {
+		return nil, err
+	}
+	total := 0
+	for _, r := range req.GetRequests() {
+		total += len(r.GetData())
+	}
+	if total > MaxBatch {
+		return nil, status.Errorf(codes.InvalidArgument, "the batch holds %d bytes, more than the %d allowed: use ByteStream", total, MaxBatch)
+	}
+	resp := &repb.BatchUpdateBlobsResponse{}
+	for _, r := range req.GetRequests() {
+		err := s.put(ctx, r)
+		resp.Responses = append(resp.Responses, &repb.BatchUpdateBlobsResponse_Response{
+			Digest: r.GetDigest(), Status: status.Convert(err).Proto(),
+		})
+	}
+	return resp, nil
+}
+
+func (s *server) put(ctx context.Context, r *repb.BatchUpdateBlobsRequest_Request) error {
+	if c := r.GetCompressor(); c != repb.Compressor_IDENTITY {
+		return status.Errorf(codes.InvalidArgument, "compressor %s is not supported: send the blob uncompressed", c)
+	}
+	d, err := digest.FromProto(r.GetDigest())
+	if err == nil && digest.FromBytes(r.GetData()) != d {
+		return status.Errorf(codes.InvalidArgument, "the data sent for %s is not what it names", d)
+	}
+	if err == nil {
+		err = s.cas.Put(ctx, d, bytes.NewReader(r.GetData()))
+	}
+	return fail(err)
+}
+
+// BatchReadBlobs implements repb.ContentAddressableStorageServer.
+func (s *server) BatchReadBlobs(ctx context.Context, req *repb.BatchReadBlobsRequest) (*repb.BatchReadBlobsResponse, error) {
+	if err := checkFunction(req.GetDigestFunction()); err != nil {
+		return nil, err
+	}
+	ds, err := parseAll(req.GetDigests())
+	if err != nil {
+		return nil, err
+	}
+	var total int64
+	for _, d := range ds {
+		if total += d.Size(); total > MaxBatch || d.Size() > MaxBatch {
+			return nil, status.Errorf(codes.InvalidArgument, "the batch asks for more than the %d bytes allowed: use ByteStream", MaxBatch)
+		}
+	}
+	resp := &repb.BatchReadBlobsResponse{}
+	for _, d := range ds {
+		data, err := cache.ReadBlob(ctx, s.cas, d, MaxBatch)
+		resp.Responses = append(resp.Responses, &repb.BatchReadBlobsResponse_Response{
+			Digest: d.Proto(), Data: data, Status: status.Convert(fail(err)).Proto(),
+		})
+	}
+	return resp, nil
+}
+
+// treePage is how many Directories an answer of GetTree holds unless fewer are asked for.
+const treePage = 1000
+
+// GetTree implements repb.ContentAddressableStorageServer. A Directory that stands in the tree several times is sent
+// once. The page token is the number of Directories sent before.
+func (s *server) GetTree(req *repb.GetTreeRequest, stream grpc.ServerStreamingServer[repb.GetTreeResponse]) error {
+	if err := checkFunction(req.GetDigestFunction()); err != nil {
+		return err
+	}
+	root, err := digest.FromProto(req.GetRootDigest())
+	if err != nil {
+		return fail(err)
+	}
+	t, err := merkle.Load(stream.Context(), s.cas, root)
+	if err != nil {
+		return fail(err)
+	}
+	msg := t.Proto()
+	dirs := append([]*repb.Directory{msg.GetRoot()}, msg.GetChildren()...)
+	start := 0
+	if token := req.GetPageToken(); token != "" {
+		if len(token) != 4 || int(binary.BigEndian.Uint32([]byte(token))) > len(dirs) {
+			return status.Error(codes.InvalidArgument, "the page token is not one that this server made")
+		}
+		start = int(binary.BigEndian.Uint32([]byte(token)))
+	}
+	page := treePage
+	if n := int(req.GetPageSize()); n > 0 && n < page {
+		page = n
+	}
+	for start < len(dirs) {
+		end, size := start, 0
+		for end < len(dirs) && end-start < page && (end == start || size+proto.Size(dirs[end]) < MaxBatch) {
+			size += proto.Size(dirs[end])
+			end++
+		}
+		resp := &repb.GetTreeResponse{Directories: dirs[start:end]}
+		if start = end; start < len(dirs) {
+			resp.NextPageToken = string(binary.BigEndian.AppendUint32(nil, uint32(start)))
+		}
+		if err := stream.Send(resp); err != nil {
+			return err
+		}
+	}
+	return nil
+}
