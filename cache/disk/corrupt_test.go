@@ -106,6 +106,7 @@ func TestDamagedActionResultIsAMiss(t *testing.T) {
 	}
 	// A whole entry under another Action's name is not believed either.
 	other := digest.FromBytes([]byte("other"))
+	require.NoError(t, os.MkdirAll(name{actions, other}.dir(s), 0o755))
 	require.NoError(t, os.WriteFile(name{actions, other}.path(s), good, 0o644))
 	_, err = s.GetActionResult(t.Context(), other)
 	require.ErrorIs(t, err, cache.ErrNotFound)

@@ -130,23 +130,14 @@ func (s *Store) checkFormat() (isNew bool, err error) {
 	return false, nil
 }
 
-// makeDirs makes every directory that the store will ever need, so that storing a blob never has to.
 func (s *Store) makeDirs() error {
-	dirs := []string{s.path("tmp"), s.path("pins"), s.path("quarantine")}
-	for _, area := range areas {
-		for i := range 256 {
-			dirs = append(dirs, s.path(string(area), fmt.Sprintf("%02x", i)))
-		}
-	}
-	for _, dir := range dirs {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
+	for _, dir := range []string{string(blobs), string(actions), "tmp", "pins", "quarantine"} {
+		if err := os.MkdirAll(s.path(dir), 0o755); err != nil {
 			return err
 		}
 	}
-	for _, dir := range []string{s.path(string(blobs)), s.path(string(actions)), s.dir} {
-		if err := syncDir(dir); err != nil {
-			return err
-		}
+	if err := syncDir(s.dir); err != nil {
+		return err
 	}
 	_ = syncDir(filepath.Dir(s.dir)) // which this user may not be allowed to open
 	return nil

@@ -30,8 +30,14 @@ func (s *Store) scan(ctx context.Context) ([]entry, error) {
 	}
 	var shards []*shard
 	for _, a := range areas {
-		for i := range 256 {
-			shards = append(shards, &shard{area: a, dir: s.path(string(a), fmt.Sprintf("%02x", i))})
+		dirs, err := os.ReadDir(s.path(string(a)))
+		if err != nil {
+			return nil, err
+		}
+		for _, dir := range dirs {
+			if dir.IsDir() {
+				shards = append(shards, &shard{area: a, dir: s.path(string(a), dir.Name())})
+			}
 		}
 	}
 	g, ctx := errgroup.WithContext(ctx)
