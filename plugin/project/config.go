@@ -21,10 +21,10 @@ func (p *Project) configure(t *table, locations []Location) {
 		p.Platform = p.Platforms[0]
 	}
 	p.Cache = t.string("cache")
-	p.CodeServer = t.string("codeserver")
+	p.Codeserver = t.string("codeserver")
 	p.filter = newFilter(t.strings("include"), t.strings("exclude"), t.strings("secrets"))
 	base := readShared(t, shared{})
-	p.Lock = filepath.Join(p.Dir, filepath.FromSlash(cmp.Or(base.lock, DefaultLock)))
+	p.Lock, p.Extras, p.Groups = filepath.FromSlash(cmp.Or(base.lock, DefaultLock)), base.extras, base.groups
 	named := t.sub("location")
 	t.done()
 
@@ -53,8 +53,10 @@ func (p *Project) configure(t *table, locations []Location) {
 			}
 		}
 		loc.Extras, loc.Groups, loc.roots = own.extras, own.groups, own.roots
-		if loc.Lock = filepath.Join(loc.Dir, DefaultLock); own.lock != "" {
-			loc.Lock = filepath.Join(p.Dir, filepath.FromSlash(own.lock))
+		if loc.Lock = filepath.FromSlash(own.lock); loc.Lock == "" {
+			if rel, err := filepath.Rel(p.Dir, loc.Dir); err == nil {
+				loc.Lock = filepath.Join(rel, DefaultLock)
+			}
 		}
 		p.Locations = append(p.Locations, *loc)
 	}
@@ -77,8 +79,8 @@ func readShared(t *table, s shared) shared {
 		if !lockName.MatchString(filepath.Base(lock)) {
 			t.errorf("lock", "must name a file pylock.toml or pylock.NAME.toml (PEP 751), it is %q", lock)
 		}
-		if filepath.IsAbs(lock) {
-			t.errorf("lock", "must be relative to the project, it is %q", lock)
+		if !filepath.IsLocal(lock) {
+			t.errorf("lock", "must lie inside the project, %q does not", lock)
 		}
 	}
 	if v := t.strings("extras"); t.m["extras"] != nil {

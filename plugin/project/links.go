@@ -11,16 +11,15 @@ import (
 )
 
 // resolveLinks reads the symlinks that a walk of base found and checks that each stays inside: its target is relative,
-// exists, and lies below base, also after following every link on the way.
-func resolveLinks(base, prefix string, f *found) ([]Symlink, error) {
+// exists, and lies below base, also after following every link on the way. It adds the targets to links.
+func resolveLinks(base, prefix string, f *found, links map[string]string) error {
 	if len(f.links) == 0 {
-		return nil, nil
+		return nil
 	}
 	realBase, err := filepath.EvalSymlinks(base)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var links []Symlink
 	var errs []error
 	for _, treePath := range f.links {
 		sub := strings.TrimPrefix(treePath, prefix)
@@ -31,10 +30,10 @@ func resolveLinks(base, prefix string, f *found) ([]Symlink, error) {
 		case !holds(f.files, prefix+real):
 			f.warnings = append(f.warnings, fmt.Sprintf("%s is left out: it points to %s, which is left out", treePath, target))
 		default:
-			links = append(links, Symlink{Path: treePath, Target: target})
+			links[treePath] = target
 		}
 	}
-	return links, errors.Join(errs...)
+	return errors.Join(errs...)
 }
 
 // resolveLink returns the link's text and the path below base of what it names in the end.

@@ -13,7 +13,7 @@ var ErrNotLocked = errors.New("run pexpress lock")
 
 // CheckLocked checks that the lock holds what the location and its local projects declare: every requirement's name, in
 // a version that it allows. locked are the versions by normalized name. applies evaluates a marker (PEP 508) for the
-// target; a requirement whose marker it rejects or cannot evaluate is not looked for.
+// target, nil if that is not known; a requirement whose marker it rejects or cannot evaluate is not looked for.
 func (p *Project) CheckLocked(loc *Location, locked map[string]string, applies func(marker string) (bool, error)) error {
 	g, err := loadGraph(loc)
 	if err != nil {
@@ -26,6 +26,9 @@ func (p *Project) CheckLocked(loc *Location, locked map[string]string, applies f
 			continue
 		}
 		if r.marker != "" {
+			if applies == nil {
+				continue
+			}
 			if ok, err := applies(r.marker); err != nil || !ok {
 				continue
 			}

@@ -28,9 +28,9 @@ func materialize(t testing.TB, s *Sources) string {
 	for name, b := range s.Generated {
 		write(name, b)
 	}
-	for _, l := range s.Symlinks {
-		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, l.Path)), 0o755))
-		require.NoError(t, os.Symlink(l.Target, filepath.Join(dir, l.Path)))
+	for path, target := range s.Symlinks {
+		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, path)), 0o755))
+		require.NoError(t, os.Symlink(target, filepath.Join(dir, path)))
 	}
 	return dir
 }
@@ -77,7 +77,7 @@ points = metadata.entry_points()
 groups = {g: points.select(group=g) if hasattr(points, "select") else points.get(g, []) for g in ("console_scripts", "shop.plugins")}
 import shop, shared_lib
 print(json.dumps({
-    "Versions": {n: metadata.version(n) for n in ("My.Shop", "my-shop", "my_shop", "shared-lib")},
+    "Versions": {n: metadata.version(n) for n in ("My-Shop", "my-shop", "my_shop", "shared-lib")},
     "Requires": metadata.requires("my-shop"),
     "Summary": metadata.metadata("my-shop")["Summary"],
     "Points": {e.name: e.value for g in groups.values() for e in g},
@@ -87,7 +87,7 @@ print(json.dumps({
     "Lib": shared_lib.NAME,
 }))
 `, &got)
-	require.Equal(t, map[string]string{"My.Shop": "1.2rc1", "my-shop": "1.2rc1", "my_shop": "1.2rc1", "shared-lib": "0.3"}, got.Versions)
+	require.Equal(t, map[string]string{"My-Shop": "1.2rc1", "my-shop": "1.2rc1", "my_shop": "1.2rc1", "shared-lib": "0.3"}, got.Versions)
 	require.Equal(t, []string{
 		"attrs>=23", `tomli>=2; python_version < "3.11"`, "shared-lib",
 		`boto3; extra == "s3"`, `botocore[crt]<2; (os_name == 'posix') and extra == "s3"`,

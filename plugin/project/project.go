@@ -34,10 +34,12 @@ type Project struct {
 	// if not configured.
 	Platforms []string
 	Platform  string
-	// Lock is the project's lock file, absolute; a location may have another.
-	Lock string
-	// Cache and CodeServer are addresses; empty if not configured.
-	Cache, CodeServer string
+	// Lock is the project's lock file, relative to Dir; Extras and Groups are the optional requirements that are part
+	// of it. A location may have its own.
+	Lock           string
+	Extras, Groups []string
+	// Cache and Codeserver are addresses; empty if not configured.
+	Cache, Codeserver string
 	// Warnings are about settings that have no effect here.
 	Warnings []string
 
@@ -55,7 +57,7 @@ type Location struct {
 	Listen string
 	// Dir is the directory whose layout source.pex has, absolute: the project's, or one below it.
 	Dir string
-	// Lock is the lock file's absolute path.
+	// Lock is the lock file, relative to the project's directory: the configured one, else pylock.toml in Dir.
 	Lock string
 	// Extras and Groups are the optional requirements that are part of the location.
 	Extras, Groups []string

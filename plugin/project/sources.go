@@ -15,8 +15,9 @@ const outsideDir = "_workspace"
 // Sources is what goes into a location's source.pex: the layout of its directory, so that the code behaves as it does
 // in its checkout.
 type Sources struct {
-	Files    []SourceFile // sorted by path
-	Symlinks []Symlink    // sorted by path
+	Files []SourceFile // sorted by path
+	// Symlinks are the targets of symbolic links by path in the tree; each is relative and stays inside.
+	Symlinks map[string]string
 	// Generated are files that are in no checkout, by path: the *.dist-info of the project and of its local projects.
 	Generated map[string][]byte
 	// Roots are the directories to import from, in order, relative to the tree; the tree's root comes after them.
@@ -30,11 +31,6 @@ type SourceFile struct {
 	Abs  string // on this machine
 }
 
-// A Symlink is one symbolic link of the source tree; its target is relative and stays inside.
-type Symlink struct {
-	Path, Target string
-}
-
 // Sources lists what goes into the location's source.pex. It reads the packaging files and lists directories; it
 // opens no other file.
 func (p *Project) Sources(ctx context.Context, loc *Location) (*Sources, error) {
@@ -42,7 +38,7 @@ func (p *Project) Sources(ctx context.Context, loc *Location) (*Sources, error) 
 	if err != nil {
 		return nil, err
 	}
-	s := &Sources{Generated: map[string][]byte{}}
+	s := &Sources{Symlinks: map[string]string{}, Generated: map[string][]byte{}}
 	if err := s.add(ctx, p, loc.Dir, ""); err != nil {
 		return nil, err
 	}
@@ -81,16 +77,13 @@ func (s *Sources) add(ctx context.Context, p *Project, dir, prefix string) error
 	if err != nil {
 		return err
 	}
-	links, err := resolveLinks(dir, prefix, f)
-	if err != nil {
+	if err := resolveLinks(dir, prefix, f, s.Symlinks); err != nil {
 		return err
 	}
 	s.Files = append(s.Files, f.files...)
-	s.Symlinks = append(s.Symlinks, links...)
 	s.Warnings = append(s.Warnings, f.warnings...)
 	if prefix != "" { // "_workspace/…" may sort before what is there
 		slices.SortFunc(s.Files, func(a, b SourceFile) int { return strings.Compare(a.Path, b.Path) })
-		slices.SortFunc(s.Symlinks, func(a, b Symlink) int { return strings.Compare(a.Path, b.Path) })
 	}
 	return nil
 }

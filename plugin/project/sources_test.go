@@ -133,7 +133,7 @@ ignored
 -> /nowhere
 `)
 	s := mustSources(t, dir)
-	require.Equal(t, []Symlink{{"app/chain", "data/real.csv"}, {"app/data", "../data"}, {"current", "data"}}, s.Symlinks)
+	require.Equal(t, map[string]string{"app/chain": "data/real.csv", "app/data": "../data", "current": "data"}, s.Symlinks)
 	require.Equal(t, []string{".gitignore", "data/real.csv"}, paths(s))
 	require.Len(t, s.Warnings, 1)
 	require.Contains(t, s.Warnings[0], "into is left out: it points to ignored/x, which is left out")
