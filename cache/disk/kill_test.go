@@ -2,6 +2,7 @@ package disk
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -9,36 +10,48 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/digest"
 )
 
-// hammerEnv makes the test binary hammer a store until it is killed: "SEED LIMIT DIRECTORY".
-const hammerEnv = "PEXPRESS_TEST_DISK_HAMMER"
+const (
+	// jobEnv makes the test binary a child: "SEED LIMIT" hammers a store until it is killed, "die" is killed in the
+	// middle of storing a blob.
+	jobEnv = "PEXPRESS_TEST_DISK_JOB"
+	dirEnv = "PEXPRESS_TEST_DISK_DIR"
+)
 
 func TestMain(m *testing.M) {
-	args := strings.SplitN(os.Getenv(hammerEnv), " ", 3)
-	if len(args) < 3 {
+	ctx := context.Background()
+	var err error
+	switch job, dir := os.Getenv(jobEnv), os.Getenv(dirEnv); job {
+	case "":
 		os.Exit(m.Run())
-	}
-	seed, err := strconv.ParseUint(args[0], 10, 64)
-	if err == nil {
+	case "die":
+		err = die(ctx, dir)
+	default:
+		var seed uint64
 		var limit int64
-		limit, err = strconv.ParseInt(args[1], 10, 64)
-		if err == nil {
-			err = hammer(context.Background(), args[2], limit, rand.New(rand.NewPCG(seed, 0)))
+		if _, err = fmt.Sscan(job, &seed, &limit); err == nil {
+			err = hammer(ctx, dir, limit, rand.New(rand.NewPCG(seed, 0)))
 		}
 	}
-	fmt.Fprintln(os.Stderr, "hammer:", err)
+	fmt.Fprintln(os.Stderr, "child:", err)
 	os.Exit(1)
+}
+
+func child(job, dir string) *exec.Cmd {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), jobEnv+"="+job, dirEnv+"="+dir)
+	return cmd
 }
 
 // hammered returns the i-th of the blobs that all hammering processes share.
@@ -103,8 +116,7 @@ type acknowledged struct {
 
 // run lets one process hammer until it has acknowledged n things and then kills it, wherever it is by then.
 func (a *acknowledged) run(t *testing.T, dir string, limit int64, seed uint64, n int) {
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d %d %s", hammerEnv, seed, limit, dir))
+	cmd := child(fmt.Sprint(seed, limit), dir)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.StdoutPipe()
@@ -131,6 +143,39 @@ func (a *acknowledged) run(t *testing.T, dir string, limit int64, seed uint64, n
 	if err := cmd.Wait(); err == nil || cmd.ProcessState.Exited() {
 		t.Errorf("the process ended by itself, %v: %s", err, stderr.String())
 	}
+}
+
+// die gives a blob its name and is killed before that is counted.
+func die(ctx context.Context, dir string) error {
+	s, err := Open(dir, Options{})
+	if err != nil {
+		return err
+	}
+	b := hammered(0)
+	f, err := s.stage(name{blobs, b.Digest}, bytes.NewReader(b.Data), true)
+	if err != nil {
+		return err
+	}
+	return s.withLedger(ctx, func(l *ledger) error {
+		if err := l.place(f, map[string]bool{}); err != nil {
+			return err
+		}
+		return unix.Kill(os.Getpid(), unix.SIGKILL)
+	})
+}
+
+// TestKilledInTheMiddle checks the one moment that random kills seldom hit.
+func TestKilledInTheMiddle(t *testing.T) {
+	s := newStore(t)
+	put(t, s, "counted before")
+	cmd := child("die", s.dir)
+	out, err := cmd.CombinedOutput()
+	require.Error(t, err)
+	require.False(t, cmd.ProcessState.Exited(), "it was to be killed, but said: %s", out)
+	require.True(t, has(t, s, hammered(0).Digest))
+	requireCounted(t, s)
+	put(t, s, "counted after")
+	requireCounted(t, s)
 }
 
 // TestKill lets four processes at a time use one store and kills each at a random moment, several times over. Then

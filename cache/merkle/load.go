@@ -42,8 +42,8 @@ func FromProto(p *repb.Tree) (*Tree, error) {
 
 // loader reads Directories depth first, each once.
 type loader struct {
-	tree    *Tree
-	read    func(digest.Digest) ([]byte, error)
+	tree   *Tree
+	read   func(digest.Digest) ([]byte, error)
 	weight map[digest.Digest]int // entries below a Directory, shared ones counted as often as they stand there
 }
 

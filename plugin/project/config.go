@@ -135,7 +135,10 @@ var entryKeys = map[string]struct{ need, may []string }{
 
 // dagsterFlags are the flags of `dagster api grpc` for the keys of the configuration.
 var dagsterFlags = []struct{ key, flag string }{
-	{"module", "-m"}, {"package", "--package-name"}, {"file", "-f"}, {"autoload", "--autoload-defs-module-name"},
+	{"module", "-m"},
+	{"package", "--package-name"},
+	{"file", "-f"},
+	{"autoload", "--autoload-defs-module-name"},
 	{"attribute", "-a"},
 }
 

@@ -7,7 +7,6 @@ import (
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"github.com/spf13/cobra"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/digest"
@@ -126,29 +125,26 @@ func (s *session) explainShip(ctx context.Context, plan *action.Plan, e *explana
 
 // explainChange compares the plan with the last one.
 func (s *session) explainChange(ctx context.Context, plan *action.Plan, last digest.Digest, e *explanation) (string, error) {
-	command, inputs, err := s.inputs(ctx, last)
+	before, inputs, err := s.inputs(ctx, last)
 	if err != nil {
 		return "", err
 	}
-	if command == nil {
+	if before == nil {
 		return "something changed; the cache no longer has the last plan to compare with", nil
 	}
 	e.Changes = build.Diff(inputs, plan.InputRoot)
-	e.Fields = changedFields(command, plan.Command)
+	e.Fields = changedFields(before, plan)
 	return "changed since the last build", nil
 }
 
-// changedFields names what differs between two Commands.
-func changedFields(before, after *repb.Command) []string {
-	var fields []string
-	if !proto.Equal(&repb.Command{Arguments: before.GetArguments()}, &repb.Command{Arguments: after.GetArguments()}) {
-		fields = append(fields, fmt.Sprintf("arguments: %v → %v", before.GetArguments(), after.GetArguments()))
-	}
+// changedFields names what differs between two Actions beside their inputs: their platform properties.
+func changedFields(before *repb.Action, after *action.Plan) []string {
 	old := map[string]string{}
 	for _, p := range before.GetPlatform().GetProperties() {
 		old[p.GetName()] = p.GetValue()
 	}
-	for _, p := range after.GetPlatform().GetProperties() {
+	var fields []string
+	for _, p := range after.Action.GetPlatform().GetProperties() {
 		if old[p.GetName()] != p.GetValue() {
 			fields = append(fields, fmt.Sprintf("%s: %q → %q", p.GetName(), old[p.GetName()], p.GetValue()))
 		}

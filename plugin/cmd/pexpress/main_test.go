@@ -6,19 +6,43 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/stretchr/testify/require"
 )
 
+// binary is the pexpress under test. It is built as users build it, since it starts itself again as builder and sandbox.
+var binary string
+
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"pexpress": main})
+	os.Exit(buildAndRun(m))
+}
+
+func buildAndRun(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "pexpress-test")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	binary = filepath.Join(dir, "pexpress")
+	build := exec.Command("go", "build", "-o", binary, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	build.Stderr = os.Stderr
+	if err := build.Run(); err != nil {
+		panic(err)
+	}
+	return m.Run()
 }
 
 // TestScript runs the command line as users do, one process a command; testdata/script holds the scripts.
@@ -28,6 +52,7 @@ func TestScript(t *testing.T) {
 		UpdateScripts: os.Getenv("UPDATE_SCRIPTS") != "",
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PEXPRESS_HOME", filepath.Join(env.WorkDir, ".home"))
+			env.Setenv("PATH", filepath.Dir(binary)+":"+os.Getenv("PATH"))
 			// The pinned pex wheel comes through the tester's own configuration of pip, as it does for a user.
 			for _, name := range []string{"HOME", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PYENV_ROOT"} {
 				env.Setenv(name, os.Getenv(name))
@@ -42,6 +67,7 @@ func TestScript(t *testing.T) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"wheel":    cmdWheel,
 			"lock":     cmdLock,
+			"fails":    cmdFails,
 			"corrupt":  cmdCorrupt,
 			"truncate": cmdTruncate,
 		},
@@ -108,30 +134,50 @@ func cmdLock(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	files, err := filepath.Glob(ts.MkAbs("wheels/*.whl"))
 	ts.Check(err)
-	lock := "lock-version = \"1.0\"\ncreated-by = \"test\"\nrequires-python = \">=3.11\"\n"
-	byName := map[string][]string{}
+	wheels := map[string][]byte{}
 	for _, f := range files {
-		parts := strings.SplitN(filepath.Base(f), "-", 3)
-		byName[parts[0]+"-"+parts[1]] = append(byName[parts[0]+"-"+parts[1]], f)
+		b, err := os.ReadFile(f)
+		ts.Check(err)
+		wheels["wheels/"+filepath.Base(f)] = b
 	}
-	var keys []string
-	for k := range byName {
-		keys = append(keys, k)
+	ts.Check(os.WriteFile(ts.MkAbs(out), []byte(lockOf(wheels)), 0o644))
+}
+
+// lockOf returns a pylock.toml (PEP 751) of wheels that lie beside it, by their paths.
+func lockOf(wheels map[string][]byte) string {
+	packages := map[string][]string{}
+	for path := range wheels {
+		parts := strings.SplitN(filepath.Base(path), "-", 3)
+		key := parts[0] + "-" + parts[1]
+		packages[key] = append(packages[key], path)
 	}
-	sort.Strings(keys)
-	for _, k := range keys {
-		name, version, _ := strings.Cut(k, "-")
+	lock := "lock-version = \"1.0\"\ncreated-by = \"test\"\nrequires-python = \">=3.11\"\n"
+	for _, key := range slices.Sorted(maps.Keys(packages)) {
+		name, version, _ := strings.Cut(key, "-")
 		lock += fmt.Sprintf("\n[[packages]]\nname = %q\nversion = %q\nwheels = [\n", name, version)
-		for _, f := range byName[k] {
-			b, err := os.ReadFile(f)
-			ts.Check(err)
-			sum := sha256.Sum256(b)
+		for _, path := range slices.Sorted(slices.Values(packages[key])) {
+			sum := sha256.Sum256(wheels[path])
 			lock += fmt.Sprintf("  { name = %q, path = %q, size = %d, hashes = { sha256 = %q } },\n",
-				filepath.Base(f), "wheels/"+filepath.Base(f), len(b), hex.EncodeToString(sum[:]))
+				filepath.Base(path), path, len(wheels[path]), hex.EncodeToString(sum[:]))
 		}
 		lock += "]\n"
 	}
-	ts.Check(os.WriteFile(ts.MkAbs(out), []byte(lock), 0o644))
+	return lock
+}
+
+// cmdFails runs a program that must end with an exit status: fails STATUS PROGRAM [ARGUMENT...].
+func cmdFails(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: fails STATUS PROGRAM [ARGUMENT...]")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		ts.Fatalf("want exit status %s, got %v", args[0], err)
+	}
+	if got := fmt.Sprint(exit.ExitCode()); got != args[0] {
+		ts.Fatalf("want exit status %s, got %s", args[0], got)
+	}
 }
 
 // cmdCorrupt flips a byte in the middle of each file that matches the pattern: corrupt PATTERN.

@@ -55,21 +55,14 @@ func (s *session) lastPlan(location string) (p lastPlan) {
 	return p
 }
 
-// inputs returns the Command and the input root of a past Action, nil if the cache has dropped them.
-func (s *session) inputs(ctx context.Context, action digest.Digest) (*repb.Command, *merkle.Tree, error) {
+// inputs returns a past Action and its input root, nil if the cache has dropped them.
+func (s *session) inputs(ctx context.Context, action digest.Digest) (*repb.Action, *merkle.Tree, error) {
 	if action.IsZero() {
 		return nil, nil, nil
 	}
 	var a repb.Action
-	var c repb.Command
 	err := cache.ReadMessage(ctx, s.cas, action, &a)
-	var cd, root digest.Digest
-	if err == nil {
-		cd, err = digest.FromProto(a.GetCommandDigest())
-	}
-	if err == nil {
-		err = cache.ReadMessage(ctx, s.cas, cd, &c)
-	}
+	var root digest.Digest
 	if err == nil {
 		root, err = digest.FromProto(a.GetInputRootDigest())
 	}
@@ -80,5 +73,5 @@ func (s *session) inputs(ctx context.Context, action digest.Digest) (*repb.Comma
 	if errors.Is(err, cache.ErrNotFound) {
 		return nil, nil, nil
 	}
-	return &c, t, err
+	return &a, t, err
 }

@@ -1,0 +1,173 @@
+// Package pex is the PEX builder: it composes deps.pex and source.pex, as trees of blobs in a CAS, from the inputs that
+// package action plans, and writes such trees out as PEX files.
+//
+// Both are PEXes as the pinned pex itself would write them, so that they run anywhere without pexpress; no Python runs
+// to make them. deps.pex has pex's packed layout with wheels kept byte for byte, source.pex its loose layout, one blob a
+// file. docs/pex-info.md lists each field of PEX-INFO and where these PEXes differ from pex's own, and why.
+package pex
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+
+	"github.com/pexpress/pexpress/cache"
+	"github.com/pexpress/pexpress/cache/digest"
+	"github.com/pexpress/pexpress/cache/merkle"
+	"github.com/pexpress/pexpress/plugin"
+	"github.com/pexpress/pexpress/plugin/action"
+)
+
+// OutputVersion is part of every Action: it changes whenever the same inputs would give other outputs. The golden
+// digests in testdata notice when it should have.
+const OutputVersion = "pex-1"
+
+// maxBootstrap bounds the pex wheel, which is held in memory.
+const maxBootstrap = 64 << 20
+
+type builder struct{}
+
+// New returns the PEX builder.
+func New() plugin.Builder { return builder{} }
+
+// Describe implements plugin.Builder.
+func (builder) Describe(context.Context) (plugin.Description, error) {
+	return plugin.Description{
+		Name: "pex", OutputVersion: OutputVersion, Kinds: []string{action.KindDeps, action.KindSource},
+	}, nil
+}
+
+// Build implements plugin.Builder.
+func (builder) Build(ctx context.Context, cas cache.CAS, d digest.Digest) (*repb.ActionResult, error) {
+	in, err := readInputs(ctx, cas, d)
+	if err != nil {
+		return nil, err
+	}
+	b := &composer{inputs: in, blobs: map[digest.Digest][]byte{}}
+	switch in.kind {
+	case action.KindDeps:
+		err = b.deps()
+	case action.KindSource:
+		err = b.source()
+	default:
+		err = fmt.Errorf("%w: the PEX builder makes %q and %q, not %.80q", plugin.ErrInvalidAction,
+			action.KindDeps, action.KindSource, in.kind)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return b.store(ctx, cas)
+}
+
+// inputs is what an Action gives the builder.
+type inputs struct {
+	kind      string
+	output    string
+	spec      action.Spec
+	wheels    []action.File
+	source    []action.File
+	links     map[string]string
+	sourceID  digest.Digest
+	bootstrap *bootstrap
+}
+
+func readInputs(ctx context.Context, cas cache.CAS, d digest.Digest) (*inputs, error) {
+	command, root, platform, err := readAction(ctx, cas, d)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkOutputVersion(platform); err != nil {
+		return nil, err
+	}
+	args := command.GetArguments()
+	if len(args) != 3 || args[0] != "pexpress" || args[1] != "builder" || len(command.GetOutputPaths()) != 1 {
+		return nil, fmt.Errorf("%w: a Command of the PEX builder is [pexpress builder KIND] with one output path, not %.300q with %.300q",
+			plugin.ErrInvalidAction, args, command.GetOutputPaths())
+	}
+	tree, err := merkle.Load(ctx, cas, root)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", plugin.ErrInputUnreadable, err)
+	}
+	in := &inputs{kind: args[2], output: command.GetOutputPaths()[0], links: map[string]string{}}
+	return in, in.read(ctx, cas, tree)
+}
+
+func readAction(ctx context.Context, cas cache.CAS, d digest.Digest) (*repb.Command, digest.Digest, *repb.Platform, error) {
+	var a repb.Action
+	var c repb.Command
+	err := cache.ReadMessage(ctx, cas, d, &a)
+	var cd, root digest.Digest
+	if err == nil {
+		cd, err = digest.FromProto(a.GetCommandDigest())
+	}
+	if err == nil {
+		root, err = digest.FromProto(a.GetInputRootDigest())
+	}
+	if err == nil {
+		err = cache.ReadMessage(ctx, cas, cd, &c)
+	}
+	if err != nil {
+		return nil, root, nil, fmt.Errorf("%w: action %s: %w", plugin.ErrInputUnreadable, d, err)
+	}
+	return &c, root, a.GetPlatform(), nil
+}
+
+func checkOutputVersion(platform *repb.Platform) error {
+	for _, p := range platform.GetProperties() {
+		if p.GetName() == action.OutputVersionProperty && p.GetValue() == OutputVersion {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: the Action asks for %v, this builder writes %s=%s", plugin.ErrOutputVersion,
+		platform.GetProperties(), action.OutputVersionProperty, OutputVersion)
+}
+
+// read sorts the input root's files by what they are.
+func (in *inputs) read(ctx context.Context, cas cache.CAS, tree *merkle.Tree) error {
+	var spec, pexWheel action.File
+	for path, d := range tree.Files() {
+		dir, rest, _ := strings.Cut(path, "/")
+		switch dir {
+		case action.SpecFile:
+			spec = action.File{Name: path, Digest: d}
+		case action.BootstrapDir:
+			pexWheel = action.File{Name: rest, Digest: d}
+		case action.WheelsDir:
+			in.wheels = append(in.wheels, action.File{Name: rest, Digest: d})
+		case action.SourceDir:
+			in.source = append(in.source, action.File{Name: rest, Digest: d})
+		}
+	}
+	for path, target := range tree.Symlinks() {
+		if rest, ok := strings.CutPrefix(path, action.SourceDir+"/"); ok {
+			in.links[rest] = target
+		}
+	}
+	root, _ := tree.Directory(tree.Root())
+	for _, c := range root.GetDirectories() {
+		if c.GetName() == action.SourceDir {
+			in.sourceID, _ = digest.FromProto(c.GetDigest())
+		}
+	}
+	slices.SortFunc(in.wheels, func(a, b action.File) int { return strings.Compare(a.Name, b.Name) })
+	if spec.Name == "" || pexWheel.Name == "" {
+		return fmt.Errorf("%w: the input root lacks %s or %s/", plugin.ErrInvalidAction, action.SpecFile, action.BootstrapDir)
+	}
+	content, err := cache.ReadBlob(ctx, cas, spec.Digest, 1<<20)
+	if err != nil {
+		return fmt.Errorf("%w: %w", plugin.ErrInputUnreadable, err)
+	}
+	if err := json.Unmarshal(content, &in.spec); err != nil {
+		return fmt.Errorf("%w: %s: %w", plugin.ErrInvalidAction, action.SpecFile, err)
+	}
+	wheel, err := cache.ReadBlob(ctx, cas, pexWheel.Digest, maxBootstrap)
+	if err != nil {
+		return fmt.Errorf("%w: %w", plugin.ErrInputUnreadable, err)
+	}
+	in.bootstrap, err = readBootstrap(pexWheel.Name, wheel)
+	return err
+}

@@ -1,0 +1,171 @@
+package sandbox
+
+import (
+	"debug/elf"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// InitMain must be the first thing that main does in a program that starts sandboxed builders: started again as the
+// inside of a sandbox, it sets up the isolation and becomes the builder. In any other process it returns at once.
+func InitMain() {
+	if len(os.Args) != 3 || os.Args[1] != initArg {
+		return
+	}
+	err := becomeBuilder(os.Args[2])
+	fmt.Fprintln(os.Stderr, "sandbox:", err)
+	os.Exit(exitSetup)
+}
+
+func becomeBuilder(arg string) error {
+	var s setup
+	if err := json.Unmarshal([]byte(arg), &s); err != nil {
+		return err
+	}
+	program, err := newRoot(s)
+	if err != nil {
+		return err
+	}
+	if err := dropPrivileges(); err != nil {
+		return err
+	}
+	// Set again for the exec below; the host may have died meanwhile, which its end of the lifeline then shows.
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return fmt.Errorf("parent-death signal: %w", err)
+	}
+	poll := []unix.PollFd{{Fd: lifelineFD, Events: unix.POLLIN}}
+	if n, err := unix.Poll(poll, 0); err == nil && n > 0 {
+		return errors.New("the host is gone")
+	}
+	return fmt.Errorf("exec %s: %w", s.Program, unix.Exec(program, s.Args, os.Environ()))
+}
+
+// newRoot makes a root file system that holds the program, the sockets and what else may be read, and enters it.
+func newRoot(s setup) (program string, err error) {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return "", fmt.Errorf("make mounts private: %w", err)
+	}
+	root := filepath.Join(s.Dir, "root")
+	if err := os.MkdirAll(root, 0o700); err != nil {
+		return "", err
+	}
+	if err := unix.Mount("tmpfs", root, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "size=256m,mode=0755"); err != nil {
+		return "", fmt.Errorf("mount a root: %w", err)
+	}
+	program = "/builder"
+	if under(s.Program, s.ReadOnly) {
+		program = s.Program
+	} else if err := bind(s.Program, root+program, true); err != nil {
+		return "", err
+	}
+	for _, path := range s.ReadOnly {
+		if err := bind(path, root+path, true); err != nil {
+			return "", err
+		}
+	}
+	for _, path := range []string{"/dev/null", "/dev/urandom", s.Dir} {
+		if err := bind(path, root+path, false); err != nil {
+			return "", err
+		}
+	}
+	if err := os.MkdirAll(root+"/tmp", 0o700); err != nil {
+		return "", err
+	}
+	old := root + "/.old"
+	if err := os.Mkdir(old, 0o700); err != nil {
+		return "", err
+	}
+	if err := unix.PivotRoot(root, old); err != nil {
+		return "", fmt.Errorf("enter the root: %w", err)
+	}
+	if err := os.Chdir("/"); err != nil {
+		return "", err
+	}
+	if err := unix.Unmount("/.old", unix.MNT_DETACH); err != nil {
+		return "", fmt.Errorf("leave the host's root: %w", err)
+	}
+	return program, os.Remove("/.old")
+}
+
+// bind makes what is at from appear at to.
+func bind(from, to string, readOnly bool) error {
+	st, err := os.Stat(from)
+	if err != nil {
+		return err
+	}
+	if st.IsDir() {
+		err = os.MkdirAll(to, 0o755)
+	} else if err = os.MkdirAll(filepath.Dir(to), 0o755); err == nil {
+		err = os.WriteFile(to, nil, 0o600)
+	}
+	if err != nil {
+		return err
+	}
+	if err := unix.Mount(from, to, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("bind %s: %w", from, err)
+	}
+	if !readOnly {
+		return nil
+	}
+	flags := uintptr(unix.MS_BIND | unix.MS_REMOUNT | unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV)
+	if err := unix.Mount("", to, "", flags, ""); err != nil {
+		return fmt.Errorf("make %s read-only: %w", from, err)
+	}
+	return nil
+}
+
+// dropPrivileges gives up all capabilities, for good.
+func dropPrivileges() error {
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("no_new_privs: %w", err)
+	}
+	for c := range uintptr(64) {
+		if err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); err != nil && !errors.Is(err, unix.EINVAL) {
+			return fmt.Errorf("drop capability %d: %w", c, err)
+		}
+	}
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var none [2]unix.CapUserData
+	if err := unix.Capset(&header, &none[0]); err != nil {
+		return fmt.Errorf("drop capabilities: %w", err)
+	}
+	return unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
+}
+
+// libraries returns what a dynamically linked program needs to start; nothing for a static one.
+func libraries(program string) []string {
+	f, err := elf.Open(program)
+	if err == nil {
+		defer f.Close()
+		dynamic := false
+		for _, p := range f.Progs {
+			dynamic = dynamic || p.Type == elf.PT_INTERP
+		}
+		if !dynamic {
+			return nil
+		}
+	}
+	// Dynamically linked, or a script whose interpreter is.
+	var paths []string
+	for _, path := range []string{"/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache"} {
+		if _, err := os.Stat(path); err == nil {
+			paths = append(paths, path)
+		}
+	}
+	return paths
+}
+
+// under reports whether path lies in one of dirs.
+func under(path string, dirs []string) bool {
+	for _, d := range dirs {
+		if rel, err := filepath.Rel(d, path); err == nil && filepath.IsLocal(rel) {
+			return true
+		}
+	}
+	return false
+}
