@@ -1,0 +1,233 @@
+// Package venv turns the wheels of a deps.pex into Python virtual environments on one host.
+//
+// Each wheel is unpacked once per host and minor version of Python. An environment is a directory of symlinks to what
+// was unpacked, so that making one takes milliseconds and the bytecode that one environment's interpreter writes is
+// there for all others. On disk:
+//
+//	wheels/<sha256>-<X.Y>/wheel.json   what was unpacked; a directory without it does not count
+//	                      site/        purelib and platlib, merged
+//	                      bin/         .data/scripts, as they were in the wheel
+//	                      include/     .data/headers
+//	                      data/        .data/data
+//	envs/<key>-<X.Y>/env.json          the wheels and the interpreter that it was made for
+//	                 pyvenv.cfg, bin/, lib/pythonX.Y/site-packages/, …
+//	tmp/                               what is being made or deleted; emptied by Open
+//
+// What it promises:
+//   - A wheel or an environment is visible only when it is whole and on stable storage. What a killed process left is
+//     removed by the next Open.
+//   - Wheels are hostile until checked: every member's name, type and size, and its bytes against RECORD. Nothing is
+//     ever written outside the wheel's own directory. See ErrWheel.
+//   - Files have one modification time everywhere, merkle.ModTime, because bytecode names its source's.
+//   - A directory that one wheel alone provides is one symlink; one that several provide, such as a namespace package,
+//     is a real directory merged from all of them. Of files that differ, the one of the wheel that sorts last by file
+//     name is used and Env.Warnings says so.
+//   - No Python runs to make an environment.
+//
+// What it does not promise: processes of an environment may write to the wheels that they share, if they run as the
+// store's user. Shared libraries that look for those of another wheel by a path relative to their own ($ORIGIN/../..)
+// do not find them, because the kernel resolves ".." behind the symlink.
+package venv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/singleflight"
+	"golang.org/x/sys/unix"
+
+	"github.com/pexpress/pexpress/cache/digest"
+)
+
+// layout is the version of what is on disk; directories of another one are made again.
+const layout = 1
+
+// ErrWheel is wrapped by every error that says that a wheel is refused. Its text names the wheel and the member.
+var ErrWheel = errors.New("wheel refused")
+
+// Store keeps unpacked wheels and environments of one host below a directory. It is safe for several goroutines; one
+// process owns it.
+type Store struct {
+	dir    string
+	envs   singleflight.Group
+	wheels singleflight.Group
+
+	mu     sync.Mutex
+	busy   map[string]int    // directories that a running Env needs, which Keep leaves alone
+	staged map[string]string // unpacked wheel to its place in tmp, not yet on stable storage
+}
+
+// Wheel names a wheel and the blob that holds its bytes.
+type Wheel struct {
+	Filename string        `json:"filename"`
+	Digest   digest.Digest `json:"digest"`
+}
+
+// Open returns the store in dir, which is made if it is not there.
+func Open(dir string) (*Store, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open environments: %w", err)
+	}
+	// The path stands in scripts, where the shell and Python both read it.
+	if strings.ContainsAny(dir, "'\"$`\\\n\r") {
+		return nil, fmt.Errorf("open environments: %q holds a character that a script cannot name", dir)
+	}
+	s := &Store{dir: dir, busy: map[string]int{}, staged: map[string]string{}}
+	for _, name := range []string{"wheels", "envs", "tmp"} {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
+			return nil, fmt.Errorf("open environments: %w", err)
+		}
+	}
+	left, err := os.ReadDir(s.path("tmp"))
+	if err != nil {
+		return nil, fmt.Errorf("open environments: %w", err)
+	}
+	for _, e := range left {
+		if err := os.RemoveAll(s.path("tmp", e.Name())); err != nil {
+			return nil, fmt.Errorf("remove what a killed process left: %w", err)
+		}
+	}
+	return s, nil
+}
+
+func (s *Store) path(elem ...string) string {
+	return filepath.Join(append([]string{s.dir}, elem...)...)
+}
+
+// minor is a version of Python as it stands in names of files and directories.
+var minor = regexp.MustCompile(`^3\.(0|[1-9][0-9]{0,2})$`)
+
+// wheelDir is where w lies for a version of Python, relative to the store. Two versions do not share a directory, so
+// that dropping one also drops its bytecode.
+func wheelDir(w Wheel, version string) string {
+	return filepath.Join("wheels", w.Digest.Hash()+"-"+version)
+}
+
+// envDir is the environment's place, relative to the store. Half of the key's hash is enough to name it, and leaves
+// room for the rest of the path within the 127 bytes of a script's first line.
+func envDir(key digest.Digest, version string) string {
+	return filepath.Join("envs", key.Hash()[:32]+"-"+version)
+}
+
+// hold keeps Keep away from the named directories until the function that it returns is called.
+func (s *Store) hold(names []string) (release func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, n := range names {
+		s.busy[n]++
+	}
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, n := range names {
+			if s.busy[n]--; s.busy[n] == 0 {
+				delete(s.busy, n)
+			}
+		}
+	}
+}
+
+// publish moves tmp, which is on stable storage, to its name in the store. What stood there before is removed.
+func (s *Store) publish(tmp, name string) error {
+	final := s.path(name)
+	err := os.Rename(tmp, final)
+	if errors.Is(err, os.ErrExist) || errors.Is(err, unix.ENOTDIR) {
+		if err := s.discard(name); err != nil {
+			return err
+		}
+		err = os.Rename(tmp, final)
+	}
+	if err != nil {
+		return fmt.Errorf("publish: %w", err)
+	}
+	return nil
+}
+
+// discard removes one of the store's directories; it is gone at once, before its contents are.
+func (s *Store) discard(name string) error {
+	trash, err := os.MkdirTemp(s.path("tmp"), "trash-")
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(s.path(name), filepath.Join(trash, "x")); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("discard: %w", err)
+	}
+	return os.RemoveAll(trash)
+}
+
+// abandonedError is the error of a call that ended because whoever began it gave up.
+type abandonedError struct{ error }
+
+func (e *abandonedError) Unwrap() error { return e.error }
+
+// once runs fn unless it runs for key already, and returns its result. When the one that began it gives up, another
+// that waits begins again.
+func once[T any](ctx context.Context, g *singleflight.Group, key string, fn func() (T, error)) (T, error) {
+	for {
+		ch := g.DoChan(key, func() (any, error) {
+			v, err := fn()
+			if err != nil && ctx.Err() != nil {
+				err = &abandonedError{err}
+			}
+			return v, err
+		})
+		select {
+		case <-ctx.Done():
+			return *new(T), ctx.Err()
+		case r := <-ch:
+			var abandoned *abandonedError
+			if errors.As(r.Err, &abandoned) && ctx.Err() == nil {
+				continue
+			}
+			v, _ := r.Val.(T)
+			return v, r.Err
+		}
+	}
+}
+
+// mkdir makes a directory that others may read, whatever the umask.
+func mkdir(path string) error {
+	if err := os.Mkdir(path, 0o755); err != nil {
+		return err
+	}
+	return os.Chmod(path, 0o755)
+}
+
+// writeFile makes a new file of the given mode, whatever the umask.
+func writeFile(path string, b []byte, mode os.FileMode) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	return errors.Join(err, f.Chmod(mode), f.Close())
+}
+
+// syncFS flushes the file system that holds dir: one call for many files.
+func syncFS(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := unix.Syncfs(int(f.Fd())); err != nil {
+		return fmt.Errorf("sync %s: %w", dir, err)
+	}
+	return nil
+}
+
+// syncDir makes the names in one of the store's directories durable.
+func (s *Store) syncDir(name string) error {
+	f, err := os.Open(s.path(name))
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}

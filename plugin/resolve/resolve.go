@@ -1,0 +1,196 @@
+// Package resolve makes locks: it runs the pinned uv, which comes out of its wheel like any other dependency, on what a
+// project says it requires, and returns a pylock.toml (PEP 751).
+package resolve
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+
+	"github.com/pexpress/pexpress/plugin/fetch"
+)
+
+// ErrResolve is wrapped by the error for requirements that cannot be resolved; uv has said why on Stderr.
+var ErrResolve = errors.New("cannot be locked")
+
+// Request says what to lock.
+type Request struct {
+	// Dir is the project's directory; Inputs are files in it that name requirements. Without any the project's own are
+	// taken: uv.lock, pyproject.toml, requirements.txt, setup.cfg or setup.py, the first that is there.
+	Dir    string
+	Inputs []string
+	// Output is the lock, relative to Dir: versions in it are kept unless Upgrade is set. It is read, not written.
+	Output  string
+	Upgrade bool
+	// Python is the version to lock for, such as "3.11"; what uv finds if empty.
+	Python string
+	// Platforms are the platform tags to lock for. For one the lock holds what that one needs; for several, or one that
+	// uv does not know, it holds for all.
+	Platforms      []string
+	Extras, Groups []string
+
+	Fetcher  *fetch.Fetcher
+	StateDir string
+	Stderr   io.Writer
+}
+
+// Lock resolves the requirements and returns the lock's content.
+func Lock(ctx context.Context, r Request) ([]byte, error) {
+	inputs, err := r.inputs()
+	if err != nil {
+		return nil, err
+	}
+	uv, err := tool(ctx, r.Fetcher, r.StateDir)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp(r.StateDir, ".lock*")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	out := filepath.Join(dir, "pylock.toml")
+	if err := r.keepVersions(out); err != nil {
+		return nil, err
+	}
+	args := r.compileArgs(inputs, out)
+	if filepath.Base(inputs[0]) == "uv.lock" {
+		args = r.exportArgs(out)
+	}
+	if err := run(ctx, uv, r, args); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(out)
+}
+
+// inputs returns the files to read requirements from.
+func (r *Request) inputs() ([]string, error) {
+	for _, in := range r.Inputs {
+		if _, err := os.Stat(filepath.Join(r.Dir, in)); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrResolve, err)
+		}
+	}
+	if len(r.Inputs) > 0 {
+		return r.Inputs, nil
+	}
+	for _, name := range []string{"uv.lock", "pyproject.toml", "requirements.txt", "setup.cfg", "setup.py"} {
+		path := filepath.Join(r.Dir, name)
+		if _, err := os.Stat(path); err != nil {
+			continue
+		}
+		if name == "pyproject.toml" && !describesProject(path) {
+			continue
+		}
+		return []string{name}, nil
+	}
+	return nil, fmt.Errorf("%w: %s has no uv.lock, no pyproject.toml with a [project] or [tool.poetry], no requirements.txt, setup.cfg or setup.py: name a file with requirements",
+		ErrResolve, r.Dir)
+}
+
+// projectTable finds the tables by which a pyproject.toml says what it requires; one that holds only tools' settings
+// says nothing.
+var projectTable = regexp.MustCompile(`(?m)^\s*\[\s*(project|tool\s*\.\s*poetry)\b`)
+
+func describesProject(path string) bool {
+	b, err := os.ReadFile(path)
+	return err == nil && projectTable.Match(b)
+}
+
+// keepVersions gives uv the present lock, whose versions it prefers.
+func (r *Request) keepVersions(out string) error {
+	if r.Upgrade {
+		return nil
+	}
+	b, err := os.ReadFile(filepath.Join(r.Dir, r.Output))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(out, b, 0o600)
+}
+
+func (r *Request) compileArgs(inputs []string, out string) []string {
+	args := []string{"pip", "compile", "--quiet", "--format", "pylock.toml", "--output-file", out, "--no-header"}
+	if r.Python != "" {
+		args = append(args, "--python-version", r.Python)
+	}
+	if platform := uvPlatform(r.Platforms); platform != "" {
+		args = append(args, "--python-platform", platform)
+	} else {
+		args = append(args, "--universal")
+	}
+	if filepath.Base(inputs[0]) != "requirements.txt" {
+		for _, e := range r.Extras {
+			args = append(args, "--extra", e)
+		}
+		for _, g := range r.Groups {
+			args = append(args, "--group", g)
+		}
+	}
+	if r.Upgrade {
+		args = append(args, "--upgrade")
+	}
+	return append(args, inputs...)
+}
+
+// exportArgs turns a uv.lock into a pylock.toml, without resolving anew unless asked.
+func (r *Request) exportArgs(out string) []string {
+	args := []string{"export", "--quiet", "--format", "pylock.toml", "--output-file", out, "--no-header", "--no-default-groups"}
+	if r.Upgrade {
+		args = append(args, "--upgrade")
+	} else {
+		args = append(args, "--locked")
+	}
+	for _, e := range r.Extras {
+		args = append(args, "--extra", e)
+	}
+	for _, g := range r.Groups {
+		args = append(args, "--group", g)
+	}
+	return args
+}
+
+var manylinux = regexp.MustCompile(`^manylinux_(2_[0-9]+)_(x86_64|aarch64)$`)
+
+// uvPlatform returns uv's name for the only platform, "" if there are several or uv has none.
+func uvPlatform(platforms []string) string {
+	if len(platforms) != 1 {
+		return ""
+	}
+	if m := manylinux.FindStringSubmatch(platforms[0]); m != nil {
+		switch m[1] {
+		case "2_17", "2_28", "2_31", "2_32", "2_33", "2_34", "2_35", "2_36", "2_37", "2_38", "2_39", "2_40":
+			return m[2] + "-manylinux_" + m[1]
+		}
+	}
+	return ""
+}
+
+// run runs uv in the project's directory, with the settings of pip's that uv does not read itself.
+func run(ctx context.Context, uv string, r Request, args []string) error {
+	cmd := exec.CommandContext(ctx, uv, args...)
+	cmd.Dir = r.Dir
+	cmd.Env = append(os.Environ(), r.Fetcher.UVEnv()...)
+	var stderr bytes.Buffer
+	cmd.Stderr = io.MultiWriter(&stderr, r.Stderr)
+	err := cmd.Run()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return fmt.Errorf("%w: uv ended with status %d; what it says is above", ErrResolve, exit.ExitCode())
+	}
+	if err != nil {
+		return fmt.Errorf("run uv: %w", err)
+	}
+	return nil
+}
