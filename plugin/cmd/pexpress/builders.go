@@ -59,6 +59,8 @@ func builderCommand() *cobra.Command {
 		Short:  "Serve the built-in PEX builder as a plugin (started by pexpress itself)",
 		Hidden: true,
 		Args:   cobra.NoArgs,
+		// In place of the root's: a sandbox has no home and takes no flags.
+		PersistentPreRunE: func(*cobra.Command, []string) error { return nil },
 		RunE: func(*cobra.Command, []string) error {
 			if err := plugin.Serve(pex.New()); err != nil {
 				return errors.Join(plugin.ErrBuilder, err)

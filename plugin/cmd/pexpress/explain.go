@@ -44,7 +44,7 @@ func (s *session) explain(ctx context.Context, names []string) error {
 }
 
 func (s *session) explainLocation(ctx context.Context, loc *project.Location) error {
-	deps, err := s.planDeps(ctx)
+	deps, err := s.planDeps(ctx, loc)
 	if err != nil {
 		return err
 	}

@@ -10,27 +10,29 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/pexpress/pexpress/plugin/project"
 	"github.com/pexpress/pexpress/plugin/resolve"
 )
 
 // impliedLock stands in for a lock that is not there: a requirements.txt in which each line pins a version and its
 // hashes says all that a lock says but the URLs. It is completed once and kept by the content it follows from.
-func (s *session) impliedLock(ctx context.Context) ([]byte, error) {
-	path := filepath.Join(s.project.Dir, "requirements.txt")
+func (s *session) impliedLock(ctx context.Context, loc *project.Location) ([]byte, error) {
+	dir := filepath.Join(s.project.Dir, filepath.Dir(loc.Lock))
+	path := filepath.Join(dir, "requirements.txt")
 	content, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("no %s in %s: run 'pexpress lock' to make it", s.project.Lock, s.project.Dir)
+		return nil, fmt.Errorf("no %s in %s: run 'pexpress lock' to make it", filepath.Base(loc.Lock), dir)
 	}
 	if err != nil {
 		return nil, err
 	}
 	if line := firstUnlocked(string(content)); line != "" {
 		return nil, fmt.Errorf("no %s in %s, and %q in requirements.txt pins no version and hash: run 'pexpress lock'",
-			s.project.Lock, s.project.Dir, line)
+			filepath.Base(loc.Lock), dir, line)
 	}
-	req := s.lockRequest([]string{"requirements.txt"}, false)
+	req := s.lockRequest(loc, []string{"requirements.txt"}, false)
 	h := sha256.New()
-	fmt.Fprintf(h, "%s\n%s\n%s", req.Python, strings.Join(req.Extras, ","), content)
+	fmt.Fprintf(h, "%s\n%s\n%s", req.Python, strings.Join(req.Platforms, ","), content)
 	kept := filepath.Join(s.app.stateDir(), "locks", hex.EncodeToString(h.Sum(nil)[:16])+".toml")
 	if b, err := os.ReadFile(kept); err == nil {
 		return b, nil

@@ -2,13 +2,16 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/pexpress/pexpress/plugin/lock"
+	"github.com/pexpress/pexpress/plugin/project"
 	"github.com/pexpress/pexpress/plugin/resolve"
 )
 
@@ -31,32 +34,66 @@ are those that pip and uv are configured to use. Versions in an existing pylock.
 	return c
 }
 
+// lock writes the lock of each location; several may share one.
 func (s *session) lock(ctx context.Context, inputs []string, upgrade bool) error {
-	content, err := resolve.Lock(ctx, s.lockRequest(inputs, upgrade))
+	done := map[string]bool{}
+	for i := range s.project.Locations {
+		loc := &s.project.Locations[i]
+		if done[loc.Lock] {
+			continue
+		}
+		done[loc.Lock] = true
+		if err := s.lockLocation(ctx, loc, inputs, upgrade); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *session) lockLocation(ctx context.Context, loc *project.Location, inputs []string, upgrade bool) error {
+	start := time.Now()
+	content, err := resolve.Lock(ctx, s.lockRequest(loc, inputs, upgrade))
 	if err != nil {
-		return inputError{err}
+		return lockError(err)
 	}
 	l, err := lock.Parse(content)
 	if err != nil {
 		return fmt.Errorf("the resolver wrote a lock that cannot be read: %w", err)
 	}
-	path := filepath.Join(s.project.Dir, s.project.Lock)
+	path := filepath.Join(s.project.Dir, loc.Lock)
 	if err := writeFile(path, content); err != nil {
 		return err
 	}
-	s.app.ui.event("locked", map[string]any{"path": path, "packages": l.Len(), "requires_python": l.RequiresPython()},
-		"%s: %s", path, count(l.Len(), "package"))
+	s.app.ui.event("locked", map[string]any{
+		"path": path, "packages": l.Len(), "requires_python": l.RequiresPython(), "milliseconds": milliseconds(time.Since(start)),
+	}, "%-14s %9s  %s, %s", "locked", took(time.Since(start)), path, count(l.Len(), "package"))
 	return nil
 }
 
-func (s *session) lockRequest(inputs []string, upgrade bool) resolve.Request {
+// lockError tells requirements that have no solution from a resolver that could not be had.
+func lockError(err error) error {
+	if errors.Is(err, resolve.ErrResolve) {
+		return inputError{err}
+	}
+	return fetchError(err)
+}
+
+func (s *session) lockRequest(loc *project.Location, inputs []string, upgrade bool) resolve.Request {
+	platforms := s.project.Platforms
+	if s.app.platform != "" {
+		platforms = []string{s.app.platform}
+	}
+	if len(platforms) == 0 {
+		platforms = []string{lock.DefaultPlatform}
+	}
 	return resolve.Request{
-		Dir: s.project.Dir, Inputs: inputs, Output: s.project.Lock,
-		Python:  first(s.app.python, s.project.Python),
-		Extras:  s.project.Extras,
-		Groups:  s.project.Groups,
-		Upgrade: upgrade,
-		Fetcher: s.fetcher, StateDir: s.app.stateDir(), Stderr: s.app.ui.err,
+		Dir: filepath.Join(s.project.Dir, filepath.Dir(loc.Lock)), Inputs: inputs, Output: filepath.Base(loc.Lock),
+		Python:    first(s.app.python, s.project.Python),
+		Platforms: platforms,
+		Extras:    loc.Extras,
+		Groups:    loc.Groups,
+		Upgrade:   upgrade,
+		Fetcher:   s.fetcher, StateDir: s.app.stateDir(), Stderr: s.app.ui.err,
 	}
 }
 

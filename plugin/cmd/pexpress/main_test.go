@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
-	"github.com/stretchr/testify/require"
 )
 
 // binary is the pexpress under test. It is built as users build it, since it starts itself again as builder and sandbox.

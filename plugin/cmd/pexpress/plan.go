@@ -61,8 +61,8 @@ func first(values ...string) string {
 }
 
 // planDeps computes the Action of deps.pex from the lock. It reads no wheel.
-func (s *session) planDeps(ctx context.Context) (*depsPlan, error) {
-	l, err := s.readLock(ctx)
+func (s *session) planDeps(ctx context.Context, loc *project.Location) (*depsPlan, error) {
+	l, err := s.readLock(ctx, loc)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +70,7 @@ func (s *session) planDeps(ctx context.Context) (*depsPlan, error) {
 	if err != nil {
 		return nil, err
 	}
-	wheels, err := l.Select(target, lock.Selection{Extras: s.project.Extras, Groups: s.project.Groups})
+	wheels, err := s.selectWheels(loc, l, target)
 	if err != nil {
 		return nil, inputError{err}
 	}
@@ -89,6 +89,23 @@ func (s *session) planDeps(ctx context.Context) (*depsPlan, error) {
 		return nil, inputError{err}
 	}
 	return &depsPlan{Plan: p, wheels: wheels, digests: digests, target: target}, nil
+}
+
+// selectWheels selects the location's wheels and checks that they are what the project declares.
+func (s *session) selectWheels(loc *project.Location, l *lock.Lock, target lock.Target) ([]lock.Wheel, error) {
+	path := filepath.Join(s.project.Dir, loc.Lock)
+	wheels, err := l.Select(target, lock.Selection{Extras: loc.Extras, Groups: loc.Groups})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	locked := map[string]string{}
+	for i := range wheels {
+		locked[wheels[i].Name] = wheels[i].Version
+		if p := wheels[i].Path; p != "" && !filepath.IsAbs(p) {
+			wheels[i].Path = filepath.Join(filepath.Dir(path), filepath.FromSlash(p))
+		}
+	}
+	return wheels, s.project.CheckLocked(loc, locked, target.Applies)
 }
 
 // bootstrap is the pinned pex wheel as an input of an Action.
@@ -202,7 +219,7 @@ type built struct {
 // buildLocation plans and builds both trees, side by side where neither needs the other.
 func (s *session) buildLocation(ctx context.Context, loc *project.Location) (*built, error) {
 	start := time.Now()
-	deps, err := s.planDeps(ctx)
+	deps, err := s.planDeps(ctx, loc)
 	if err != nil {
 		return nil, err
 	}
@@ -244,12 +261,12 @@ func fetchError(err error) error {
 	return unavailableError{err}
 }
 
-// readLock reads the project's lock.
-func (s *session) readLock(ctx context.Context) (*lock.Lock, error) {
-	path := filepath.Join(s.project.Dir, s.project.Lock)
+// readLock reads the location's lock.
+func (s *session) readLock(ctx context.Context, loc *project.Location) (*lock.Lock, error) {
+	path := filepath.Join(s.project.Dir, loc.Lock)
 	b, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
-		b, err = s.impliedLock(ctx)
+		b, err = s.impliedLock(ctx, loc)
 	}
 	if err != nil {
 		return nil, inputError{err}
@@ -257,9 +274,6 @@ func (s *session) readLock(ctx context.Context) (*lock.Lock, error) {
 	l, err := lock.Parse(b)
 	if err != nil {
 		return nil, inputError{fmt.Errorf("%s: %w", path, err)}
-	}
-	if err := s.project.CheckLocked(l); err != nil {
-		return nil, inputError{err}
 	}
 	return l, nil
 }

@@ -20,7 +20,9 @@ type app struct {
 	python   string
 	platform string
 	stdin    io.Reader
-	ui       *ui
+	// cacheChosen is whether the user chose the cache for this command, so that the project's setting gives way.
+	cacheChosen bool
+	ui          *ui
 }
 
 const rootHelp = `pexpress turns a Python project into two content-addressed trees, deps.pex (the wheels of its lock) and
@@ -97,7 +99,8 @@ func (a *app) check() error {
 		return err
 	}
 	a.home = home
-	if a.cache == "" {
+	a.cacheChosen = a.cache != ""
+	if !a.cacheChosen {
 		a.cache = filepath.Join(home, "cache")
 	}
 	return nil

@@ -42,7 +42,7 @@ func (a *app) openSession(ctx context.Context) (*session, error) {
 	for _, w := range p.Warnings {
 		a.ui.warn(w)
 	}
-	if p.Cache != "" && !a.cacheChosen() {
+	if p.Cache != "" && !a.cacheChosen {
 		a.cache = p.Cache
 	}
 	cas, results, closer, err := open.Open(ctx, a.cache)
