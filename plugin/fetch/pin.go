@@ -104,10 +104,12 @@ type report struct {
 
 // locate asks pip for the URL of a pinned wheel. The hash makes pip take that very file.
 func (f *Fetcher) locate(ctx context.Context, p Pin) (string, error) {
-	python, err := exec.LookPath("python3")
+	// The interpreter itself: a shim on PATH, such as pyenv's, may do more than run it.
+	out, err := exec.CommandContext(ctx, "python3", "-c", "import sys; print(sys.executable)").Output()
 	if err != nil {
 		return "", fmt.Errorf("python3 with pip is needed to ask the configured index: %w", err)
 	}
+	python := strings.TrimSpace(string(out))
 	dir, err := os.MkdirTemp("", "pexpress-pin")
 	if err != nil {
 		return "", err

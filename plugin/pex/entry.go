@@ -35,7 +35,9 @@ const readInfo = `
 def __pex_info__():
     import json
 
-    pex = __entry_point_from_filename__(os.path.abspath(__file__))
+    pex = getattr(__loader__, "archive", None)
+    if pex is None:
+        pex = __entry_point_from_filename__(os.path.abspath(__file__))
     info = json.loads(__loader__.get_data(os.path.join(pex, "PEX-INFO")).decode("utf-8"))
     roots = [
         os.path.join(pex, *root.split("/"))

@@ -29,7 +29,8 @@ func leftOutName(name string) bool {
 		return true
 	}
 	switch {
-	case strings.HasSuffix(name, ".pyc"), strings.HasSuffix(name, ".pyo"), strings.HasSuffix(name, ".egg-info"):
+	case strings.HasSuffix(name, ".pyc"), strings.HasSuffix(name, ".pyo"), strings.HasSuffix(name, ".egg-info"),
+		strings.HasSuffix(name, ".pex"):
 		return true
 	case strings.HasPrefix(name, "pylock.") && strings.HasSuffix(name, ".toml"):
 		return true
@@ -39,8 +40,11 @@ func leftOutName(name string) bool {
 	return false
 }
 
-// isEnvironment reports whether a directory with these entries is a virtual environment.
-func isEnvironment(entries []fs.DirEntry) bool { return has(entries, "pyvenv.cfg") }
+// isDisposable reports whether a directory with these entries is a virtual environment, or a cache that says so with a
+// CACHEDIR.TAG, as those of pexpress, pytest, ruff and mypy do: tools make them again, and no project means them.
+func isDisposable(entries []fs.DirEntry) bool {
+	return has(entries, "pyvenv.cfg") || has(entries, "CACHEDIR.TAG")
+}
 
 // buildOutput returns the patterns of what build tools leave in a directory of this name and with these entries, which
 // lies beside a project's own files; none if it is not such a directory, or is a package.

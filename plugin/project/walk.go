@@ -94,7 +94,7 @@ func (w *walker) visit(p place) error {
 	if err != nil {
 		return fmt.Errorf("list %s: %w; exclude it in the configuration if it is not needed", dir, err)
 	}
-	if p.sub != "" && !p.wanted && isEnvironment(entries) {
+	if p.sub != "" && !p.wanted && isDisposable(entries) {
 		if !w.filter.reaches(w.prefix + strings.TrimSuffix(p.sub, "/")) {
 			return nil
 		}

@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/pexpress/pexpress/plugin/fetch"
 )
 
 // binary is the pexpress under test. It is built as users build it, since it starts itself again as builder and sandbox.
@@ -41,7 +43,21 @@ func buildAndRun(m *testing.M) int {
 	if err := build.Run(); err != nil {
 		panic(err)
 	}
+	if err := pinnedWheels(filepath.Join(dir, "pinned")); err != nil {
+		panic(err)
+	}
 	return m.Run()
+}
+
+// pinnedWheels downloads the wheel that every first build needs, once, and has pip find it there: the tests build in
+// many empty caches.
+func pinnedWheels(dir string) error {
+	requirement := fmt.Sprintf("%s==%s", fetch.PexPin.Project, fetch.PexPin.Version)
+	out, err := exec.Command("python3", "-m", "pip", "download", "-q", "--no-deps", "-d", dir, requirement).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("download %s: %w: %s", requirement, err, out)
+	}
+	return errors.Join(os.Setenv("PIP_FIND_LINKS", dir), os.Setenv("PIP_NO_INDEX", "1"))
 }
 
 // TestScript runs the command line as users do, one process a command; testdata/script holds the scripts.
@@ -122,7 +138,10 @@ func makeWheel(name, version, tag string, members map[string]string) ([]byte, er
 			return nil, err
 		}
 	}
-	return buf.Bytes(), z.Close()
+	if err := z.Close(); err != nil {
+		return nil, err
+	}
+	return buf.Bytes(), nil
 }
 
 // cmdLock writes a pylock.toml for all of wheels/: lock [FILE].

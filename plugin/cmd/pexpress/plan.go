@@ -180,6 +180,9 @@ func (s *session) buildDeps(ctx context.Context, p *depsPlan) (*build.Result, er
 		if err != nil {
 			return fetchError(err)
 		}
+		if st.Fetched == 0 {
+			return nil
+		}
 		s.stage("fetch wheels", start, map[string]any{"wheels": st.Fetched, "bytes": st.Bytes},
 			"%s, %s", count(st.Fetched, "wheel"), size(st.Bytes))
 		return nil
