@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+
+	"github.com/pexpress/pexpress/cache"
+	"github.com/pexpress/pexpress/cache/open"
+	"github.com/pexpress/pexpress/codeserver"
+)
+
+const rootHelp = `codeserver serves locations: each is a stable address, and versions that 'pexpress deploy' moves it to.
+
+  codeserver serve --state DIR --cache ADDRESS --listen unix:///run/codeserver.sock
+
+It reads trees from the cache that pexpress writes them to, keeps all that it serves in the state directory, and serves
+the same again after a restart, also without the cache.`
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	root := &cobra.Command{
+		Use: "codeserver", Short: "Serve versions of Python projects", Long: rootHelp,
+		SilenceErrors: true, SilenceUsage: true,
+	}
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.AddCommand(serveCommand())
+	return root.ExecuteContext(ctx)
+}
+
+// flags are what serve is told.
+type flags struct {
+	state, cache, listen string
+	keep                 int
+	drain, grace         time.Duration
+	remote               bool
+}
+
+func serveCommand() *cobra.Command {
+	var f flags
+	c := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve until ended by SIGTERM or SIGINT",
+		Args:  cobra.NoArgs,
+		RunE:  func(c *cobra.Command, _ []string) error { return serve(c.Context(), f, c.ErrOrStderr()) },
+	}
+	c.Flags().StringVar(&f.state, "state", "", "directory that keeps what is served (required)")
+	c.Flags().StringVar(&f.cache, "cache", os.Getenv("PEXPRESS_CACHE"), "address of the cache, as for pexpress [$PEXPRESS_CACHE] (required)")
+	c.Flags().StringVar(&f.listen, "listen", "127.0.0.1:7070", "address of the control API: host:port, or unix:///socket that only this user can use")
+	c.Flags().IntVar(&f.keep, "keep", 5, "versions of a location that are kept")
+	c.Flags().DurationVar(&f.drain, "drain-timeout", time.Hour, "how long a replaced version may finish what it began")
+	c.Flags().DurationVar(&f.grace, "stop-grace", 10*time.Second, "time between SIGTERM and SIGKILL")
+	c.Flags().BoolVar(&f.remote, "allow-unauthenticated-remote-access", false,
+		"listen on addresses that other machines reach: whoever reaches the control API can run any code here")
+	if err := c.MarkFlagRequired("state"); err != nil {
+		panic(err) // there is no such flag
+	}
+	return c
+}
+
+func serve(ctx context.Context, f flags, stderr io.Writer) error {
+	if f.cache == "" {
+		return errors.New("--cache is required, or PEXPRESS_CACHE: the cache that pexpress writes to")
+	}
+	log := slog.New(slog.NewTextHandler(stderr, nil))
+	control, err := listen(f.listen, f.remote)
+	if err != nil {
+		return err
+	}
+	s, err := codeserver.Open(codeserver.Options{
+		State: f.state, Keep: f.keep, DrainTimeout: f.drain, StopGrace: f.grace, AllowRemote: f.remote, Log: log,
+		Open: func(ctx context.Context) (cache.CAS, io.Closer, error) {
+			cas, _, closer, err := open.Open(ctx, f.cache)
+			return cas, closer, err
+		},
+	})
+	if err != nil {
+		return errors.Join(err, control.Close())
+	}
+	g := grpc.NewServer()
+	s.Register(g)
+	done := make(chan error, 1)
+	go func() { done <- g.Serve(control) }()
+	log.Info("serving", "control", f.listen, "state", f.state, "cache", f.cache)
+	select {
+	case <-ctx.Done():
+	case err = <-done:
+	}
+	log.Info("ending: requests under way are finished", "within", f.grace)
+	g.Stop()
+	closing, cancel := context.WithTimeout(context.Background(), f.grace)
+	defer cancel()
+	return errors.Join(err, s.Close(closing))
+}
+
+// listen opens the control API's address. It is closed to others: a socket of this user's, or the loopback interface.
+func listen(address string, remote bool) (net.Listener, error) {
+	path, unix := strings.CutPrefix(address, "unix://")
+	if !unix {
+		host, _, err := net.SplitHostPort(address)
+		if err != nil {
+			return nil, fmt.Errorf("--listen %s: %w; use host:port or unix:///socket", address, err)
+		}
+		if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) && !remote {
+			return nil, fmt.Errorf("--listen %s can be reached from other machines, and whoever reaches it can run any code here: use a unix socket or a loopback address, or say --allow-unauthenticated-remote-access", address)
+		}
+		return net.Listen("tcp", address)
+	}
+	if err := removeStale(path); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	// Made where nobody else can reach it, then moved: at no moment is it open to others.
+	private, err := os.MkdirTemp(filepath.Dir(path), ".socket*")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(private)
+	tmp := filepath.Join(private, "s")
+	l, err := net.Listen("unix", tmp)
+	if err != nil {
+		return nil, err
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	if err := errors.Join(os.Chmod(tmp, 0o600), os.Rename(tmp, path)); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+// removeStale removes the socket of a server that is gone, and only that.
+func removeStale(path string) error {
+	st, err := os.Lstat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if st.Mode()&os.ModeSocket == 0 {
+		return fmt.Errorf("%s is there and is no socket: choose another --listen", path)
+	}
+	if c, err := net.Dial("unix", path); err == nil {
+		c.Close()
+		return fmt.Errorf("another server answers on %s", path)
+	}
+	return os.Remove(path)
+}

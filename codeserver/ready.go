@@ -1,0 +1,138 @@
+package codeserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
+	"github.com/pexpress/pexpress/codeserver/worker"
+)
+
+// dagsterService is the health service of a Dagster code server.
+const dagsterService = "DagsterApi"
+
+// pollEvery is the pause between two probes: what a deploy may wait for nothing.
+const pollEvery = 5 * time.Millisecond
+
+// probe asks a version once whether it can serve.
+type probe func(ctx context.Context) error
+
+// newProbe returns the entry's probe, the preset's own if it has none, and what to close after the last use.
+func newProbe(e *codeserverpb.Entry, port int) (probe, func(), error) {
+	addr := fmt.Sprintf("127.0.0.1:%d", port)
+	nothing := func() {}
+	switch r := e.GetReadiness().GetProbe().(type) {
+	case *codeserverpb.Readiness_GrpcService:
+		return probeGRPC(addr, r.GrpcService)
+	case *codeserverpb.Readiness_HttpPath:
+		return probeHTTP(addr, r.HttpPath), nothing, nil
+	case *codeserverpb.Readiness_Tcp:
+		return probeTCP(addr), nothing, nil
+	}
+	if e.GetPreset() == presetDagster {
+		return probeGRPC(addr, dagsterService)
+	}
+	return probeTCP(addr), nothing, nil
+}
+
+func probeTCP(addr string) probe {
+	return func(ctx context.Context) error {
+		var d net.Dialer
+		c, err := d.DialContext(ctx, "tcp", addr)
+		if err != nil {
+			return err
+		}
+		return c.Close()
+	}
+}
+
+func probeHTTP(addr, path string) probe {
+	client := &http.Client{
+		Transport:     &http.Transport{DisableKeepAlives: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	return func(ctx context.Context) error {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+path, nil)
+		if err != nil {
+			return err
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			return err
+		}
+		resp.Body.Close()
+		if resp.StatusCode < 200 || resp.StatusCode > 399 {
+			return fmt.Errorf("GET %s answers %s", path, resp.Status)
+		}
+		return nil
+	}
+}
+
+// probeGRPC asks by gRPC's health checking protocol. The connection is made only once the port answers: gRPC's own
+// retries are slower than ours.
+func probeGRPC(addr, service string) (probe, func(), error) {
+	conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return nil, nil, err
+	}
+	tcp, health, up := probeTCP(addr), healthpb.NewHealthClient(conn), false
+	ask := func(ctx context.Context) error {
+		if !up {
+			if err := tcp(ctx); err != nil {
+				return err
+			}
+			up = true
+		}
+		resp, err := health.Check(ctx, &healthpb.HealthCheckRequest{Service: service})
+		if err != nil {
+			return err
+		}
+		if resp.GetStatus() != healthpb.HealthCheckResponse_SERVING {
+			return fmt.Errorf("its health is %s", resp.GetStatus())
+		}
+		return nil
+	}
+	return ask, func() { conn.Close() }, nil
+}
+
+// waitReady returns when the version can serve, or with why it does not: its process ended, or ctx did.
+func waitReady(ctx context.Context, e *codeserverpb.Entry, port int, w *worker.Worker) error {
+	ask, done, err := newProbe(e, port)
+	if err != nil {
+		return err
+	}
+	defer done()
+	for {
+		once, cancel := context.WithTimeout(ctx, 5*time.Second)
+		err := ask(once)
+		cancel()
+		if err == nil {
+			return stillThere(w)
+		}
+		select {
+		case <-w.Done():
+			return w.Err()
+		case <-ctx.Done():
+			return fmt.Errorf("it was asked last with this answer: %w", err)
+		case <-time.After(pollEvery):
+		}
+	}
+}
+
+// stillThere guards against an answer from somebody else who took the port.
+func stillThere(w *worker.Worker) error {
+	select {
+	case <-w.Done():
+		return errors.Join(w.Err(), errors.New("another process answers on the port that was meant for it"))
+	default:
+		return nil
+	}
+}

@@ -1,0 +1,153 @@
+package codeserver
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protojson"
+
+	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
+)
+
+// stateVersion is the format of state.json.
+const stateVersion = 1
+
+// savedState is state.json.
+type savedState struct {
+	Version   int             `json:"version"`
+	Locations []savedLocation `json:"locations"`
+}
+
+type savedLocation struct {
+	Name     string         `json:"name"`
+	Address  string         `json:"address"`
+	Current  string         `json:"current,omitempty"`
+	Previous string         `json:"previous,omitempty"`
+	Versions []savedVersion `json:"versions"`
+}
+
+type savedVersion struct {
+	Spec     json.RawMessage `json:"spec"`
+	Deployed time.Time       `json:"deployed_at"`
+}
+
+func (s *Server) statePath() string { return filepath.Join(s.opts.State, "state.json") }
+
+// save writes the state: complete and on stable storage, or not at all.
+func (s *Server) save() error {
+	s.saving.Lock()
+	defer s.saving.Unlock()
+	st, err := s.snapshot()
+	if err != nil {
+		return err
+	}
+	b, err := json.MarshalIndent(st, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := replaceFile(s.statePath(), append(b, '\n')); err != nil {
+		return fmt.Errorf("keep the state: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) snapshot() (*savedState, error) {
+	st := &savedState{Version: stateVersion}
+	for _, l := range s.all() {
+		s.mu.Lock()
+		saved := savedLocation{Name: l.name, Address: l.address}
+		if l.current != nil {
+			saved.Current = l.current.name
+		}
+		if l.previous != nil {
+			saved.Previous = l.previous.name
+		}
+		versions := l.versions
+		s.mu.Unlock()
+		for _, v := range versions {
+			spec, err := protojson.Marshal(v.spec)
+			if err != nil {
+				return nil, err
+			}
+			saved.Versions = append(saved.Versions, savedVersion{spec, v.deployed})
+		}
+		if saved.Current != "" {
+			st.Locations = append(st.Locations, saved)
+		}
+	}
+	return st, nil
+}
+
+func replaceFile(path string, content []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(content)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// restore reads the state that the last server left.
+func (s *Server) restore() error {
+	b, err := os.ReadFile(s.statePath())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var st savedState
+	if err := json.Unmarshal(b, &st); err != nil {
+		return fmt.Errorf("%s is damaged: %w; move it away to start with no locations", s.statePath(), err)
+	}
+	if st.Version != stateVersion {
+		return fmt.Errorf("%s has the format %d, this codeserver reads %d", s.statePath(), st.Version, stateVersion)
+	}
+	for _, saved := range st.Locations {
+		l, err := restoreLocation(saved)
+		if err != nil {
+			return fmt.Errorf("%s: location %s: %w", s.statePath(), saved.Name, err)
+		}
+		s.locations[l.name] = l
+	}
+	return nil
+}
+
+func restoreLocation(saved savedLocation) (*location, error) {
+	l := &location{name: saved.Name, address: saved.Address}
+	for _, sv := range saved.Versions {
+		spec := &codeserverpb.VersionSpec{}
+		if err := protojson.Unmarshal(sv.Spec, spec); err != nil {
+			return nil, err
+		}
+		v, err := newVersion(spec)
+		if err != nil {
+			return nil, err
+		}
+		v.deployed = sv.Deployed
+		l.versions = append(l.versions, v)
+		switch v.name {
+		case saved.Current:
+			l.current = v
+		case saved.Previous:
+			l.previous = v
+		}
+	}
+	return l, nil
+}

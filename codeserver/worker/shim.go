@@ -1,0 +1,147 @@
+package worker
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// shimArg is the first argument of the process that owns a version's process.
+const shimArg = "pexpress-worker"
+
+// exitShim is the shim's exit status when it could not do its work; what it says is in the log.
+const exitShim = 125
+
+// shimSpec is what a shim is told on its standard input.
+type shimSpec struct {
+	Program string
+	Args    []string
+	Dir     string
+	Env     []string
+	Grace   time.Duration
+}
+
+// Main must be the first thing that main does in a program that starts workers: started again as a worker's shim, it
+// runs the version's process and exits when that has ended. In any other process it returns at once.
+//
+// The shim is what makes sure that nothing of a version is left: it is the reaper of all that the version's process
+// starts, it ends them when told to, and it is told to by the end of its lifeline, which comes also when the codeserver
+// is killed.
+func Main() {
+	if len(os.Args) != 2 || os.Args[1] != shimArg {
+		return
+	}
+	code, err := shim()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "codeserver worker:", err)
+		code = exitShim
+	}
+	os.Exit(code)
+}
+
+// lifelineFD is the first descriptor that exec.Cmd.ExtraFiles passes on.
+const lifelineFD = 3
+
+func shim() (int, error) {
+	// Notified signals are at their default again in what is started below, also those that this process inherited as
+	// ignored, as a shell's background jobs do: a server that ignores SIGTERM could not be ended in good order.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE)
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return 0, fmt.Errorf("become a subreaper: %w", err)
+	}
+	var spec shimSpec
+	if err := json.NewDecoder(os.Stdin).Decode(&spec); err != nil {
+		return 0, fmt.Errorf("read what to run: %w", err)
+	}
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return 0, err
+	}
+	unix.CloseOnExec(lifelineFD)
+	runtime.LockOSThread() // the parent-death signal is tied to the thread that starts the process
+	cmd := &exec.Cmd{
+		Path: spec.Program, Args: append([]string{spec.Program}, spec.Args...), Dir: spec.Dir, Env: spec.Env,
+		Stdin: null, Stdout: os.Stdout, Stderr: os.Stderr,
+		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
+	}
+	if err := cmd.Start(); err != nil {
+		return 0, err
+	}
+	fmt.Fprintf(os.NewFile(lifelineFD+1, "status"), "%d\n", cmd.Process.Pid)
+	return supervise(cmd.Process.Pid, spec.Grace)
+}
+
+// supervise reaps until the main process has ended, ends it when the lifeline ends, and leaves nothing behind.
+func supervise(pid int, grace time.Duration) (int, error) {
+	lifeline := os.NewFile(lifelineFD, "lifeline")
+	gone := make(chan struct{})
+	go func() {
+		_, _ = lifeline.Read(make([]byte, 1))
+		close(gone)
+	}()
+	ended := make(chan syscall.WaitStatus, 1)
+	go reap(pid, ended)
+	select {
+	case st := <-ended:
+		killDescendants()
+		return status(st), nil
+	case <-gone:
+	}
+	_ = syscall.Kill(-pid, syscall.SIGTERM)
+	var st syscall.WaitStatus
+	select {
+	case st = <-ended:
+	case <-time.After(grace):
+		_ = syscall.Kill(-pid, syscall.SIGKILL)
+		st = <-ended
+	}
+	killDescendants()
+	return status(st), nil
+}
+
+// reap waits for children, those inherited from processes that ended included.
+func reap(pid int, ended chan<- syscall.WaitStatus) {
+	for {
+		var st syscall.WaitStatus
+		got, err := syscall.Wait4(-1, &st, 0, nil)
+		if err == syscall.EINTR {
+			continue
+		}
+		if got == pid {
+			ended <- st
+		}
+		if err == syscall.ECHILD {
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
+}
+
+// status returns what a shell would: the exit status, or 128 and the signal's number.
+func status(st syscall.WaitStatus) int {
+	if st.Signaled() {
+		return 128 + int(st.Signal())
+	}
+	return st.ExitStatus()
+}
+
+// killDescendants ends all that the version has started, wherever it has moved itself. Each round finds what the one
+// before has orphaned.
+func killDescendants() {
+	for range 100 {
+		left := Descendants(os.Getpid())
+		if len(left) == 0 {
+			return
+		}
+		for _, p := range left {
+			_ = syscall.Kill(p.PID, syscall.SIGKILL)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
