@@ -93,3 +93,16 @@ func (s *Store) pinned() (map[digest.Digest]bool, error) {
 	}
 	return pinned, nil
 }
+
+// Pins returns the names of the pins, sorted.
+func (s *Store) Pins() ([]string, error) {
+	files, err := os.ReadDir(s.path("pins"))
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(files))
+	for i, f := range files {
+		names[i] = f.Name()
+	}
+	return names, nil
+}

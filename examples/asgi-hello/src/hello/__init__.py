@@ -1,0 +1,1 @@
+"""The smallest web service that is worth deploying."""

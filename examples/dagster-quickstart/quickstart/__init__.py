@@ -1,0 +1,1 @@
+"""Orders and what they say, as Dagster assets."""

@@ -1,0 +1,50 @@
+"""Keeps one DagsterGrpcClient on a code server: 200 pings a second, and the assets whenever a line comes in.
+
+drive.py HOST:PORT; each line of standard input is answered with one line of JSON: the assets and their descriptions.
+At the end of input the number of pings and of failures is printed.
+"""
+
+import json
+import sys
+import threading
+import time
+
+import dagster as dg
+from dagster._core.remote_origin import GrpcServerCodeLocationOrigin
+from dagster._grpc.client import DagsterGrpcClient
+
+
+def main() -> None:
+    host, port = sys.argv[1].rsplit(":", 1)
+    client = DagsterGrpcClient(host=host, port=int(port), use_ssl=False)
+    stop = threading.Event()
+    count = {"pings": 0, "failed": 0, "errors": []}
+
+    def ping() -> None:
+        next_at = time.monotonic()
+        while not stop.is_set():
+            count["pings"] += 1
+            try:
+                if client.ping("x")["echo"] != "x":
+                    raise RuntimeError("wrong echo")
+            except Exception as e:  # noqa: BLE001 - every failure counts
+                count["failed"] += 1
+                count["errors"].append(repr(e)[:300])
+            next_at += 0.02
+            time.sleep(max(0, next_at - time.monotonic()))
+
+    threads = [threading.Thread(target=ping) for _ in range(4)]
+    for t in threads:
+        t.start()
+    origin = GrpcServerCodeLocationOrigin(host=host, port=int(port), location_name="quickstart")
+    for _ in sys.stdin:
+        with dg.DagsterInstance.ephemeral() as instance, origin.create_single_location(instance) as location:
+            nodes = [n for r in location.get_repositories().values() for n in r.asset_graph.asset_nodes]
+            print(json.dumps({n.key.to_user_string(): n.description for n in nodes}), flush=True)
+    stop.set()
+    for t in threads:
+        t.join()
+    print(json.dumps(count), flush=True)
+
+
+main()
