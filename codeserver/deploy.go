@@ -36,10 +36,11 @@ func (s *Server) deploy(ctx context.Context, req *codeserverpb.DeployRequest, r 
 	if err != nil {
 		return nil, err
 	}
-	if !l.deploys.TryLock() {
-		return nil, fmt.Errorf("%w: another deploy of %s is under way", errAborted, l.name)
+	release, err := s.take(ctx, l)
+	if err != nil {
+		return nil, err
 	}
-	defer l.deploys.Unlock()
+	defer release()
 	if listen := req.GetListen(); listen != "" && listen != l.address {
 		if err := s.listen(l, listen); err != nil {
 			return nil, err
@@ -56,7 +57,7 @@ func (s *Server) location(name, listen string) (*location, error) {
 	if ok {
 		return l, nil
 	}
-	l = &location{name: name}
+	l = newLocation(name)
 	if err := s.listen(l, listen); err != nil {
 		return nil, err
 	}
@@ -77,12 +78,13 @@ func (s *Server) rollback(ctx context.Context, req *codeserverpb.RollbackRequest
 	if !ok {
 		return nil, fmt.Errorf("%w: no location %q", errNotFound, req.GetLocation())
 	}
-	if !l.deploys.TryLock() {
-		return nil, fmt.Errorf("%w: another deploy of %s is under way", errAborted, l.name)
+	release, err := s.take(ctx, l)
+	if err != nil {
+		return nil, err
 	}
-	defer l.deploys.Unlock()
+	defer release()
 	s.mu.Lock()
-	v, err := l.previous, error(nil)
+	v := l.previous
 	if req.GetVersion() != "" {
 		v, err = l.find(req.GetVersion())
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"sync"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -18,7 +17,8 @@ import (
 // location is a stable address and its versions. Server.mu guards the fields that change.
 type location struct {
 	name     string
-	deploys  sync.Mutex // held by the one deploy that is under way
+	turn     chan struct{} // holds a token while a deploy, or a start by the server itself, is under way
+	resuming bool          // it is the server's own
 	proxy    *proxy.Switch
 	listener net.Listener
 	address  string // host:port
@@ -80,6 +80,47 @@ func (l *location) dropOld(keep int) []*version {
 	}
 	l.versions = kept
 	return dropped
+}
+
+// newLocation returns a location that serves nothing yet.
+func newLocation(name string) *location { return &location{name: name, turn: make(chan struct{}, 1)} }
+
+// take waits for the location's turn. A deploy that meets another is refused, since one of them would undo the other's
+// work unseen; one that meets the server's own start after a restart or a crash waits for it.
+func (s *Server) take(ctx context.Context, l *location) (release func(), err error) {
+	for {
+		select {
+		case l.turn <- struct{}{}:
+			return func() { <-l.turn }, nil
+		default:
+		}
+		s.mu.Lock()
+		wait := l.resuming
+		s.mu.Unlock()
+		if !wait {
+			return nil, fmt.Errorf("%w: another deploy of %s is under way", errAborted, l.name)
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// takeOwn waits for the turn on the server's behalf.
+func (s *Server) takeOwn(l *location) (release func()) {
+	l.turn <- struct{}{}
+	set := func(v bool) {
+		s.mu.Lock()
+		l.resuming = v
+		s.mu.Unlock()
+	}
+	set(true)
+	return func() {
+		set(false)
+		<-l.turn
+	}
 }
 
 // find returns the kept version with that name, or the only one that begins so.

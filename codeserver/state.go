@@ -130,7 +130,8 @@ func (s *Server) restore() error {
 }
 
 func restoreLocation(saved savedLocation) (*location, error) {
-	l := &location{name: saved.Name, address: saved.Address}
+	l := newLocation(saved.Name)
+	l.address = saved.Address
 	for _, sv := range saved.Versions {
 		spec := &codeserverpb.VersionSpec{}
 		if err := protojson.Unmarshal(sv.Spec, spec); err != nil {

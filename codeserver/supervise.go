@@ -48,8 +48,7 @@ func (s *Server) resume(l *location) {
 
 // tryResume reports whether there is nothing left to do.
 func (s *Server) tryResume(l *location) bool {
-	l.deploys.Lock()
-	defer l.deploys.Unlock()
+	defer s.takeOwn(l)()
 	s.mu.Lock()
 	v := l.current
 	idle := v == nil || v.running != nil

@@ -12,7 +12,7 @@ def main() -> None:
     client = DagsterGrpcClient(host=host, port=int(port))
     print("ping:", client.ping("hello")["echo"])
     origin = GrpcServerCodeLocationOrigin(host=host, port=int(port), location_name="demo")
-    with dg.DagsterInstance.ephemeral() as instance, origin.create_single_location(instance) as location:
+    with dg.DagsterInstance.ephemeral() as instance, origin.create_location(instance) as location:
         for repository in location.get_repositories().values():
             for node in sorted(repository.asset_graph.asset_nodes, key=lambda n: n.key):
                 print(f"asset {node.key.to_user_string()}: {node.description or ''}")

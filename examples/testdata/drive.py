@@ -38,7 +38,7 @@ def main() -> None:
         t.start()
     origin = GrpcServerCodeLocationOrigin(host=host, port=int(port), location_name="quickstart")
     for _ in sys.stdin:
-        with dg.DagsterInstance.ephemeral() as instance, origin.create_single_location(instance) as location:
+        with dg.DagsterInstance.ephemeral() as instance, origin.create_location(instance) as location:
             nodes = [n for r in location.get_repositories().values() for n in r.asset_graph.asset_nodes]
             print(json.dumps({n.key.to_user_string(): n.description for n in nodes}), flush=True)
     stop.set()
