@@ -143,13 +143,21 @@ type graphql struct {
 	url string
 }
 
+// dagsterYAML has runs start at once: without it they wait for a daemon.
+const dagsterYAML = `telemetry:
+  enabled: false
+run_coordinator:
+  module: dagster._core.run_coordinator
+  class: DefaultRunCoordinator
+`
+
 // webserver starts dagster-webserver on the code server at address and waits until it answers.
 func (h *host) webserver(bin, address string) *graphql {
 	hostname, port, err := net.SplitHostPort(address)
 	require.NoError(h.t, err)
 	home := filepath.Join(h.dir, "dagster")
 	require.NoError(h.t, os.MkdirAll(home, 0o755))
-	require.NoError(h.t, os.WriteFile(filepath.Join(home, "dagster.yaml"), []byte("telemetry:\n  enabled: false\n"), 0o644))
+	require.NoError(h.t, os.WriteFile(filepath.Join(home, "dagster.yaml"), []byte(dagsterYAML), 0o644))
 	workspace := filepath.Join(h.dir, "workspace.yaml")
 	require.NoError(h.t, os.WriteFile(workspace, []byte(fmt.Sprintf(
 		"load_from:\n  - grpc_server:\n      host: %s\n      port: %s\n      location_name: quickstart\n", hostname, port)), 0o644))
