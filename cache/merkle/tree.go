@@ -7,7 +7,6 @@
 package merkle
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -125,16 +124,19 @@ func (t *Tree) Directory(d digest.Digest) (*repb.Directory, bool) {
 	return dir.msg, true
 }
 
-// Put stores those of the tree's Directories that the CAS lacks, children before parents.
+// Put stores those of the tree's Directories that the CAS lacks. Until it returns nil any subset of them may be there:
+// whoever names the root afterwards names a tree that is whole.
 func (t *Tree) Put(ctx context.Context, cas cache.CAS) error {
 	missing, err := cas.FindMissing(ctx, t.order)
 	if err != nil {
 		return err
 	}
-	for _, d := range missing {
-		if err := cas.Put(ctx, d, bytes.NewReader(t.dirs[d].data)); err != nil {
-			return fmt.Errorf("store Directory %s: %w", d, err)
-		}
+	blobs := make([]cache.Blob, len(missing))
+	for i, d := range missing {
+		blobs[i] = cache.Blob{Digest: d, Data: t.dirs[d].data}
+	}
+	if err := cache.PutAll(ctx, cas, blobs); err != nil {
+		return fmt.Errorf("store the Directories of %s: %w", t.root, err)
 	}
 	return nil
 }

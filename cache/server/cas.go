@@ -48,28 +48,42 @@ func (s *server) BatchUpdateBlobs(ctx context.Context, req *repb.BatchUpdateBlob
 	if total > MaxBatch {
 		return nil, status.Errorf(codes.InvalidArgument, "the batch holds %d bytes, more than the %d allowed: use ByteStream", total, MaxBatch)
 	}
+	errs := make([]error, len(req.GetRequests()))
+	var blobs []cache.Blob
+	for i, r := range req.GetRequests() {
+		var b cache.Blob
+		if b, errs[i] = checkBlob(r); errs[i] == nil {
+			blobs = append(blobs, b)
+		}
+	}
+	// Together they cost one sync; only if that fails is it asked of each by itself whether it can be stored.
+	if err := cache.PutAll(ctx, s.cas, blobs); err != nil {
+		for i, r := range req.GetRequests() {
+			if errs[i] == nil {
+				d, _ := digest.FromProto(r.GetDigest())
+				errs[i] = s.cas.Put(ctx, d, bytes.NewReader(r.GetData()))
+			}
+		}
+	}
 	resp := &repb.BatchUpdateBlobsResponse{}
-	for _, r := range req.GetRequests() {
-		err := s.put(ctx, r)
+	for i, r := range req.GetRequests() {
 		resp.Responses = append(resp.Responses, &repb.BatchUpdateBlobsResponse_Response{
-			Digest: r.GetDigest(), Status: status.Convert(err).Proto(),
+			Digest: r.GetDigest(), Status: status.Convert(fail(errs[i])).Proto(),
 		})
 	}
 	return resp, nil
 }
 
-func (s *server) put(ctx context.Context, r *repb.BatchUpdateBlobsRequest_Request) error {
+// checkBlob verifies one blob of a batch.
+func checkBlob(r *repb.BatchUpdateBlobsRequest_Request) (cache.Blob, error) {
 	if c := r.GetCompressor(); c != repb.Compressor_IDENTITY {
-		return status.Errorf(codes.InvalidArgument, "compressor %s is not supported: send the blob uncompressed", c)
+		return cache.Blob{}, status.Errorf(codes.InvalidArgument, "compressor %s is not supported: send the blob uncompressed", c)
 	}
 	d, err := digest.FromProto(r.GetDigest())
 	if err == nil && digest.FromBytes(r.GetData()) != d {
-		return status.Errorf(codes.InvalidArgument, "the data sent for %s is not what it names", d)
+		err = status.Errorf(codes.InvalidArgument, "the data sent for %s is not what it names", d)
 	}
-	if err == nil {
-		err = s.cas.Put(ctx, d, bytes.NewReader(r.GetData()))
-	}
-	return fail(err)
+	return cache.Blob{Digest: d, Data: r.GetData()}, err
 }
 
 // BatchReadBlobs implements repb.ContentAddressableStorageServer.

@@ -7,7 +7,6 @@
 package action
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -172,13 +171,12 @@ func (p *Plan) messagesFor(outputVersion string) error {
 // Upload stores the Action, its Command, the input root's Directories and the files that planning made. The other files
 // must be in the CAS already.
 func (p *Plan) Upload(ctx context.Context, cas cache.CAS) error {
+	blobs := slices.Clone(p.messages)
 	for d, b := range p.Blobs {
-		if err := cas.Put(ctx, d, bytes.NewReader(b)); err != nil {
-			return err
-		}
+		blobs = append(blobs, cache.Blob{Digest: d, Data: b})
 	}
-	if err := p.InputRoot.Put(ctx, cas); err != nil {
-		return err
+	for d, b := range p.InputRoot.Blobs() {
+		blobs = append(blobs, cache.Blob{Digest: d, Data: b})
 	}
-	return cache.PutAll(ctx, cas, p.messages)
+	return cache.PutAll(ctx, cas, blobs)
 }

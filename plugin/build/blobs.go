@@ -1,7 +1,6 @@
 package build
 
 import (
-	"bytes"
 	"context"
 
 	"github.com/pexpress/pexpress/cache"
@@ -10,10 +9,9 @@ import (
 
 // PutBlobs stores blobs that are held in memory.
 func PutBlobs(ctx context.Context, cas cache.CAS, blobs map[digest.Digest][]byte) error {
+	all := make([]cache.Blob, 0, len(blobs))
 	for d, b := range blobs {
-		if err := cas.Put(ctx, d, bytes.NewReader(b)); err != nil {
-			return err
-		}
+		all = append(all, cache.Blob{Digest: d, Data: b})
 	}
-	return nil
+	return cache.PutAll(ctx, cas, all)
 }

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -41,7 +42,7 @@ type Fetcher struct {
 	cas    cache.CAS
 	opts   Options
 	config *config
-	client *http.Client
+	client func() (*http.Client, error) // made when something is fetched: certificates take their time to read
 }
 
 // Stats says what a Fetch brought.
@@ -56,14 +57,10 @@ func New(cas cache.CAS, opts Options) (*Fetcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, err := c.httpClient()
-	if err != nil {
-		return nil, err
-	}
 	if opts.Progress == nil {
 		opts.Progress = func(int, int64) (func(int64), func()) { return func(int64) {}, func() {} }
 	}
-	return &Fetcher{cas, opts, c, client}, nil
+	return &Fetcher{cas, opts, c, sync.OnceValues(c.httpClient)}, nil
 }
 
 // Resolve returns the wheels' digests. Where the lock gives no size or no sha256, the wheel is fetched once and its

@@ -185,7 +185,11 @@ func (s *stream) request() (_ *response, retry bool, _ error) {
 		req.Header.Set("Range", "bytes="+strconv.FormatInt(s.offset, 10)+"-")
 	}
 	s.fetcher.config.authorize(req)
-	resp, err := s.fetcher.client.Do(req)
+	client, err := s.fetcher.client()
+	if err != nil {
+		return nil, false, err
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		return nil, true, fmt.Errorf("fetch %s: %w", s.name, redact(err))
 	}

@@ -5,11 +5,17 @@ import (
 	"bytes"
 	"crypto/sha1" //nolint:gosec // what pex names its bootstrap by; nothing here trusts it
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"path"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+
+	"github.com/klauspost/compress/flate"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/pexpress/pexpress/plugin"
 )
@@ -48,18 +54,10 @@ func openBootstrap(name string, wheel []byte) (*bootstrap, error) {
 	if err != nil {
 		return nil, err
 	}
+	z.RegisterDecompressor(zip.Deflate, func(r io.Reader) io.ReadCloser { return flate.NewReader(r) })
 	b := &bootstrap{version: parts[1], files: map[string][]byte{}}
-	total := int64(0)
-	for _, f := range z.File {
-		if !runtimeFile(f.Name) && !vendoredFile(f.Name) {
-			continue
-		}
-		if total += int64(min(f.UncompressedSize64, maxBootstrap+1)); total > maxBootstrap {
-			return nil, fmt.Errorf("its runtime is larger than %d bytes", maxBootstrap)
-		}
-		if b.files[f.Name], err = readMember(f); err != nil {
-			return nil, fmt.Errorf("%s: %w", f.Name, err)
-		}
+	if err := b.read(z); err != nil {
+		return nil, err
 	}
 	boot, ok := b.files[bootFile]
 	if !ok {
@@ -67,6 +65,33 @@ func openBootstrap(name string, wheel []byte) (*bootstrap, error) {
 	}
 	b.boot, b.hash = string(boot), b.sum()
 	return b, nil
+}
+
+// read unpacks the runtime's members, on all processors: it is most of the work of a build.
+func (b *bootstrap) read(z *zip.Reader) error {
+	total := int64(0)
+	var mu sync.Mutex
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for _, f := range z.File {
+		if !runtimeFile(f.Name) && !vendoredFile(f.Name) {
+			continue
+		}
+		if total += int64(min(f.UncompressedSize64, maxBootstrap+1)); total > maxBootstrap {
+			return errors.Join(fmt.Errorf("its runtime is larger than %d bytes", maxBootstrap), g.Wait())
+		}
+		g.Go(func() error {
+			content, err := readMember(f)
+			if err != nil {
+				return fmt.Errorf("%s: %w", f.Name, err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			b.files[f.Name] = content
+			return nil
+		})
+	}
+	return g.Wait()
 }
 
 func readMember(f *zip.File) ([]byte, error) {

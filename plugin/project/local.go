@@ -23,7 +23,7 @@ type Local struct {
 // Locals returns the local projects that the location needs, directly or not, sorted by name; the location's own is
 // not among them. They go into source.pex, and so need not be in the lock.
 func (p *Project) Locals(loc *Location) ([]Local, error) {
-	graph, err := loadGraph(loc)
+	graph, err := p.graph(loc)
 	if err != nil {
 		return nil, err
 	}
@@ -43,6 +43,19 @@ type graph struct {
 type declared struct {
 	requirement
 	where string
+}
+
+func (p *Project) graph(loc *Location) (*graph, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if g, ok := p.graphs[loc.Name]; ok {
+		return g, nil
+	}
+	g, err := loadGraph(loc)
+	if err == nil {
+		p.graphs[loc.Name] = g
+	}
+	return g, err
 }
 
 func loadGraph(loc *Location) (*graph, error) {

@@ -15,7 +15,7 @@ var ErrNotLocked = errors.New("run pexpress lock")
 // a version that it allows. locked are the versions by normalized name. applies evaluates a marker (PEP 508) for the
 // target, nil if that is not known; a requirement whose marker it rejects or cannot evaluate is not looked for.
 func (p *Project) CheckLocked(loc *Location, locked map[string]string, applies func(marker string) (bool, error)) error {
-	g, err := loadGraph(loc)
+	g, err := p.graph(loc)
 	if err != nil {
 		return err
 	}

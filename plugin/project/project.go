@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // DefaultLock is the name of the lock file unless the configuration says another.
@@ -44,6 +45,9 @@ type Project struct {
 	Warnings []string
 
 	filter *filter
+
+	mu     sync.Mutex // guards graphs
+	graphs map[string]*graph
 }
 
 // A Location is one deployable service of a project.
@@ -129,7 +133,7 @@ func Load(dir string) (*Project, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Project{Dir: dir, Name: about.Name}
+	p := &Project{Dir: dir, Name: about.Name, graphs: map[string]*graph{}}
 	if p.Name == "" {
 		p.Name = safeName(filepath.Base(dir))
 	}

@@ -86,8 +86,6 @@ func splitLines(s string) []string {
 	return out
 }
 
-var requirementComment = regexp.MustCompile(`(^|\s)#.*$`)
-
 // requirementsFile reads a requirements.txt and those that it includes. Paths in it are relative to dir, as they are
 // to pip when it runs there. Constraints and options about indexes say nothing about what is required.
 func requirementsFile(dir, name string, seen map[string]bool) ([]requirement, error) {
@@ -103,7 +101,7 @@ func requirementsFile(dir, name string, seen map[string]bool) ([]requirement, er
 	var reqs []requirement
 	text := strings.ReplaceAll(strings.ReplaceAll(string(b), "\r\n", "\n"), "\\\n", " ")
 	for line := range strings.Lines(text) {
-		line = strings.TrimSpace(requirementComment.ReplaceAllString(strings.TrimSpace(line), ""))
+		line = withoutComment(line)
 		switch {
 		case line == "":
 			continue
@@ -127,6 +125,16 @@ func requirementsFile(dir, name string, seen map[string]bool) ([]requirement, er
 		reqs = append(reqs, r)
 	}
 	return reqs, nil
+}
+
+// withoutComment cuts off a comment: what follows a # at the beginning or after a space. A URL's fragment is none.
+func withoutComment(line string) string {
+	for i := 0; i < len(line); i++ {
+		if line[i] == '#' && (i == 0 || line[i-1] == ' ' || line[i-1] == '\t') {
+			line = line[:i]
+		}
+	}
+	return strings.TrimSpace(line)
 }
 
 // optionValue returns the value of `-r value`, `-rvalue`, `--requirement value` or `--requirement=value`.

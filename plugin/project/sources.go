@@ -34,7 +34,7 @@ type SourceFile struct {
 // Sources lists what goes into the location's source.pex. It reads the packaging files and lists directories; it
 // opens no other file.
 func (p *Project) Sources(ctx context.Context, loc *Location) (*Sources, error) {
-	g, err := loadGraph(loc)
+	g, err := p.graph(loc)
 	if err != nil {
 		return nil, err
 	}
