@@ -1,0 +1,48 @@
+// Command bench measures the design's budgets beside their peers, in paired runs on this machine, and prints one line a
+// budget: pexpress, the peer, the ratio. `make bench` runs it. It installs the peers itself, keeps everything in .bench/
+// and leaves no process.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+)
+
+func main() {
+	rounds := flag.Int("rounds", 7, "paired runs of each row")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, *rounds); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, rounds int) error {
+	top, err := filepath.Abs(".")
+	if err != nil {
+		return err
+	}
+	b := &bench{ctx: ctx, top: top, dir: filepath.Join(top, ".bench"), rounds: rounds}
+	defer b.cleanup()
+	if err := b.setUp(); err != nil {
+		return err
+	}
+	for _, row := range []func() (row, error){
+		b.deployEdit, b.deployUnchanged, b.depsDigest, b.manyFiles, b.bump, b.coldHost,
+	} {
+		r, err := row()
+		if err != nil {
+			return err
+		}
+		fmt.Println(r)
+	}
+	fmt.Println(b.noiseLine())
+	return nil
+}
