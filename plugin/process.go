@@ -4,15 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
-	hclog "github.com/hashicorp/go-hclog"
 	goplugin "github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -24,175 +21,159 @@ import (
 	"github.com/pexpress/pexpress/plugin/sandbox"
 )
 
-// Options say how to start a builder.
-type Options struct {
-	// Command is the builder's program and arguments.
-	Command []string
-	// Sandbox keeps the builder from the network and all files but its own program.
-	Sandbox bool
-	// ReadOnly are further files and directories that a sandboxed builder may read, such as an interpreter's.
-	ReadOnly []string
-	// Report is told once what of the isolation this machine does not allow; nil for nobody.
-	Report func(string)
-	// StartTimeout and BuildTimeout bound how long the builder may take; 20 s and 10 min if 0.
-	StartTimeout, BuildTimeout time.Duration
-}
+// lastWordsTime is how long an error waits for what a builder that broke its connection wrote last: it may be under way
+// in a pipe still when the connection's end is seen.
+const lastWordsTime = 2 * time.Second
+
+// maxMessageText bounds what of a builder's message becomes part of an error.
+const maxMessageText = 16 << 10
 
 // Process is a builder that runs. It implements Builder and may build several Actions at once.
 type Process struct {
-	name    string
-	dir     string
-	opts    Options
-	client  *goplugin.Client
-	stub    pluginpb.BuilderClient
-	launch  *sandbox.Launched
-	log     *tailWriter
+	name string
+	dir  *sandbox.SocketDir
+	opts Options
+
+	// Set by Start.
+	client    *goplugin.Client
+	connected bool // client has a connection, which Kill closes
+	stub      pluginpb.BuilderClient
+	launch    *sandbox.Launched
+	log       *tailWriter
+
 	mu      sync.Mutex
 	builds  int
 	closing bool
-}
-
-// Start starts a builder. It ends with Close, and in any case when this process does.
-func Start(ctx context.Context, opts Options) (*Process, error) {
-	if len(opts.Command) == 0 {
-		return nil, fmt.Errorf("%w: no command given", ErrBuilder)
-	}
-	opts.StartTimeout = orDefault(opts.StartTimeout, 20*time.Second)
-	opts.BuildTimeout = orDefault(opts.BuildTimeout, 10*time.Minute)
-	dir, err := sandbox.SocketDir()
-	if err != nil {
-		return nil, fmt.Errorf("%w: make a directory for its sockets: %w", ErrBuilder, err)
-	}
-	p := &Process{name: strings.Join(opts.Command, " "), dir: dir, opts: opts, log: &tailWriter{}}
-	if err := p.start(ctx); err != nil {
-		return nil, errors.Join(err, p.Close())
-	}
-	return p, nil
-}
-
-func orDefault(d, otherwise time.Duration) time.Duration {
-	if d == 0 {
-		return otherwise
-	}
-	return d
-}
-
-// start starts the process, without isolation if this machine does not allow it.
-func (p *Process) start(ctx context.Context) error {
-	err := p.launchProcess(p.opts.Sandbox)
-	if err != nil && p.opts.Sandbox && (p.launch == nil || !p.launch.Ran() || p.launch.SetupFailed()) {
-		if p.opts.Report != nil {
-			p.opts.Report("builders run without isolation, this machine does not allow it: " + reason(p, err))
-		}
-		p.client.Kill()
-		p.log = &tailWriter{}
-		err = p.launchProcess(false)
-	}
-	if err != nil {
-		return err
-	}
-	return ctx.Err()
-}
-
-// reason says why a sandbox could not be set up.
-func reason(p *Process, err error) string {
-	if words := p.log.String(); words != "" {
-		return words
-	}
-	return err.Error()
-}
-
-func (p *Process) launchProcess(isolate bool) error {
-	launch, err := sandbox.Command(sandbox.Options{
-		Command: p.opts.Command, Dir: p.dir, ReadOnly: p.opts.ReadOnly, Isolate: isolate,
-	})
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrBuilder, err)
-	}
-	p.launch = launch
-	p.client = goplugin.NewClient(&goplugin.ClientConfig{
-		HandshakeConfig:  handshake,
-		Plugins:          goplugin.PluginSet{pluginName: &grpcPlugin{}},
-		AllowedProtocols: []goplugin.Protocol{goplugin.ProtocolGRPC},
-		RunnerFunc:       launch.Runner,
-		SkipHostEnv:      true,
-		UnixSocketConfig: &goplugin.UnixSocketConfig{TempDir: p.dir},
-		StartTimeout:     p.opts.StartTimeout,
-		Stderr:           p.log,
-		SyncStdout:       io.Discard,
-		SyncStderr:       io.Discard,
-		Logger:           hclog.NewNullLogger(),
-	})
-	conn, err := p.client.Client()
-	if err != nil {
-		return p.failed("start", err)
-	}
-	raw, err := conn.Dispense(pluginName)
-	if err != nil {
-		return p.failed("start", err)
-	}
-	p.stub = raw.(pluginpb.BuilderClient)
-	return nil
+	closed  sync.Once
 }
 
 // Describe implements Builder.
 func (p *Process) Describe(ctx context.Context) (Description, error) {
-	ctx, cancel := context.WithTimeout(ctx, p.opts.StartTimeout)
+	limited, cancel := limit(ctx, p.opts.StartTimeout)
 	defer cancel()
-	resp, err := p.stub.Describe(ctx, &pluginpb.DescribeRequest{}, grpc.MaxCallRecvMsgSize(maxMessage))
-	if err != nil {
+	resp, err := p.stub.Describe(limited, &pluginpb.DescribeRequest{}, grpc.MaxCallRecvMsgSize(maxMessage))
+	switch {
+	case ctx.Err() != nil:
+		return Description{}, fmt.Errorf("describe %s: %w", p.name, ctx.Err())
+	case err != nil && limited.Err() != nil:
+		return Description{}, p.timedOut("describe itself", p.opts.StartTimeout)
+	case err != nil:
 		return Description{}, p.failed("describe itself", err)
 	}
-	return Description{resp.GetName(), resp.GetOutputVersion(), resp.GetKinds()}, nil
+	d := Description{resp.GetName(), resp.GetOutputVersion(), resp.GetKinds()}
+	if err := checkDescription(d); err != nil {
+		return Description{}, fmt.Errorf("%w: %s describes itself wrongly: %w", ErrBuilder, p.name, err)
+	}
+	return d, nil
 }
 
 // Build implements Builder. The builder sees the blobs that the Action declares and those it writes itself, and its
 // answer is checked before it is believed.
 func (p *Process) Build(ctx context.Context, cas cache.CAS, action digest.Digest) (*repb.ActionResult, error) {
-	ctx, cancel := context.WithTimeout(ctx, p.opts.BuildTimeout)
-	defer cancel()
-	p.mu.Lock()
-	p.builds++
-	socket := filepath.Join(p.dir, fmt.Sprintf("cas%d", p.builds))
-	p.mu.Unlock()
-	endpoint, err := sandbox.ServeCAS(socket, sandbox.Scope(cas, action))
+	command, err := readCommand(ctx, cas, action)
+	if err != nil {
+		return nil, fmt.Errorf("%w: action %s: %w", ErrInputUnreadable, action, err)
+	}
+	socket, err := p.socket()
+	if err != nil {
+		return nil, err
+	}
+	scope := sandbox.Scope(cas, action)
+	endpoint, err := sandbox.ServeCAS(socket, scope)
 	if err != nil {
 		return nil, fmt.Errorf("%w: serve its CAS endpoint: %w", ErrBuilder, err)
 	}
 	defer endpoint.Close()
-	resp, err := p.stub.Build(ctx, &pluginpb.BuildRequest{ActionDigest: action.Proto(), CasEndpoint: "unix://" + socket},
-		grpc.MaxCallRecvMsgSize(maxMessage))
-	if err != nil {
-		return nil, p.buildError(ctx, err)
+	limited, cancel := limit(ctx, p.opts.BuildTimeout)
+	defer cancel()
+	req := &pluginpb.BuildRequest{ActionDigest: action.Proto(), CasEndpoint: "unix://" + socket}
+	resp, err := p.stub.Build(limited, req, grpc.MaxCallRecvMsgSize(maxMessage))
+	var result *repb.ActionResult
+	if err == nil {
+		result = resp.GetActionResult()
+		if err = checkResult(limited, scope, command, result); err != nil {
+			err = fmt.Errorf("%w: %s answered with a result that cannot be used: %w", ErrBuilder, p.name, err)
+		}
+	} else if limited.Err() == nil {
+		err = p.buildError(err)
 	}
-	result := resp.GetActionResult()
-	if err := checkResult(ctx, cas, action, result); err != nil {
-		return nil, fmt.Errorf("%w: %s answered with a result that cannot be used: %w", ErrBuilder, p.name, err)
+	switch {
+	case ctx.Err() != nil:
+		// The builder is told as well; whether it listens or not, others may go on building in it.
+		return nil, fmt.Errorf("build action %s: %w", action, ctx.Err())
+	case err != nil && limited.Err() != nil:
+		return nil, p.timedOut("build", p.opts.BuildTimeout)
+	case err != nil:
+		return nil, err
 	}
 	return result, nil
 }
 
-func (p *Process) buildError(ctx context.Context, err error) error {
-	switch msg := status.Convert(err).Message(); status.Code(err) {
-	case codes.InvalidArgument:
-		return fmt.Errorf("%w: %s", ErrInvalidAction, strings.TrimPrefix(msg, ErrInvalidAction.Error()+": "))
-	case codes.FailedPrecondition:
-		return fmt.Errorf("%w: %s", ErrInputUnreadable, strings.TrimPrefix(msg, ErrInputUnreadable.Error()+": "))
-	case codes.Unimplemented:
-		return fmt.Errorf("%w: %s", ErrOutputVersion, strings.TrimPrefix(msg, ErrOutputVersion.Error()+": "))
+// limit returns a context that ends with ctx or after d. It has no deadline that gRPC could see and pass on: the
+// builder's side would report it, sometimes before this side's clock does, and it would look like the builder's doing.
+func limit(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	limited, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, cancel)
+	timer := time.AfterFunc(d, cancel)
+	return limited, func() {
+		stop()
+		timer.Stop()
+		cancel()
 	}
-	if errors.Is(ctx.Err(), context.Canceled) {
-		return context.Canceled
+}
+
+// timedOut ends a builder that hangs.
+func (p *Process) timedOut(what string, after time.Duration) error {
+	p.launch.Kill()
+	return p.failed(what, fmt.Errorf("no answer after %s; it was ended", after))
+}
+
+// socket returns a new name for a CAS endpoint.
+func (p *Process) socket() (string, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closing {
+		return "", fmt.Errorf("%w: %s was closed", ErrBuilder, p.name)
 	}
-	if ctx.Err() != nil {
-		p.launch.Kill()
-		return p.failed("build", fmt.Errorf("no result after %s; it was ended", p.opts.BuildTimeout))
+	p.builds++
+	return filepath.Join(p.dir.Path, fmt.Sprintf("cas%d", p.builds)), nil
+}
+
+// buildError turns the status that a builder answered with into the errors of this package.
+func (p *Process) buildError(err error) error {
+	for code, sentinel := range map[codes.Code]error{
+		codes.InvalidArgument:    ErrInvalidAction,
+		codes.FailedPrecondition: ErrInputUnreadable,
+		codes.Unimplemented:      ErrOutputVersion,
+	} {
+		if status.Code(err) == code {
+			msg := strings.TrimPrefix(status.Convert(err).Message(), sentinel.Error()+": ")
+			return fmt.Errorf("%w: %s", sentinel, printable(msg, maxMessageText))
+		}
 	}
 	return p.failed("build", err)
 }
 
 // failed says what the builder did not do, and its last words.
 func (p *Process) failed(what string, err error) error {
+	p.mu.Lock()
+	closing := p.closing
+	p.mu.Unlock()
+	st, answered := status.FromError(err)
+	switch {
+	case closing:
+		err = errors.New("it was closed")
+	case !answered || st.Code() == codes.Unavailable:
+		// There is no connection, any more or at all: most likely there is no process either.
+		state, ok := p.launch.Ended(lastWordsTime)
+		if ok && answered {
+			err = fmt.Errorf("it ended with %s", state)
+		} else if ok && state != "signal: killed" { // by us, err says why
+			err = fmt.Errorf("%w (it ended with %s)", err, state)
+		}
+	default:
+		err = fmt.Errorf("%s: %s", st.Code(), printable(st.Message(), maxMessageText))
+	}
 	err = fmt.Errorf("%w: %s did not %s: %w", ErrBuilder, p.name, what, err)
 	if words := p.log.String(); words != "" {
 		err = fmt.Errorf("%w\nits last words:\n%s", err, words)
@@ -201,19 +182,27 @@ func (p *Process) failed(what string, err error) error {
 }
 
 // Close ends the builder and all that it started.
-func (p *Process) Close() error {
+func (p *Process) Close() (err error) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closing {
-		return nil
-	}
 	p.closing = true
-	if p.launch != nil {
-		// A builder keeps nothing of its own, so there is nothing to wait for.
-		p.launch.Kill()
+	p.mu.Unlock()
+	p.closed.Do(func() {
+		p.end()
+		err = p.dir.Close()
+	})
+	return err
+}
+
+// end ends the process and waits until nothing of it is left. A builder keeps nothing of its own, so there is nothing
+// to wait for before.
+func (p *Process) end() {
+	if p.launch == nil {
+		return
 	}
-	if p.client != nil {
+	p.launch.Kill()
+	if p.connected {
+		// Without a connection it would make one, only to close it, and fail to.
 		p.client.Kill()
 	}
-	return os.RemoveAll(p.dir)
+	p.launch.Close()
 }

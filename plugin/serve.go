@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 
 	hclog "github.com/hashicorp/go-hclog"
 	goplugin "github.com/hashicorp/go-plugin"
@@ -28,12 +29,12 @@ func Serve(b Builder) error {
 	if lifeline := sandbox.Lifeline(); lifeline != nil {
 		go func() {
 			_, _ = io.Copy(io.Discard, lifeline)
-			os.Exit(1) //nolint:revive // the host is gone: nobody is there to return to
+			sandbox.EndGroup() // the host is gone: nobody is there to return to
 		}()
 	}
 	goplugin.Serve(&goplugin.ServeConfig{
 		HandshakeConfig: handshake,
-		Plugins:         goplugin.PluginSet{pluginName: &grpcPlugin{builder: b}},
+		Plugins:         goplugin.PluginSet{pluginName: &grpcPlugin{builder: b, stderr: os.Stderr}},
 		GRPCServer:      newServer,
 		Logger:          hclog.NewNullLogger(),
 	})
@@ -48,11 +49,12 @@ func newServer(opts []grpc.ServerOption) *grpc.Server {
 type grpcPlugin struct {
 	goplugin.NetRPCUnsupportedPlugin
 	builder Builder
+	stderr  *os.File
 }
 
 // GRPCServer implements goplugin.GRPCPlugin.
 func (p *grpcPlugin) GRPCServer(_ *goplugin.GRPCBroker, s *grpc.Server) error {
-	pluginpb.RegisterBuilderServer(s, &builderServer{builder: p.builder})
+	pluginpb.RegisterBuilderServer(s, &builderServer{builder: p.builder, stderr: p.stderr})
 	return nil
 }
 
@@ -65,10 +67,17 @@ func (p *grpcPlugin) GRPCClient(_ context.Context, _ *goplugin.GRPCBroker, conn 
 type builderServer struct {
 	pluginpb.UnimplementedBuilderServer
 	builder Builder
+	stderr  *os.File
+	once    sync.Once
 }
+
+// restore undoes that go-plugin takes os.Stderr away to carry it over gRPC: what a builder says right before it exits
+// would be lost on that way.
+func (s *builderServer) restore() { s.once.Do(func() { os.Stderr = s.stderr }) }
 
 // Describe implements pluginpb.BuilderServer.
 func (s *builderServer) Describe(ctx context.Context, _ *pluginpb.DescribeRequest) (*pluginpb.DescribeResponse, error) {
+	s.restore()
 	d, err := s.builder.Describe(ctx)
 	if err != nil {
 		return nil, toStatus(err)
@@ -78,6 +87,7 @@ func (s *builderServer) Describe(ctx context.Context, _ *pluginpb.DescribeReques
 
 // Build implements pluginpb.BuilderServer.
 func (s *builderServer) Build(ctx context.Context, req *pluginpb.BuildRequest) (*pluginpb.BuildResponse, error) {
+	s.restore()
 	action, err := digest.FromProto(req.GetActionDigest())
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())

@@ -3,6 +3,7 @@ package plugin
 import (
 	"strings"
 	"sync"
+	"unicode"
 )
 
 // tailBytes is how much of a builder's standard error is kept.
@@ -32,5 +33,19 @@ func (w *tailWriter) Write(p []byte) (int, error) {
 func (w *tailWriter) String() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return strings.TrimSpace(strings.ToValidUTF8(string(w.buf), "�"))
+	return printable(string(w.buf), tailBytes)
+}
+
+// printable returns the end of s, at most limit bytes of it, without what could steer a terminal: builders' words are
+// shown to people.
+func printable(s string, limit int) string {
+	if len(s) > limit {
+		s = s[len(s)-limit:]
+	}
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		if r != '\n' && r != '\t' && !unicode.IsGraphic(r) {
+			return -1
+		}
+		return r
+	}, strings.ToValidUTF8(s, "�")))
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,13 +15,38 @@ import (
 // InitMain must be the first thing that main does in a program that starts sandboxed builders: started again as the
 // inside of a sandbox, it sets up the isolation and becomes the builder. In any other process it returns at once.
 func InitMain() {
+	initCalled.Store(true)
 	if len(os.Args) != 3 || os.Args[1] != initArg {
 		return
 	}
+	// Capabilities, no_new_privs and the parent-death signal are a thread's own: what gives them up must be the thread
+	// that becomes the builder.
+	runtime.LockOSThread()
+	// The builder must not be able to write here: what is read from it decides whether it is run without isolation.
+	unix.CloseOnExec(setupFD)
 	err := becomeBuilder(os.Args[2])
+	if !errors.As(err, new(*execError)) {
+		_, _ = fmt.Fprint(os.NewFile(setupFD, "setup"), err)
+	}
 	fmt.Fprintln(os.Stderr, "sandbox:", err)
 	os.Exit(exitSetup)
 }
+
+// execError says that a sandbox is set up and the builder does not start in it: that is no failure of the isolation.
+type execError struct {
+	program string
+	err     error
+}
+
+func (e *execError) Error() string {
+	hint := ""
+	if errors.Is(e.err, unix.ENOENT) {
+		hint = " (its interpreter or loader is not among what it may read in there)"
+	}
+	return fmt.Sprintf("start %s: %v%s", e.program, e.err, hint)
+}
+
+func (e *execError) Unwrap() error { return e.err }
 
 func becomeBuilder(arg string) error {
 	var s setup
@@ -42,7 +68,7 @@ func becomeBuilder(arg string) error {
 	if n, err := unix.Poll(poll, 0); err == nil && n > 0 {
 		return errors.New("the host is gone")
 	}
-	return fmt.Errorf("exec %s: %w", s.Program, unix.Exec(program, s.Args, os.Environ()))
+	return &execError{s.Program, unix.Exec(program, s.Args, os.Environ())}
 }
 
 // newRoot makes a root file system that holds the program, the sockets and what else may be read, and enters it.
@@ -60,16 +86,17 @@ func newRoot(s setup) (program string, err error) {
 	program = "/builder"
 	if under(s.Program, s.ReadOnly) {
 		program = s.Program
-	} else if err := bind(s.Program, root+program, true); err != nil {
+	} else if err := readOnly(s.Program, root+program); err != nil {
 		return "", err
 	}
 	for _, path := range s.ReadOnly {
-		if err := bind(path, root+path, true); err != nil {
+		if err := readOnly(path, root+path); err != nil {
 			return "", err
 		}
 	}
 	for _, path := range []string{"/dev/null", "/dev/urandom", s.Dir} {
-		if err := bind(path, root+path, false); err != nil {
+		// Not recursive: below s.Dir this very root is mounted.
+		if err := bind(path, root+path, 0); err != nil {
 			return "", err
 		}
 	}
@@ -93,7 +120,7 @@ func newRoot(s setup) (program string, err error) {
 }
 
 // bind makes what is at from appear at to.
-func bind(from, to string, readOnly bool) error {
+func bind(from, to string, flags uintptr) error {
 	st, err := os.Stat(from)
 	if err != nil {
 		return err
@@ -101,19 +128,42 @@ func bind(from, to string, readOnly bool) error {
 	if st.IsDir() {
 		err = os.MkdirAll(to, 0o755)
 	} else if err = os.MkdirAll(filepath.Dir(to), 0o755); err == nil {
-		err = os.WriteFile(to, nil, 0o600)
+		err = touch(to)
 	}
 	if err != nil {
 		return err
 	}
-	if err := unix.Mount(from, to, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+	if err := unix.Mount(from, to, "", unix.MS_BIND|flags, ""); err != nil {
 		return fmt.Errorf("bind %s: %w", from, err)
 	}
-	if !readOnly {
+	return nil
+}
+
+// touch makes a file to mount on, unless there is one: below a directory that is mounted read-only already.
+func touch(path string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, os.ErrExist) {
 		return nil
 	}
-	flags := uintptr(unix.MS_BIND | unix.MS_REMOUNT | unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV)
-	if err := unix.Mount("", to, "", flags, ""); err != nil {
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// readOnly makes what is at from appear at to, and all that is mounted below it, read-only.
+func readOnly(from, to string) error {
+	// A part of a tree of mounts cannot be bound without the rest: a user namespace may not uncover what is below them.
+	if err := bind(from, to, unix.MS_REC); err != nil {
+		return err
+	}
+	// Unlike a remount, mount_setattr reaches the mounts below and keeps flags that a user namespace may not drop.
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV}
+	err := unix.MountSetattr(unix.AT_FDCWD, to, unix.AT_RECURSIVE, &attr)
+	if errors.Is(err, unix.ENOSYS) {
+		err = fmt.Errorf("%w: it needs Linux 5.12", err)
+	}
+	if err != nil {
 		return fmt.Errorf("make %s read-only: %w", from, err)
 	}
 	return nil
@@ -163,7 +213,7 @@ func libraries(program string) []string {
 // under reports whether path lies in one of dirs.
 func under(path string, dirs []string) bool {
 	for _, d := range dirs {
-		if rel, err := filepath.Rel(d, path); err == nil && filepath.IsLocal(rel) {
+		if inside(path, d) {
 			return true
 		}
 	}

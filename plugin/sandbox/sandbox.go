@@ -2,32 +2,41 @@
 // on Linux a process that sees no network and no file but its own program and that endpoint's socket.
 //
 // Isolation is made of user, mount, pid, network, ipc and uts namespaces, a root of its own on a tmpfs, no capabilities
-// and no_new_privs. It needs no privilege beyond unprivileged user namespaces; what a host does not allow is reported
-// once, and the builder then runs without.
+// and no_new_privs. It needs no privilege beyond unprivileged user namespaces. Whether a host allows them is said by
+// [Launched.NotIsolated], before the builder has run a single instruction: nothing that a builder does can make its
+// host believe that it must be run without.
 package sandbox
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
-
-	hclog "github.com/hashicorp/go-hclog"
-	"github.com/hashicorp/go-plugin/runner"
+	"sync/atomic"
+	"syscall"
 )
 
-// lifelineEnv names the file descriptor whose end of file tells a builder that its host is gone.
+// lifelineEnv says that a process has a lifeline.
 const lifelineEnv = "PEXPRESS_LIFELINE"
 
-// lifelineFD is the first descriptor that exec.Cmd.ExtraFiles passes on.
-const lifelineFD = 3
+// The descriptors that exec.Cmd.ExtraFiles passes on: the lifeline, and for a sandbox being set up the pipe on which it
+// says what went wrong.
+const (
+	lifelineFD = 3
+	setupFD    = 4
+)
 
-// exitSetup is the exit status of a sandbox that could not be set up.
+// initArg is the first argument of a process that sets up its isolation and then becomes the builder.
+const initArg = "pexpress-sandbox-init"
+
+// exitSetup is the exit status of a sandbox that could not be set up, or could not start its builder.
 const exitSetup = 125
+
+// initCalled is whether this program's main has called InitMain: without it the program, started again as a sandbox,
+// would do all that it does over again in there.
+var initCalled atomic.Bool
 
 // Options say what to run and what it may see.
 type Options struct {
@@ -35,41 +44,14 @@ type Options struct {
 	Dir      string   // holds the sockets; the only directory shared with the host
 	ReadOnly []string // further paths that may be read
 	Isolate  bool
-}
-
-// Launched is a builder's process.
-type Launched struct {
-	opts     Options
-	program  string
-	lifeline *os.File
-	mu       sync.Mutex
-	cmd      *exec.Cmd
-	stdout   io.ReadCloser
-	stderr   io.ReadCloser
-	exited   chan struct{}
-	err      error
-}
-
-// Lifeline returns the file whose end of file means that the host is gone, nil if this process was not launched here.
-func Lifeline() *os.File {
-	if os.Getenv(lifelineEnv) == "" {
-		return nil
-	}
-	return os.NewFile(lifelineFD, "lifeline")
-}
-
-// SocketDir makes a directory for sockets that only this user can enter. Its path is short: a unix socket's may have
-// no more than 107 bytes.
-func SocketDir() (string, error) {
-	dir := os.TempDir()
-	if len(dir) > 40 {
-		dir = "/tmp"
-	}
-	return os.MkdirTemp(dir, "pexpress-")
+	Stderr   io.Writer // gets what the builder writes to its standard error
 }
 
 // Command prepares a builder; go-plugin starts it through Runner.
 func Command(opts Options) (*Launched, error) {
+	if opts.Isolate && !initCalled.Load() {
+		return nil, errors.New("isolate a builder: this program's main does not call sandbox.InitMain")
+	}
 	program, err := exec.LookPath(opts.Command[0])
 	if err != nil {
 		return nil, fmt.Errorf("find the builder: %w", err)
@@ -77,110 +59,47 @@ func Command(opts Options) (*Launched, error) {
 	if program, err = filepath.Abs(program); err != nil {
 		return nil, err
 	}
-	return &Launched{opts: opts, program: program, exited: make(chan struct{})}, nil
-}
-
-// Runner is a goplugin.ClientConfig's RunnerFunc. Of the command that go-plugin hands over only the environment counts.
-func (l *Launched) Runner(_ hclog.Logger, from *exec.Cmd, _ string) (runner.Runner, error) {
-	end, lifeline, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	l.lifeline = lifeline
-	l.cmd, err = l.command(append(from.Env, lifelineEnv+"=1"))
-	if err != nil {
-		return nil, errors.Join(err, end.Close(), lifeline.Close())
-	}
-	l.cmd.ExtraFiles = []*os.File{end}
-	if l.stdout, err = l.cmd.StdoutPipe(); err != nil {
-		return nil, err
-	}
-	l.stderr, err = l.cmd.StderrPipe()
-	return attached{l}, err
-}
-
-// Start implements runner.Runner.
-func (l *Launched) Start(context.Context) error {
-	started := make(chan error, 1)
-	go func() {
-		// A parent-death signal is sent when the thread that started the process ends: this one lives as long as it does.
-		lockThread()
-		err := l.cmd.Start()
-		l.cmd.ExtraFiles[0].Close()
-		started <- err
-		if err == nil {
-			<-l.exited
+	l := &Launched{opts: opts, program: program, exited: make(chan struct{}), drained: make(chan struct{})}
+	l.opts.ReadOnly = make([]string, len(opts.ReadOnly))
+	for i, path := range opts.ReadOnly {
+		if l.opts.ReadOnly[i], err = filepath.Abs(path); err != nil {
+			return nil, err
 		}
-	}()
-	return <-started
-}
-
-// Wait implements runner.Runner.
-func (l *Launched) Wait(context.Context) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	select {
-	case <-l.exited:
-	default:
-		l.err = l.cmd.Wait()
-		l.lifeline.Close()
-		close(l.exited)
 	}
-	return l.err
+	return l, nil
 }
 
-// Ran reports whether the process was started at all.
-func (l *Launched) Ran() bool { return l.cmd != nil && l.cmd.Process != nil }
-
-// SetupFailed reports whether the process ended because its isolation could not be set up.
-func (l *Launched) SetupFailed() bool {
-	select {
-	case <-l.exited:
-		return l.cmd.ProcessState != nil && l.cmd.ProcessState.ExitCode() == exitSetup
-	default:
-		return false
+// Lifeline returns the file whose end of file means that the host is gone, nil if this process was not launched here.
+func Lifeline() *os.File {
+	if os.Getenv(lifelineEnv) == "" {
+		return nil
 	}
+	syscall.CloseOnExec(lifelineFD)
+	return os.NewFile(lifelineFD, "lifeline")
 }
 
-// Kill ends the process and, isolated or not, those that it started in its group.
-func (l *Launched) Kill() {
-	if l.cmd != nil && l.cmd.Process != nil {
-		killGroup(l.cmd.Process)
+// EndGroup ends this process and, if it leads its process group as all that are launched here do, those in the group.
+func EndGroup() {
+	if syscall.Getpgrp() == os.Getpid() {
+		_ = syscall.Kill(0, syscall.SIGKILL)
 	}
+	os.Exit(1) // the first process of a pid namespace is spared by its own signals
 }
 
-// Stdout implements runner.Runner.
-func (l *Launched) Stdout() io.ReadCloser { return l.stdout }
-
-// Stderr implements runner.Runner.
-func (l *Launched) Stderr() io.ReadCloser { return l.stderr }
-
-// Name implements runner.Runner.
-func (l *Launched) Name() string { return l.program }
-
-// attached gives Launched the Kill method of runner.AttachedRunner.
-type attached struct{ *Launched }
-
-// Kill implements runner.Runner.
-func (a attached) Kill(context.Context) error {
-	a.Launched.Kill()
-	return nil
+// plainEnvironment is what a builder that is not isolated gets of the host's environment: enough to find programs.
+// Whatever else is set there could tell machines apart, or is a secret.
+func plainEnvironment() []string {
+	var env []string
+	for _, name := range []string{"PATH", "HOME", "TMPDIR"} {
+		if value, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+value)
+		}
+	}
+	return env
 }
 
-// ID implements runner.Runner.
-func (l *Launched) ID() string { return fmt.Sprint(l.cmd.Process.Pid) }
-
-// Diagnose implements runner.Runner.
-func (l *Launched) Diagnose(context.Context) string {
-	return "the builder did not say the go-plugin handshake on its standard output; is it a pexpress builder?"
-}
-
-// PluginToHost implements runner.Runner: the sockets have the same path on both sides.
-func (l *Launched) PluginToHost(network, addr string) (string, string, error) {
-	return network, addr, nil
-}
-
-// HostToPlugin implements runner.Runner.
-func (l *Launched) HostToPlugin(network, addr string) (string, string, error) {
-	return network, addr, nil
+// inside reports whether path lies in dir or is dir.
+func inside(path, dir string) bool {
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && filepath.IsLocal(rel)
 }

@@ -6,17 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"os"
 	"sync"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
-	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/digest"
-	"github.com/pexpress/pexpress/cache/server"
 )
 
 // maxWritten bounds what one build may write.
@@ -31,24 +29,32 @@ const (
 	directoryMessage
 )
 
-// scoped is a CAS that holds what one Action declares and what its builder writes; anything else is not found there,
+// Scoped is a CAS that holds what one Action declares and what its builder writes; anything else is not found there,
 // whether or not the CAS below has it.
-type scoped struct {
+type Scoped struct {
 	base    cache.CAS
 	mu      sync.Mutex
 	inScope map[digest.Digest]kind
-	written int64
+	left    int64 // how many bytes may still be written
 }
 
 // Scope returns a CAS for the builder of one Action. Blobs come into scope as the builder reads its way down: the
 // Action, its Command and input root, then each Directory's entries, so that a large input root costs nothing until
 // it is looked at.
-func Scope(base cache.CAS, action digest.Digest) cache.CAS {
-	return &scoped{base: base, inScope: map[digest.Digest]kind{action: actionMessage}}
+func Scope(base cache.CAS, action digest.Digest) *Scoped {
+	return &Scoped{base: base, inScope: map[digest.Digest]kind{action: actionMessage}, left: maxWritten}
+}
+
+// Has reports whether the blob has come into scope. Then it is an input or was written, and so in the CAS below.
+func (s *Scoped) Has(d digest.Digest) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.inScope[d]
+	return ok || d == digest.Empty
 }
 
 // Get implements cache.CAS.
-func (s *scoped) Get(ctx context.Context, d digest.Digest) (io.ReadCloser, error) {
+func (s *Scoped) Get(ctx context.Context, d digest.Digest) (io.ReadCloser, error) {
 	s.mu.Lock()
 	k, ok := s.inScope[d]
 	s.mu.Unlock()
@@ -69,7 +75,7 @@ func (s *scoped) Get(ctx context.Context, d digest.Digest) (io.ReadCloser, error
 }
 
 // open brings what a message names into scope.
-func (s *scoped) open(d digest.Digest, k kind, b []byte) error {
+func (s *Scoped) open(d digest.Digest, k kind, b []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if k == actionMessage {
@@ -97,7 +103,7 @@ func (s *scoped) open(d digest.Digest, k kind, b []byte) error {
 }
 
 // add brings a blob into scope. What is a Directory in one place and a file in another stays a Directory.
-func (s *scoped) add(p *repb.Digest, k kind) error {
+func (s *Scoped) add(p *repb.Digest, k kind) error {
 	d, err := digest.FromProto(p)
 	if err != nil {
 		return err
@@ -107,13 +113,10 @@ func (s *scoped) add(p *repb.Digest, k kind) error {
 }
 
 // Put implements cache.CAS.
-func (s *scoped) Put(ctx context.Context, d digest.Digest, r io.Reader) error {
-	s.mu.Lock()
-	if s.written += d.Size(); s.written > maxWritten {
-		s.mu.Unlock()
-		return fmt.Errorf("a build may write %d bytes; this one has written more", int64(maxWritten))
+func (s *Scoped) Put(ctx context.Context, d digest.Digest, r io.Reader) error {
+	if err := s.take(d.Size()); err != nil {
+		return fmt.Errorf("put blob %s: %w", d, err)
 	}
-	s.mu.Unlock()
 	// The bytes are read even when the cache has the blob: who cannot show them does not learn that it is there.
 	verified := digest.NewReader(io.NopCloser(r), d)
 	if err := s.base.Put(ctx, d, verified); err != nil {
@@ -128,53 +131,63 @@ func (s *scoped) Put(ctx context.Context, d digest.Digest, r io.Reader) error {
 	return nil
 }
 
-// FindMissing implements cache.CAS.
-func (s *scoped) FindMissing(ctx context.Context, ds []digest.Digest) ([]digest.Digest, error) {
-	missing, err := s.base.FindMissing(ctx, ds)
-	if err != nil {
-		return nil, err
+// take reserves room for n bytes. It compares before it subtracts: a blob may claim any size.
+func (s *Scoped) take(n int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n > s.left {
+		return status.Errorf(codes.ResourceExhausted, "a build may write %d bytes; this one has %d left", int64(maxWritten), s.left)
 	}
-	gone := map[digest.Digest]bool{}
-	for _, d := range missing {
-		gone[d] = true
+	s.left -= n
+	return nil
+}
+
+// PutMany implements cache.BatchPutter, so that a builder's many small outputs cost one sync. The server in front has
+// hashed what it hands over.
+func (s *Scoped) PutMany(ctx context.Context, blobs []cache.Blob) error {
+	for _, b := range blobs {
+		if err := s.take(b.Digest.Size()); err != nil {
+			return fmt.Errorf("put blob %s: %w", b.Digest, err)
+		}
+	}
+	if err := cache.PutAll(ctx, s.base, blobs); err != nil {
+		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var out []digest.Digest
-	seen := map[digest.Digest]bool{digest.Empty: true}
-	for _, d := range ds {
-		_, ok := s.inScope[d]
-		if !seen[d] && (gone[d] || !ok) {
-			out = append(out, d)
-		}
-		seen[d] = true
+	for _, b := range blobs {
+		s.inScope[b.Digest] = max(s.inScope[b.Digest], file)
 	}
-	return out, nil
+	return nil
 }
 
-// Endpoint is a CAS served on a unix socket.
-type Endpoint struct {
-	server *grpc.Server
-	socket string
-}
-
-// ServeCAS serves cas, by REAPI, on a new unix socket until Close.
-func ServeCAS(socket string, cas cache.CAS) (*Endpoint, error) {
-	l, err := net.Listen("unix", socket)
+// FindMissing implements cache.CAS. The CAS below is asked for what is in scope only: a question keeps a blob from
+// eviction there and takes the longer the further away it is, both of which would tell of others' blobs.
+func (s *Scoped) FindMissing(ctx context.Context, ds []digest.Digest) ([]digest.Digest, error) {
+	var ask []digest.Digest
+	for _, d := range ds {
+		if s.Has(d) {
+			ask = append(ask, d)
+		}
+	}
+	missing, err := s.base.FindMissing(ctx, ask)
 	if err != nil {
 		return nil, err
 	}
-	s := grpc.NewServer(grpc.MaxRecvMsgSize(8 << 20))
-	server.Register(s, cas, nil)
-	go func() { _ = s.Serve(l) }()
-	return &Endpoint{s, socket}, nil
-}
-
-// Close ends the server and removes its socket.
-func (e *Endpoint) Close() error {
-	e.server.Stop()
-	if err := os.Remove(e.socket); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+	there := make(map[digest.Digest]bool, len(ds)) // or answered already
+	there[digest.Empty] = true
+	for _, d := range ask {
+		there[d] = true
 	}
-	return nil
+	for _, d := range missing {
+		delete(there, d)
+	}
+	var out []digest.Digest
+	for _, d := range ds {
+		if !there[d] {
+			out = append(out, d)
+		}
+		there[d] = true
+	}
+	return out, nil
 }
