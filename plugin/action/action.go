@@ -23,8 +23,9 @@ import (
 
 // Kinds of Actions: the third argument of their Commands.
 const (
-	KindDeps   = "deps"
-	KindSource = "source"
+	KindBootstrap = "bootstrap"
+	KindDeps      = "deps"
+	KindSource    = "source"
 )
 
 // Where things are in an input root.
@@ -56,10 +57,16 @@ type Spec struct {
 	SourceRoots []string `json:"source_roots,omitempty"`
 }
 
+// BootstrapInput is what the bootstrap follows from: pex's runtime, taken out of its wheel once and for all.
+type BootstrapInput struct {
+	Wheel         File
+	OutputVersion string
+}
+
 // DepsInput is what deps.pex follows from.
 type DepsInput struct {
 	Wheels        []File
-	Bootstrap     File
+	Bootstrap     *merkle.Tree // output of a bootstrap Action
 	Python        string
 	Platform      string
 	OutputVersion string
@@ -68,7 +75,7 @@ type DepsInput struct {
 // SourceInput is what source.pex follows from.
 type SourceInput struct {
 	Tree          *merkle.Tree
-	Bootstrap     File
+	Bootstrap     *merkle.Tree // output of a bootstrap Action
 	Python        string
 	Platform      string
 	SourceRoots   []string
@@ -91,6 +98,16 @@ type Plan struct {
 	messages []cache.Blob
 }
 
+// Bootstrap plans the bootstrap that every PEX carries. It is an Action of its own, so that an edit of one source file
+// does not unpack it again.
+func Bootstrap(in BootstrapInput) (*Plan, error) {
+	var b merkle.Builder
+	if err := addWheel(&b, WheelsDir, in.Wheel); err != nil {
+		return nil, err
+	}
+	return plan(KindBootstrap, KindBootstrap, &b, nil, in.OutputVersion)
+}
+
 // Deps plans deps.pex.
 func Deps(in DepsInput) (*Plan, error) {
 	var b merkle.Builder
@@ -101,7 +118,7 @@ func Deps(in DepsInput) (*Plan, error) {
 			return nil, err
 		}
 	}
-	return plan(KindDeps, &b, in.Bootstrap, Spec{Python: in.Python, Platform: in.Platform}, in.OutputVersion)
+	return pexPlan(KindDeps, &b, in.Bootstrap, Spec{Python: in.Python, Platform: in.Platform}, in.OutputVersion)
 }
 
 // Source plans source.pex.
@@ -111,7 +128,7 @@ func Source(in SourceInput) (*Plan, error) {
 		return nil, fmt.Errorf("source tree: %w", err)
 	}
 	spec := Spec{Python: in.Python, Platform: in.Platform, SourceRoots: in.SourceRoots}
-	return plan(KindSource, &b, in.Bootstrap, spec, in.OutputVersion)
+	return pexPlan(KindSource, &b, in.Bootstrap, spec, in.OutputVersion)
 }
 
 func addWheel(b *merkle.Builder, dir string, w File) error {
@@ -121,11 +138,12 @@ func addWheel(b *merkle.Builder, dir string, w File) error {
 	return b.File(dir+"/"+w.Name, w.Digest)
 }
 
-func plan(kind string, b *merkle.Builder, bootstrap File, spec Spec, outputVersion string) (*Plan, error) {
-	if spec.Python == "" || spec.Platform == "" || outputVersion == "" {
-		return nil, fmt.Errorf("%w: a %s action needs a Python version, a platform and an output version", ErrInput, kind)
+// pexPlan plans an Action whose output is a PEX.
+func pexPlan(kind string, b *merkle.Builder, bootstrap *merkle.Tree, spec Spec, outputVersion string) (*Plan, error) {
+	if spec.Python == "" || spec.Platform == "" {
+		return nil, fmt.Errorf("%w: a %s action needs a Python version and a platform", ErrInput, kind)
 	}
-	if err := addWheel(b, BootstrapDir, bootstrap); err != nil {
+	if err := b.Graft(BootstrapDir, bootstrap); err != nil {
 		return nil, err
 	}
 	content, err := json.Marshal(spec)
@@ -136,11 +154,18 @@ func plan(kind string, b *merkle.Builder, bootstrap File, spec Spec, outputVersi
 	if err := b.File(SpecFile, d); err != nil {
 		return nil, err
 	}
+	return plan(kind, kind+".pex", b, map[digest.Digest][]byte{d: content}, outputVersion)
+}
+
+func plan(kind, output string, b *merkle.Builder, blobs map[digest.Digest][]byte, outputVersion string) (*Plan, error) {
+	if outputVersion == "" {
+		return nil, fmt.Errorf("%w: a %s action needs the builder's output version", ErrInput, kind)
+	}
 	root, err := b.Build()
 	if err != nil {
 		return nil, err
 	}
-	p := &Plan{Kind: kind, Output: kind + ".pex", InputRoot: root, Blobs: map[digest.Digest][]byte{d: content}}
+	p := &Plan{Kind: kind, Output: output, InputRoot: root, Blobs: blobs}
 	return p, p.messagesFor(outputVersion)
 }
 

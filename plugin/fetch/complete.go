@@ -65,6 +65,9 @@ func (f *Fetcher) spool(ctx context.Context, w lock.Wheel, algorithm, want strin
 		return digest.Digest{}, err
 	}
 	defer s.Close()
+	if err := os.MkdirAll(f.opts.StateDir, 0o700); err != nil {
+		return digest.Digest{}, err
+	}
 	t, err := os.CreateTemp(f.opts.StateDir, ".fetch*")
 	if err != nil {
 		return digest.Digest{}, err
@@ -72,7 +75,11 @@ func (f *Fetcher) spool(ctx context.Context, w lock.Wheel, algorithm, want strin
 	defer os.Remove(t.Name())
 	defer t.Close()
 	h, ours := algorithms[algorithm](), digest.NewHasher()
-	if _, err := io.Copy(io.MultiWriter(t, h, ours), s); err != nil {
+	var r io.Reader = s
+	if w.Size > 0 {
+		r = io.LimitReader(s, w.Size+1) // one byte more shows that it is too long
+	}
+	if _, err := io.Copy(io.MultiWriter(t, h, ours), r); err != nil {
 		return digest.Digest{}, fmt.Errorf("fetch %s: %w", w.Filename, err)
 	}
 	d := ours.Digest()

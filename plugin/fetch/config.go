@@ -3,16 +3,10 @@ package fetch
 import (
 	"bufio"
 	"cmp"
-	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"fmt"
-	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/jdx/go-netrc"
 	"github.com/pelletier/go-toml/v2"
@@ -20,7 +14,7 @@ import (
 
 // config is what pip and uv are configured with, as far as fetching a file goes.
 type config struct {
-	users    map[string]*url.Userinfo // by host, from index URLs
+	users    map[string]account // by host, from index URLs
 	netrc    *netrc.Netrc
 	certFile string
 	proxy    string
@@ -29,7 +23,7 @@ type config struct {
 
 // readConfig reads environment variables, pip's configuration files and uv's.
 func readConfig() (*config, error) {
-	c := &config{users: map[string]*url.Userinfo{}, pip: map[string]string{}}
+	c := &config{users: map[string]account{}, pip: map[string]string{}}
 	for _, path := range pipFiles() {
 		if err := c.readPip(path); err != nil {
 			return nil, err
@@ -82,9 +76,10 @@ func (c *config) readPip(path string) error {
 		return nil //nolint:nilerr // pip, too, passes over files that it cannot read
 	}
 	defer f.Close()
-	section, option := "", ""
+	section, option, number := "", "", 0
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		line := lines.Text()
+		number++
 		text := strings.TrimSpace(line)
 		switch {
 		case text == "" || text[0] == '#' || text[0] == ';':
@@ -94,12 +89,13 @@ func (c *config) readPip(path string) error {
 		case (line[0] == ' ' || line[0] == '\t') && option != "":
 			c.pip[option] += " " + text
 		default:
-			name, value, ok := strings.Cut(text, "=")
-			if !ok {
-				return fmt.Errorf("%s: %q is no setting", path, text)
+			// Python's configparser takes either sign. The line is not quoted: it may hold a password.
+			at := strings.IndexAny(text, "=:")
+			if at < 0 {
+				return fmt.Errorf("%s: line %d is no setting", path, number)
 			}
-			option = strings.ReplaceAll(strings.TrimSpace(name), "_", "-")
-			c.pip[option] = strings.TrimSpace(value)
+			option = strings.ReplaceAll(strings.TrimSpace(text[:at]), "_", "-")
+			c.pip[option] = strings.TrimSpace(text[at+1:])
 		}
 	}
 	return nil
@@ -153,95 +149,4 @@ func (c *config) addUV(u uvConfig) {
 	for _, x := range u.Index {
 		c.addUser(x.URL, x.Name)
 	}
-}
-
-// addUser remembers the credentials of an index URL for its host. name is what uv calls the index, "" for no name;
-// "name=url" is how uv's environment variables may give it.
-func (c *config) addUser(raw, name string) {
-	if n, rest, ok := strings.Cut(raw, "="); ok && !strings.Contains(n, "/") {
-		name, raw = n, rest
-	}
-	u, err := url.Parse(raw)
-	if err != nil || u.Host == "" {
-		return
-	}
-	if name != "" && u.User == nil {
-		variable := "UV_INDEX_" + strings.ToUpper(strings.NewReplacer("-", "_", ".", "_").Replace(name))
-		if user, password := os.Getenv(variable+"_USERNAME"), os.Getenv(variable+"_PASSWORD"); user != "" || password != "" {
-			u.User = url.UserPassword(user, password)
-		}
-	}
-	if u.User != nil {
-		c.users[u.Host] = u.User
-	}
-}
-
-func (c *config) readNetrc() error {
-	path := os.Getenv("NETRC")
-	if path == "" {
-		home, err := os.UserHomeDir()
-		if err != nil {
-			return nil //nolint:nilerr // no home, no netrc
-		}
-		path = filepath.Join(home, ".netrc")
-	}
-	n, err := netrc.Parse(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	c.netrc = n
-	return nil
-}
-
-// authorize adds the credentials that are configured for the request's host, unless its URL has some.
-func (c *config) authorize(req *http.Request) {
-	if req.URL.User != nil {
-		return
-	}
-	if u := c.users[req.URL.Host]; u != nil {
-		password, _ := u.Password()
-		req.SetBasicAuth(u.Username(), password)
-		return
-	}
-	if c.netrc == nil {
-		return
-	}
-	if m := c.netrc.Machine(req.URL.Hostname()); m != nil && m.Get("login") != "" {
-		req.SetBasicAuth(m.Get("login"), m.Get("password"))
-	}
-}
-
-// httpClient returns a client with the configured proxy and certificates.
-func (c *config) httpClient() (*http.Client, error) {
-	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.MaxIdleConnsPerHost = atOnce
-	t.ResponseHeaderTimeout = 2 * time.Minute
-	t.DisableCompression = true
-	if c.proxy != "" {
-		raw := c.proxy
-		if !strings.Contains(raw, "://") {
-			raw = "http://" + raw
-		}
-		u, err := url.Parse(raw)
-		if err != nil {
-			return nil, fmt.Errorf("pip's proxy setting: %w", err)
-		}
-		t.Proxy = http.ProxyURL(u)
-	}
-	if c.certFile != "" {
-		b, err := os.ReadFile(c.certFile)
-		if err != nil {
-			return nil, fmt.Errorf("the certificates that pip or uv is configured with: %w", err)
-		}
-		pool, err := x509.SystemCertPool()
-		if err != nil {
-			pool = x509.NewCertPool()
-		}
-		pool.AppendCertsFromPEM(b)
-		t.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
-	}
-	return &http.Client{Transport: t}, nil
 }

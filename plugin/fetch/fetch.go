@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -43,6 +44,8 @@ type Fetcher struct {
 	opts   Options
 	config *config
 	client func() (*http.Client, error) // made when something is fetched: certificates take their time to read
+	// backoff is how long the first pause after a failure is.
+	backoff time.Duration
 }
 
 // Stats says what a Fetch brought.
@@ -60,7 +63,7 @@ func New(cas cache.CAS, opts Options) (*Fetcher, error) {
 	if opts.Progress == nil {
 		opts.Progress = func(int, int64) (func(int64), func()) { return func(int64) {}, func() {} }
 	}
-	return &Fetcher{cas, opts, c, sync.OnceValues(c.httpClient)}, nil
+	return &Fetcher{cas, opts, c, sync.OnceValues(c.httpClient), 200 * time.Millisecond}, nil
 }
 
 // Resolve returns the wheels' digests. Where the lock gives no size or no sha256, the wheel is fetched once and its
@@ -136,6 +139,7 @@ func (f *Fetcher) fetchOne(ctx context.Context, w lock.Wheel, d digest.Digest, a
 		}
 		s.discard()
 		if s.resumed && try == 0 {
+			add(-s.offset)
 			continue // what was kept of an earlier try may be what is wrong
 		}
 		return fmt.Errorf("%w: %s is not what the lock says (size %d, sha256 %s): the lock is wrong, or the file was changed: %w",
@@ -158,5 +162,8 @@ func (f *Fetcher) open(ctx context.Context, w lock.Wheel, size int64) (*stream, 
 	if size >= keepFrom && w.SHA256 != "" {
 		s.part = filepath.Join(f.opts.StateDir, "downloads", w.SHA256+".part")
 	}
-	return s, s.start()
+	if err := s.start(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
 }

@@ -127,10 +127,11 @@ func (f *Fetcher) locate(ctx context.Context, p Pin) (string, error) {
 	if p.platform != "" {
 		args = append(args, "--platform", p.platform)
 	}
-	if index := os.Getenv("UV_DEFAULT_INDEX") + os.Getenv("UV_INDEX_URL"); index != "" && f.config.pip["index-url"] == "" {
-		args = append(args, "--index-url", index)
-	}
 	cmd := exec.CommandContext(ctx, python, args...)
+	// By the environment: what stands on a command line, every user of the machine can read.
+	if index := uvIndex(); index != "" && f.config.pip["index-url"] == "" {
+		cmd.Env = append(os.Environ(), "PIP_INDEX_URL="+index)
+	}
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
@@ -164,40 +165,4 @@ func (f *Fetcher) Copy(ctx context.Context, p Pin, w io.Writer) error {
 	defer r.Close()
 	_, err = io.Copy(w, r)
 	return err
-}
-
-// UVEnv returns the environment variables by which uv goes by pip's configuration where it has none of its own: uv does
-// not read pip's. What it would download beside packages, such as an interpreter, it leaves alone.
-func (f *Fetcher) UVEnv() []string {
-	env := []string{"UV_PYTHON_DOWNLOADS=never", "UV_NO_PROGRESS=1"}
-	for _, m := range []struct{ option, variable string }{
-		{"index-url", "UV_DEFAULT_INDEX"},
-		{"extra-index-url", "UV_INDEX"},
-		{"find-links", "UV_FIND_LINKS"},
-		{"cert", "SSL_CERT_FILE"},
-		{"proxy", "ALL_PROXY"},
-	} {
-		value := f.config.pip[m.option]
-		if value == "" || os.Getenv(m.variable) != "" || m.option == "index-url" && os.Getenv("UV_INDEX_URL") != "" {
-			continue
-		}
-		if m.option == "find-links" {
-			value = existing(value)
-		}
-		if value != "" {
-			env = append(env, m.variable+"="+value)
-		}
-	}
-	return env
-}
-
-// existing drops directories that are not there, which pip passes over and uv refuses.
-func existing(links string) string {
-	var kept []string
-	for _, l := range strings.Fields(links) {
-		if _, err := os.Stat(l); err == nil || strings.Contains(l, "://") {
-			kept = append(kept, l)
-		}
-	}
-	return strings.Join(kept, ",")
 }

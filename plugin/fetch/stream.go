@@ -122,6 +122,14 @@ func (s *stream) next(err error) (done bool, _ error) {
 	if s.ctx.Err() != nil {
 		return true, s.ctx.Err()
 	}
+	if _, live := s.body.(*response); live {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		if err := s.pause(fmt.Errorf("fetch %s: the connection broke after %d bytes: %w", s.name, s.offset, err)); err != nil {
+			return true, err
+		}
+	}
 	err = s.connect()
 	if errors.Is(err, errNoMore) {
 		s.body = io.NopCloser(strings.NewReader(""))
@@ -132,7 +140,10 @@ func (s *stream) next(err error) (done bool, _ error) {
 
 // Close ends the connection and keeps what has come.
 func (s *stream) Close() error {
-	err := s.body.Close()
+	var err error
+	if s.body != nil {
+		err = s.body.Close()
+	}
 	if s.kept != nil {
 		err = errors.Join(err, s.kept.Close())
 		s.kept = nil
@@ -165,21 +176,32 @@ func (s *stream) connect() error {
 		if errors.Is(err, errNoMore) || s.ctx.Err() != nil {
 			return errors.Join(err, s.ctx.Err())
 		}
-		if s.fails++; !retry || s.fails > retries {
+		if !retry {
 			return err
 		}
-		select {
-		case <-time.After(time.Duration(s.fails*s.fails) * 200 * time.Millisecond):
-		case <-s.ctx.Done():
-			return s.ctx.Err()
+		if err := s.pause(err); err != nil {
+			return err
 		}
+	}
+}
+
+// pause waits before another try after err, the longer the more have failed in a row; it returns why there is none.
+func (s *stream) pause(err error) error {
+	if s.fails++; s.fails > retries {
+		return err
+	}
+	select {
+	case <-time.After(time.Duration(s.fails*s.fails) * s.fetcher.backoff):
+		return nil
+	case <-s.ctx.Done():
+		return s.ctx.Err()
 	}
 }
 
 func (s *stream) request() (_ *response, retry bool, _ error) {
 	req, err := http.NewRequestWithContext(s.ctx, http.MethodGet, s.url, nil)
 	if err != nil {
-		return nil, false, fmt.Errorf("%w: %s: %w", ErrRefused, s.name, err)
+		return nil, false, fmt.Errorf("%w: %s: %w", ErrRefused, s.name, redact(err))
 	}
 	if s.offset > 0 {
 		req.Header.Set("Range", "bytes="+strconv.FormatInt(s.offset, 10)+"-")

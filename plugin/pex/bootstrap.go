@@ -3,8 +3,10 @@ package pex
 import (
 	"archive/zip"
 	"bytes"
+	"context"
 	"crypto/sha1" //nolint:gosec // what pex names its bootstrap by; nothing here trusts it
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,16 +19,66 @@ import (
 	"github.com/klauspost/compress/flate"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/plugin"
 )
 
-// bootstrap is pex's own runtime, taken from a pex wheel: the selection that pex_builder.py makes of its own files
-// (PEXBuilder._prepare_bootstrap and vendor.vendor_runtime in pex 2.105.2).
+// The output of a bootstrap Action: pex's own runtime, taken from a pex wheel.
+const (
+	runtimeDir = "runtime"        // the files of .bootstrap
+	zipFile    = "runtime.zip"    // the same as one zip, as the packed layout has it
+	factsFile  = "bootstrap.json" // facts
+)
+
+// facts are what PEX-INFO says of a bootstrap.
+type facts struct {
+	Version string `json:"pex_version"`
+	Hash    string `json:"bootstrap_hash"`
+}
+
+// bootstrap is what the PEXes need to know of the runtime that they carry.
 type bootstrap struct {
-	version string            // of pex
-	hash    string            // PEX-INFO's bootstrap_hash
-	files   map[string][]byte // by path below .bootstrap
-	boot    string            // the source of pex_boot.py, the head of every __main__.py
+	facts
+	boot string // the source of pex_boot.py, the head of every __main__.py
+}
+
+// wheelRuntime is the runtime in a pex wheel: the selection that pex_builder.py makes of its own files
+// (PEXBuilder._prepare_bootstrap and vendor.vendor_runtime in pex 2.105.2).
+type wheelRuntime struct {
+	facts
+	files map[string][]byte // by path below .bootstrap
+}
+
+// unpackBootstrap is the bootstrap Action.
+func (c *composer) unpackBootstrap(ctx context.Context, cas cache.CAS) error {
+	if len(c.wheels) != 1 {
+		return fmt.Errorf("%w: a bootstrap is made of one pex wheel, not of %d", plugin.ErrInvalidAction, len(c.wheels))
+	}
+	wheel, err := cache.ReadBlob(ctx, cas, c.wheels[0].Digest, maxBootstrap)
+	if err != nil {
+		return fmt.Errorf("%w: %w", plugin.ErrInputUnreadable, err)
+	}
+	r, err := openRuntime(c.wheels[0].Name, wheel)
+	if err != nil {
+		return fmt.Errorf("%w: the bootstrap %s is not a pex wheel: %w", plugin.ErrInvalidAction, c.wheels[0].Name, err)
+	}
+	for name, content := range r.files {
+		if err := c.file(runtimeDir+"/"+name, content); err != nil {
+			return err
+		}
+	}
+	zipped, err := r.zip()
+	if err != nil {
+		return err
+	}
+	if err := c.file(zipFile, zipped); err != nil {
+		return err
+	}
+	content, err := json.Marshal(r.facts)
+	if err != nil {
+		return err
+	}
+	return c.file(factsFile, content)
 }
 
 const bootFile = "pex/pex_boot.py"
@@ -37,15 +89,7 @@ var bootstrapPackages = []string{"cache", "fetcher", "fs", "repl", "third_party"
 // vendoredModules are the top-level modules that the runtime takes from pex's vendored distributions.
 var vendoredModules = []string{"appdirs", "attr", "colors", "packaging", "pyparsing", "pkg_resources"}
 
-func readBootstrap(name string, wheel []byte) (*bootstrap, error) {
-	b, err := openBootstrap(name, wheel)
-	if err != nil {
-		return nil, fmt.Errorf("%w: the bootstrap %s is not a pex wheel: %w", plugin.ErrInvalidAction, name, err)
-	}
-	return b, nil
-}
-
-func openBootstrap(name string, wheel []byte) (*bootstrap, error) {
+func openRuntime(name string, wheel []byte) (*wheelRuntime, error) {
 	parts := strings.Split(name, "-")
 	if len(parts) < 5 || parts[0] != "pex" {
 		return nil, fmt.Errorf("its name is %.120q", name)
@@ -55,20 +99,19 @@ func openBootstrap(name string, wheel []byte) (*bootstrap, error) {
 		return nil, err
 	}
 	z.RegisterDecompressor(zip.Deflate, func(r io.Reader) io.ReadCloser { return flate.NewReader(r) })
-	b := &bootstrap{version: parts[1], files: map[string][]byte{}}
+	b := &wheelRuntime{facts: facts{Version: parts[1]}, files: map[string][]byte{}}
 	if err := b.read(z); err != nil {
 		return nil, err
 	}
-	boot, ok := b.files[bootFile]
-	if !ok {
+	if _, ok := b.files[bootFile]; !ok {
 		return nil, fmt.Errorf("it has no %s", bootFile)
 	}
-	b.boot, b.hash = string(boot), b.sum()
+	b.Hash = b.sum()
 	return b, nil
 }
 
 // read unpacks the runtime's members, on all processors: it is most of the work of a build.
-func (b *bootstrap) read(z *zip.Reader) error {
+func (b *wheelRuntime) read(z *zip.Reader) error {
 	total := int64(0)
 	var mu sync.Mutex
 	var g errgroup.Group
@@ -154,7 +197,7 @@ func compiled(name string) bool {
 
 // sum returns pex's bootstrap_hash: the sha1 of the runtime's own files in the order of a sorted walk. Vendored files,
 // and pex/__init__.py, which pex copies along with them, are not part of it.
-func (b *bootstrap) sum() string {
+func (b *wheelRuntime) sum() string {
 	dirs := map[string][]string{}
 	for name := range b.files {
 		if runtimeFile(name) && name != "pex/__init__.py" {
@@ -184,7 +227,7 @@ func walkOrder(dirs map[string][]string) []string {
 }
 
 // zip returns the runtime as one zip, byte for byte what `pex --no-compress` writes as .bootstrap.
-func (b *bootstrap) zip() ([]byte, error) {
+func (b *wheelRuntime) zip() ([]byte, error) {
 	size := 0
 	for _, content := range b.files {
 		size += len(content) + 200

@@ -40,7 +40,7 @@ func (c *composer) file(path string, content []byte) error {
 
 // deps composes deps.pex: pex's packed layout, with the wheels as they were published.
 func (c *composer) deps() error {
-	info := newInfo(c.bootstrap)
+	info := newInfo(c.bootstrap.facts)
 	info.DepsAreWheelFiles = true
 	for _, w := range c.wheels {
 		requirement, err := requirementOf(w.Name)
@@ -60,11 +60,7 @@ func (c *composer) deps() error {
 	if err := c.file(infoFile, content); err != nil {
 		return err
 	}
-	zipped, err := c.bootstrap.zip()
-	if err != nil {
-		return err
-	}
-	if err := c.file(bootstrapDir, zipped); err != nil {
+	if err := c.tree.File(bootstrapDir, c.zipped); err != nil {
 		return err
 	}
 	return c.entry(bootCall("'" + info.PexHash + "'"))
@@ -89,7 +85,7 @@ func (c *composer) source() error {
 			return err
 		}
 	}
-	info := newInfo(c.bootstrap)
+	info := newInfo(c.bootstrap.facts)
 	info.CodeHash = sha1Hex([]byte(c.sourceID.String()))
 	if len(c.spec.SourceRoots) > 0 {
 		info.BuildProperties[sourceRootsProperty] = c.spec.SourceRoots
@@ -101,8 +97,8 @@ func (c *composer) source() error {
 	if err := c.file(infoFile, content); err != nil {
 		return err
 	}
-	for name, content := range c.bootstrap.files {
-		if err := c.file(bootstrapDir+"/"+name, content); err != nil {
+	for _, f := range c.runtime {
+		if err := c.tree.File(bootstrapDir+"/"+f.Name, f.Digest); err != nil {
 			return err
 		}
 	}
@@ -112,7 +108,7 @@ func (c *composer) source() error {
 // entry adds what starts the PEX: __main__.py, the import hook that is the same without its shebang, and the link that
 // pex makes for people.
 func (c *composer) entry(call string) error {
-	main, hook := entryFiles(c.bootstrap, c.spec.Python, call)
+	main, hook := entryFiles(c.bootstrap.boot, c.spec.Python, call)
 	if err := c.file(mainFile, main); err != nil {
 		return err
 	}

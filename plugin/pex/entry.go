@@ -3,8 +3,8 @@ package pex
 import "fmt"
 
 // entryFiles returns __main__.py and __pex__/__init__.py: pex's own boot code and the call that starts it.
-func entryFiles(b *bootstrap, python, call string) (main, hook []byte) {
-	body := b.boot + "\n" + call
+func entryFiles(boot, python, call string) (main, hook []byte) {
+	body := boot + "\n" + call
 	return []byte("#!/usr/bin/env python" + python + "\n\n" + body), []byte(body)
 }
 

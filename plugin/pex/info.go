@@ -45,11 +45,11 @@ type Info struct {
 const sourceRootsProperty = "pexpress_source_roots"
 
 // newInfo returns what pex writes for a PEX with nothing in it.
-func newInfo(b *bootstrap) *Info {
+func newInfo(b facts) *Info {
 	return &Info{
 		BindResourcePaths:            map[string]string{},
-		BootstrapHash:                b.hash,
-		BuildProperties:              map[string]any{"pex_version": b.version},
+		BootstrapHash:                b.Hash,
+		BuildProperties:              map[string]any{"pex_version": b.Version},
 		CodeHash:                     sha1Hex(nil),
 		Distributions:                map[string]string{},
 		EmitWarnings:                 true,

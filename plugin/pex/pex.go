@@ -37,7 +37,8 @@ func New() plugin.Builder { return builder{} }
 // Describe implements plugin.Builder.
 func (builder) Describe(context.Context) (plugin.Description, error) {
 	return plugin.Description{
-		Name: "pex", OutputVersion: OutputVersion, Kinds: []string{action.KindDeps, action.KindSource},
+		Name: "pex", OutputVersion: OutputVersion,
+		Kinds: []string{action.KindBootstrap, action.KindDeps, action.KindSource},
 	}, nil
 }
 
@@ -49,13 +50,15 @@ func (builder) Build(ctx context.Context, cas cache.CAS, d digest.Digest) (*repb
 	}
 	b := &composer{inputs: in, blobs: map[digest.Digest][]byte{}}
 	switch in.kind {
+	case action.KindBootstrap:
+		err = b.unpackBootstrap(ctx, cas)
 	case action.KindDeps:
 		err = b.deps()
 	case action.KindSource:
 		err = b.source()
 	default:
-		err = fmt.Errorf("%w: the PEX builder makes %q and %q, not %.80q", plugin.ErrInvalidAction,
-			action.KindDeps, action.KindSource, in.kind)
+		err = fmt.Errorf("%w: the PEX builder makes %q, %q and %q, not %.80q", plugin.ErrInvalidAction,
+			action.KindBootstrap, action.KindDeps, action.KindSource, in.kind)
 	}
 	if err != nil {
 		return nil, err
@@ -72,7 +75,9 @@ type inputs struct {
 	source    []action.File
 	links     map[string]string
 	sourceID  digest.Digest
-	bootstrap *bootstrap
+	runtime   []action.File // of the bootstrap, by path below .bootstrap
+	zipped    digest.Digest // the same as one zip
+	bootstrap bootstrap
 }
 
 func readInputs(ctx context.Context, cas cache.CAS, d digest.Digest) (*inputs, error) {
@@ -128,14 +133,17 @@ func checkOutputVersion(platform *repb.Platform) error {
 
 // read sorts the input root's files by what they are.
 func (in *inputs) read(ctx context.Context, cas cache.CAS, tree *merkle.Tree) error {
-	var spec, pexWheel action.File
+	made := map[string]digest.Digest{} // the files that are read here
 	for path, d := range tree.Files() {
 		dir, rest, _ := strings.Cut(path, "/")
 		switch dir {
 		case action.SpecFile:
-			spec = action.File{Name: path, Digest: d}
+			made[path] = d
 		case action.BootstrapDir:
-			pexWheel = action.File{Name: rest, Digest: d}
+			if name, ok := strings.CutPrefix(rest, runtimeDir+"/"); ok {
+				in.runtime = append(in.runtime, action.File{Name: name, Digest: d})
+			}
+			made[rest] = d
 		case action.WheelsDir:
 			in.wheels = append(in.wheels, action.File{Name: rest, Digest: d})
 		case action.SourceDir:
@@ -154,20 +162,40 @@ func (in *inputs) read(ctx context.Context, cas cache.CAS, tree *merkle.Tree) er
 		}
 	}
 	slices.SortFunc(in.wheels, func(a, b action.File) int { return strings.Compare(a.Name, b.Name) })
-	if spec.Name == "" || pexWheel.Name == "" {
-		return fmt.Errorf("%w: the input root lacks %s or %s/", plugin.ErrInvalidAction, action.SpecFile, action.BootstrapDir)
+	if in.kind == action.KindBootstrap {
+		return nil
 	}
-	content, err := cache.ReadBlob(ctx, cas, spec.Digest, 1<<20)
-	if err != nil {
-		return fmt.Errorf("%w: %w", plugin.ErrInputUnreadable, err)
+	in.zipped = made[zipFile]
+	if err := readJSON(ctx, cas, made, action.SpecFile, &in.spec); err != nil {
+		return err
 	}
-	if err := json.Unmarshal(content, &in.spec); err != nil {
-		return fmt.Errorf("%w: %s: %w", plugin.ErrInvalidAction, action.SpecFile, err)
+	if err := readJSON(ctx, cas, made, factsFile, &in.bootstrap.facts); err != nil {
+		return err
 	}
-	wheel, err := cache.ReadBlob(ctx, cas, pexWheel.Digest, maxBootstrap)
-	if err != nil {
-		return fmt.Errorf("%w: %w", plugin.ErrInputUnreadable, err)
-	}
-	in.bootstrap, err = readBootstrap(pexWheel.Name, wheel)
+	boot, err := readInput(ctx, cas, made, runtimeDir+"/"+bootFile)
+	in.bootstrap.boot = string(boot)
 	return err
+}
+
+func readJSON(ctx context.Context, cas cache.CAS, files map[string]digest.Digest, name string, v any) error {
+	content, err := readInput(ctx, cas, files, name)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(content, v); err != nil {
+		return fmt.Errorf("%w: %s: %w", plugin.ErrInvalidAction, name, err)
+	}
+	return nil
+}
+
+func readInput(ctx context.Context, cas cache.CAS, files map[string]digest.Digest, name string) ([]byte, error) {
+	d, ok := files[name]
+	if !ok {
+		return nil, fmt.Errorf("%w: the input root has no %s", plugin.ErrInvalidAction, name)
+	}
+	b, err := cache.ReadBlob(ctx, cas, d, maxBootstrap)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", plugin.ErrInputUnreadable, err)
+	}
+	return b, nil
 }

@@ -45,14 +45,22 @@ func pexWheel(t *testing.T) []byte {
 
 type fixture struct {
 	cas       *memory.Store
-	bootstrap action.File
+	bootstrap *merkle.Tree
 }
 
 func newFixture(t *testing.T) *fixture {
-	m := memory.New()
-	d, err := cache.PutBlob(t.Context(), m, pexWheel(t))
+	f := &fixture{cas: memory.New()}
+	f.unpack(t, "pex-9.9-py3-none-any.whl", pexWheel(t))
+	return f
+}
+
+// unpack makes the bootstrap of a pex wheel.
+func (f *fixture) unpack(t *testing.T, name string, wheel []byte) {
+	p, err := action.Bootstrap(action.BootstrapInput{
+		Wheel: action.File{Name: name, Digest: f.put(t, string(wheel))}, OutputVersion: pex.OutputVersion,
+	})
 	require.NoError(t, err)
-	return &fixture{m, action.File{Name: "pex-9.9-py3-none-any.whl", Digest: d}}
+	_, f.bootstrap = f.build(t, p)
 }
 
 func (f *fixture) put(t *testing.T, content string) digest.Digest {
@@ -173,12 +181,20 @@ func TestRefused(t *testing.T) {
 	_, err = pex.New().Build(ctx, f.cas, p.Digest)
 	require.ErrorIs(t, err, plugin.ErrOutputVersion)
 
-	in.OutputVersion, in.Bootstrap.Digest = pex.OutputVersion, f.put(t, "no zip")
+	in.OutputVersion, in.Bootstrap = pex.OutputVersion, tree
 	p, err = action.Source(in)
 	require.NoError(t, err)
 	require.NoError(t, p.Upload(ctx, f.cas))
 	_, err = pex.New().Build(ctx, f.cas, p.Digest)
-	require.ErrorIs(t, err, plugin.ErrInvalidAction)
+	require.ErrorIs(t, err, plugin.ErrInvalidAction, "a bootstrap that is none")
+
+	p, err = action.Bootstrap(action.BootstrapInput{
+		Wheel: action.File{Name: "pex-9.9-py3-none-any.whl", Digest: f.put(t, "no zip")}, OutputVersion: pex.OutputVersion,
+	})
+	require.NoError(t, err)
+	require.NoError(t, p.Upload(ctx, f.cas))
+	_, err = pex.New().Build(ctx, f.cas, p.Digest)
+	require.ErrorIs(t, err, plugin.ErrInvalidAction, "a wheel that is no zip")
 
 	_, err = pex.New().Build(ctx, f.cas, digest.FromBytes([]byte("no such action")))
 	require.ErrorIs(t, err, plugin.ErrInputUnreadable)
@@ -227,7 +243,12 @@ func TestFidelity(t *testing.T) {
 		}
 		return files
 	}
-	f := &fixture{m, glob("pex/*.whl")[0]}
+	f := &fixture{cas: m}
+	wheels, err := filepath.Glob(dir + "/pex/*.whl")
+	require.NoError(t, err)
+	wheel, err := os.ReadFile(wheels[0])
+	require.NoError(t, err)
+	f.unpack(t, filepath.Base(wheels[0]), wheel)
 	deps, err := action.Deps(action.DepsInput{
 		Wheels: glob("wheels/*.whl"), Bootstrap: f.bootstrap,
 		Python: "3.11", Platform: "any", OutputVersion: pex.OutputVersion,

@@ -20,7 +20,8 @@ func (a *app) explainCommand() *cobra.Command {
 		Use:   "explain [LOCATION...]",
 		Short: "Say what a build would do, and which change makes it do so",
 		Long: `Say of each action whether the cache has its result, which files and fields have changed since this checkout was
-built last, and how many bytes would be stored. Nothing is built, downloaded or stored.`,
+built last, and how many bytes would be stored. Nothing is built, downloaded or stored but, in an empty cache, pex's own
+runtime, which every plan names.`,
 		ValidArgsFunction: a.completeLocations,
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.with(c.Context(), func(s *session) error { return s.explain(c.Context(), args) })

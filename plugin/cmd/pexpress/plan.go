@@ -82,8 +82,12 @@ func (s *session) planDeps(ctx context.Context, loc *project.Location) (*depsPla
 	for i, w := range wheels {
 		files[i] = action.File{Name: w.Filename, Digest: digests[i]}
 	}
+	runtime, err := s.bootstrap(ctx)
+	if err != nil {
+		return nil, err
+	}
 	p, err := action.Deps(action.DepsInput{
-		Wheels: files, Bootstrap: bootstrap(), Python: target.Python, Platform: target.Platform, OutputVersion: pex.OutputVersion,
+		Wheels: files, Bootstrap: runtime, Python: target.Python, Platform: target.Platform, OutputVersion: pex.OutputVersion,
 	})
 	if err != nil {
 		return nil, inputError{err}
@@ -108,9 +112,30 @@ func (s *session) selectWheels(loc *project.Location, l *lock.Lock, target lock.
 	return wheels, s.project.CheckLocked(loc, locked, target.Applies)
 }
 
-// bootstrap is the pinned pex wheel as an input of an Action.
-func bootstrap() action.File {
-	return action.File{Name: fetch.PexPin.Filename, Digest: fetch.PexPin.Digest()}
+// bootstrap returns the runtime that every PEX carries, as a tree: an Action of its own, whose result any later build
+// finds.
+func (s *session) bootstrap(ctx context.Context) (*merkle.Tree, error) {
+	if s.runtime != nil {
+		return s.runtime, nil
+	}
+	p, err := action.Bootstrap(action.BootstrapInput{
+		Wheel:         action.File{Name: fetch.PexPin.Filename, Digest: fetch.PexPin.Digest()},
+		OutputVersion: pex.OutputVersion,
+	})
+	if err != nil {
+		return nil, err
+	}
+	r, err := s.executor().Run(ctx, p, func(ctx context.Context) error {
+		if _, err := s.fetcher.Pinned(ctx, fetch.PexPin); err != nil {
+			return fetchError(err)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.runtime, err = merkle.Load(ctx, s.cas, r.Root)
+	return s.runtime, err
 }
 
 // planSource computes the Action of source.pex from the files of one location.
@@ -123,8 +148,12 @@ func (s *session) planSource(ctx context.Context, loc *project.Location, target 
 	if p.tree, err = s.sourceTree(ctx, p); err != nil {
 		return nil, err
 	}
+	runtime, err := s.bootstrap(ctx)
+	if err != nil {
+		return nil, err
+	}
 	p.Plan, err = action.Source(action.SourceInput{
-		Tree: p.tree, Bootstrap: bootstrap(), Python: target.Python, Platform: target.Platform,
+		Tree: p.tree, Bootstrap: runtime, Python: target.Python, Platform: target.Platform,
 		SourceRoots: src.Roots, OutputVersion: pex.OutputVersion,
 	})
 	if err != nil {
@@ -172,9 +201,6 @@ func (s *session) sourceTree(ctx context.Context, p *sourcePlan) (*merkle.Tree, 
 // buildDeps returns deps.pex, fetching and building only when the cache lacks it.
 func (s *session) buildDeps(ctx context.Context, p *depsPlan) (*build.Result, error) {
 	r, err := s.executor().Run(ctx, p.Plan, func(ctx context.Context) error {
-		if err := s.fetchBootstrap(ctx); err != nil {
-			return err
-		}
 		start := time.Now()
 		st, err := s.fetcher.Fetch(ctx, p.wheels, p.digests)
 		if err != nil {
@@ -190,19 +216,9 @@ func (s *session) buildDeps(ctx context.Context, p *depsPlan) (*build.Result, er
 	return r, err
 }
 
-func (s *session) fetchBootstrap(ctx context.Context) error {
-	if _, err := s.fetcher.Pinned(ctx, fetch.PexPin); err != nil {
-		return fetchError(err)
-	}
-	return nil
-}
-
 // buildSource returns source.pex, storing only the files that the cache lacks.
 func (s *session) buildSource(ctx context.Context, p *sourcePlan) (*build.Result, error) {
 	return s.executor().Run(ctx, p.Plan, func(ctx context.Context) error {
-		if err := s.fetchBootstrap(ctx); err != nil {
-			return err
-		}
 		if err := build.PutBlobs(ctx, s.cas, p.blobs); err != nil {
 			return err
 		}

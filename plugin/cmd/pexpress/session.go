@@ -27,6 +27,7 @@ type session struct {
 	fetcher  *fetch.Fetcher
 	hasher   *merkle.Hasher
 	builders *builders
+	runtime  *merkle.Tree // see bootstrap
 	closer   io.Closer
 }
 
