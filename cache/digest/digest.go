@@ -50,7 +50,7 @@ func New(hash string, size int64) (Digest, error) {
 	if size < 0 {
 		return Digest{}, fmt.Errorf("%w: %s has the negative size %d", ErrInvalid, hash, size)
 	}
-	if strings.ToLower(hash) != hash {
+	if strings.ContainsAny(hash, "ABCDEF") {
 		return Digest{}, fmt.Errorf("%w: hash %s is not lower case", ErrInvalid, hash)
 	}
 	d := Digest{size: size, set: true}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 
@@ -92,8 +93,10 @@ func (b *Builder) add(path string, e *entry) error {
 func (b *Builder) Build() (*Tree, error) {
 	t := &Tree{dirs: map[digest.Digest]*directory{}}
 	var err error
-	t.root, err = t.addEntry(&b.root)
-	return t, err
+	if t.root, err = t.addEntry(&b.root); err != nil {
+		return nil, err
+	}
+	return t, t.checkLinks()
 }
 
 // addEntry adds the Directory of e and all below it.
@@ -140,28 +143,8 @@ func checkName(name string) error {
 	switch {
 	case name == "", name == ".", name == "..":
 		return fmt.Errorf("%w: the name %q", ErrPath, name)
-	case strings.ContainsAny(name, "/\x00"):
+	case strings.ContainsAny(name, "/\x00"), !utf8.ValidString(name):
 		return fmt.Errorf("%w: the name %.200q", ErrPath, name)
-	}
-	return nil
-}
-
-// checkLink refuses a symlink whose target, read from where it stands, is absolute or leaves the tree.
-func checkLink(path, target string) error {
-	if target == "" || strings.HasPrefix(target, "/") || strings.ContainsRune(target, 0) {
-		return fmt.Errorf("%w: symlink %q to %.200q: targets are relative", ErrPath, path, target)
-	}
-	depth := strings.Count(path, "/")
-	for _, part := range strings.Split(target, "/") {
-		switch part {
-		case "", ".":
-		case "..":
-			if depth--; depth < 0 {
-				return fmt.Errorf("%w: symlink %q to %q leaves the tree", ErrPath, path, target)
-			}
-		default:
-			depth++
-		}
 	}
 	return nil
 }

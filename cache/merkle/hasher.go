@@ -19,6 +19,8 @@ import (
 // ErrChanged says that a file was written to while it was being hashed.
 var ErrChanged = errors.New("file changed while it was read")
 
+var errIrregular = errors.New("is not a regular file: it has no content to hash")
+
 // Hasher computes digests of files, in parallel, and remembers those of files that have not changed since, the way
 // git's index does: by device, inode, size, modification and change time.
 //
@@ -97,6 +99,9 @@ func (h *Hasher) file(path string) (digest.Digest, error) {
 	if err := unix.Stat(path, &st); err != nil {
 		return digest.Digest{}, &os.PathError{Op: "stat", Path: path, Err: err}
 	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return digest.Digest{}, fmt.Errorf("%s %w", path, errIrregular)
+	}
 	s := stampOf(&st)
 	r, ok := h.old[path]
 	if !ok || r.stamp != s {
@@ -118,7 +123,8 @@ func (h *Hasher) file(path string) (digest.Digest, error) {
 
 // hashFile returns the file's record, and whether the file is old enough for the record to be kept.
 func hashFile(path string) (record, bool, error) {
-	f, err := os.Open(path)
+	// Without O_NONBLOCK a named pipe, put in the file's place after it was looked at, would be waited for.
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return record{}, false, err
 	}
@@ -126,6 +132,9 @@ func hashFile(path string) (record, bool, error) {
 	var before, after unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &before); err != nil {
 		return record{}, false, &os.PathError{Op: "fstat", Path: path, Err: err}
+	}
+	if before.Mode&unix.S_IFMT != unix.S_IFREG {
+		return record{}, false, fmt.Errorf("%s %w", path, errIrregular)
 	}
 	now := time.Now()
 	d, err := digest.FromReader(f)

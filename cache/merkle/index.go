@@ -3,10 +3,13 @@ package merkle
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/pexpress/pexpress/cache/digest"
 )
@@ -18,6 +21,10 @@ const indexMagic = "pexpress index 1\n"
 
 // maxIndex bounds the records kept: past it those of files that were not asked for this time are dropped.
 const maxIndex = 500_000
+
+// glance is how many files that were not asked for this time a Save looks at, to forget those that are gone: few enough
+// to cost a few milliseconds, enough to keep up with what projects leave behind.
+const glance = 2000
 
 func encodeIndex(records map[string]record) []byte {
 	b := []byte(indexMagic)
@@ -84,6 +91,7 @@ func (h *Hasher) Save() error {
 		clear(all)
 	}
 	maps.Copy(all, h.fresh)
+	h.prune(all)
 	f, err := os.CreateTemp(filepath.Dir(h.path), ".index-*")
 	if err != nil {
 		return fmt.Errorf("save the index of file digests: %w", err)
@@ -102,4 +110,20 @@ func (h *Hasher) Save() error {
 	}
 	h.dirty.Store(false)
 	return nil
+}
+
+// prune drops the records of files that are gone, among those it looks at: other ones each time, as maps have no order.
+func (h *Hasher) prune(all map[string]record) {
+	left := glance
+	for path := range all {
+		if _, asked := h.fresh[path]; asked {
+			continue
+		}
+		if left--; left < 0 {
+			return
+		}
+		if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+			delete(all, path)
+		}
+	}
 }

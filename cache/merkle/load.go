@@ -45,10 +45,14 @@ type loader struct {
 	tree   *Tree
 	read   func(digest.Digest) ([]byte, error)
 	weight map[digest.Digest]int // entries below a Directory, shared ones counted as often as they stand there
+	height map[digest.Digest]int // Directories below each other in a Directory, itself not counted
 }
 
 func load(root digest.Digest, read func(digest.Digest) ([]byte, error)) (*Tree, error) {
-	l := &loader{tree: &Tree{root: root, dirs: map[digest.Digest]*directory{}}, read: read, weight: map[digest.Digest]int{}}
+	l := &loader{
+		tree: &Tree{root: root, dirs: map[digest.Digest]*directory{}}, read: read,
+		weight: map[digest.Digest]int{}, height: map[digest.Digest]int{},
+	}
 	if err := l.load(root, 0); err != nil {
 		return nil, fmt.Errorf("tree %s: %w", root, err)
 	}
@@ -56,7 +60,8 @@ func load(root digest.Digest, read func(digest.Digest) ([]byte, error)) (*Tree, 
 }
 
 func (l *loader) load(d digest.Digest, depth int) error {
-	if depth > maxDepth {
+	// A Directory that is known already is not walked again, but may stand deeper here than where it was first seen.
+	if depth+l.height[d] > maxDepth {
 		return fmt.Errorf("%w: more than %d directories deep", ErrPath, maxDepth)
 	}
 	if _, ok := l.tree.dirs[d]; ok {
@@ -79,6 +84,7 @@ func (l *loader) load(d digest.Digest, depth int) error {
 		if err := l.load(cd, depth+1); err != nil {
 			return err
 		}
+		l.height[d] = max(l.height[d], 1+l.height[cd])
 		if n += 1 + l.weight[cd]; n > maxEntries {
 			return fmt.Errorf("%w: more than %d entries", ErrPath, maxEntries)
 		}
@@ -123,15 +129,9 @@ func checkDirectory(msg *repb.Directory) error {
 		if err := check(s.GetName(), i == 0); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// checkLinks checks that every symlink stays inside the tree.
-func (t *Tree) checkLinks() error {
-	for path, target := range t.Symlinks() {
-		if err := checkLink(path, target); err != nil {
-			return err
+		// The rest of checkLink needs the whole tree. A walk takes what has no target for a file.
+		if s.GetTarget() == "" {
+			return fmt.Errorf("%w: symlink %q has no target", ErrPath, s.GetName())
 		}
 	}
 	return nil

@@ -2,9 +2,12 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/digest"
@@ -34,6 +37,9 @@ func (s *server) UpdateActionResult(ctx context.Context, req *repb.UpdateActionR
 	if err != nil {
 		return nil, fail(err)
 	}
+	if req.GetActionResult() == nil {
+		return nil, status.Error(codes.InvalidArgument, "the request has no ActionResult")
+	}
 	for _, out := range req.GetActionResult().GetOutputDirectories() {
 		if err := s.unpack(ctx, out); err != nil {
 			return nil, fail(fmt.Errorf("output directory %s: %w", out.GetPath(), err))
@@ -53,11 +59,22 @@ func (s *server) unpack(ctx context.Context, out *repb.OutputDirectory) error {
 	if err != nil {
 		return err
 	}
+	if err := checkMessage(d); err != nil {
+		return err
+	}
 	var p repb.Tree
-	if err := cache.ReadMessage(ctx, s.cas, d, &p); err != nil {
+	err = cache.ReadMessage(ctx, s.cas, d, &p)
+	if errors.Is(err, cache.ErrNotFound) {
+		// NOT_FOUND would read as "no such ActionResult".
+		return status.Errorf(codes.FailedPrecondition, "Tree %s is not in the CAS: upload it first", d)
+	}
+	if err != nil {
 		return err
 	}
 	t, err := merkle.FromProto(&p)
+	if errors.Is(err, cache.ErrNotFound) {
+		return status.Errorf(codes.InvalidArgument, "Tree %s lacks one of its Directories: %v", d, err)
+	}
 	if err != nil {
 		return err
 	}

@@ -3,9 +3,7 @@ package server
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"strings"
 
 	bspb "google.golang.org/genproto/googleapis/bytestream"
 	"google.golang.org/grpc/codes"
@@ -16,41 +14,17 @@ import (
 
 const chunk = 256 << 10
 
-// readName returns the digest of a ByteStream read resource: [INSTANCE/]blobs/[FUNCTION/]HASH/SIZE.
-func readName(name string) (digest.Digest, error) {
-	parts := strings.Split(name, "/")
-	for i, p := range parts {
-		if p != "blobs" {
-			continue
-		}
-		rest := parts[i+1:]
-		if len(rest) > 0 && rest[0] == "sha256" {
-			rest = rest[1:]
-		}
-		if len(rest) >= 2 {
-			return digest.Parse(rest[0] + "/" + rest[1])
-		}
-	}
-	return digest.Digest{}, fmt.Errorf("%w: resource %.300q is not [INSTANCE/]blobs/HASH/SIZE", digest.ErrInvalid, name)
-}
-
-// writeName returns the digest of a ByteStream write resource: [INSTANCE/]uploads/UUID/blobs/[FUNCTION/]HASH/SIZE[/…].
-func writeName(name string) (digest.Digest, error) {
-	_, rest, ok := strings.Cut("/"+name, "/uploads/")
-	if !ok {
-		return digest.Digest{}, fmt.Errorf("%w: resource %.300q is not [INSTANCE/]uploads/UUID/blobs/HASH/SIZE", digest.ErrInvalid, name)
-	}
-	return readName(rest)
-}
-
 // Read implements bspb.ByteStreamServer.
 func (s *server) Read(req *bspb.ReadRequest, stream bspb.ByteStream_ReadServer) error {
 	d, err := readName(req.GetResourceName())
 	if err != nil {
 		return fail(err)
 	}
-	if req.GetReadOffset() < 0 || req.GetReadOffset() > d.Size() || req.GetReadLimit() < 0 {
-		return status.Errorf(codes.OutOfRange, "offset %d, limit %d of blob %s", req.GetReadOffset(), req.GetReadLimit(), d)
+	if req.GetReadLimit() < 0 {
+		return status.Errorf(codes.InvalidArgument, "limit %d of blob %s is negative", req.GetReadLimit(), d)
+	}
+	if req.GetReadOffset() < 0 || req.GetReadOffset() > d.Size() {
+		return status.Errorf(codes.OutOfRange, "offset %d of blob %s", req.GetReadOffset(), d)
 	}
 	rc, err := s.cas.Get(stream.Context(), d)
 	if err != nil {
@@ -61,10 +35,11 @@ func (s *server) Read(req *bspb.ReadRequest, stream bspb.ByteStream_ReadServer) 
 		return fail(err)
 	}
 	var r io.Reader = rc
-	if n := req.GetReadLimit(); n > 0 {
+	// A limit that cuts nothing off is left out: the reader says whether the bytes are right only at their end.
+	if n := req.GetReadLimit(); n > 0 && n < d.Size()-req.GetReadOffset() {
 		r = io.LimitReader(rc, n)
 	}
-	buf := make([]byte, min(chunk, d.Size()+1))
+	buf := make([]byte, min(chunk, max(d.Size(), 1)))
 	for {
 		n, err := r.Read(buf)
 		if n > 0 {
@@ -92,12 +67,12 @@ func (s *server) Write(stream bspb.ByteStream_WriteServer) error {
 	if err != nil {
 		return fail(err)
 	}
-	if first.GetWriteOffset() != 0 {
-		return status.Errorf(codes.InvalidArgument, "upload of %s begins at offset %d: nothing of it is kept, begin at 0", d, first.GetWriteOffset())
-	}
 	missing, err := s.cas.FindMissing(stream.Context(), []digest.Digest{d})
 	if err != nil {
 		return fail(err)
+	}
+	if len(missing) > 0 && first.GetWriteOffset() != 0 {
+		return status.Errorf(codes.InvalidArgument, "upload of %s begins at offset %d: nothing of it is kept, begin at 0", d, first.GetWriteOffset())
 	}
 	if len(missing) > 0 {
 		r := &writeReader{stream: stream, d: d, msg: first}

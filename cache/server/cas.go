@@ -3,7 +3,7 @@ package server
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
+	"strconv"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"google.golang.org/grpc"
@@ -111,6 +111,14 @@ func (s *server) BatchReadBlobs(ctx context.Context, req *repb.BatchReadBlobsReq
 	return resp, nil
 }
 
+// checkMessage refuses a digest that is too large to be a message's: to try again would not help.
+func checkMessage(d digest.Digest) error {
+	if d.Size() > cache.MaxMessage {
+		return status.Errorf(codes.InvalidArgument, "%s is larger than the %d bytes that a message may have", d, cache.MaxMessage)
+	}
+	return nil
+}
+
 // treePage is how many Directories an answer of GetTree holds unless fewer are asked for.
 const treePage = 1000
 
@@ -124,6 +132,9 @@ func (s *server) GetTree(req *repb.GetTreeRequest, stream grpc.ServerStreamingSe
 	if err != nil {
 		return fail(err)
 	}
+	if err := checkMessage(root); err != nil {
+		return err
+	}
 	t, err := merkle.Load(stream.Context(), s.cas, root)
 	if err != nil {
 		return fail(err)
@@ -132,10 +143,11 @@ func (s *server) GetTree(req *repb.GetTreeRequest, stream grpc.ServerStreamingSe
 	dirs := append([]*repb.Directory{msg.GetRoot()}, msg.GetChildren()...)
 	start := 0
 	if token := req.GetPageToken(); token != "" {
-		if len(token) != 4 || int(binary.BigEndian.Uint32([]byte(token))) > len(dirs) {
+		n, err := strconv.ParseUint(token, 10, 31)
+		if err != nil || int(n) > len(dirs) {
 			return status.Error(codes.InvalidArgument, "the page token is not one that this server made")
 		}
-		start = int(binary.BigEndian.Uint32([]byte(token)))
+		start = int(n)
 	}
 	page := treePage
 	if n := int(req.GetPageSize()); n > 0 && n < page {
@@ -149,7 +161,7 @@ func (s *server) GetTree(req *repb.GetTreeRequest, stream grpc.ServerStreamingSe
 		}
 		resp := &repb.GetTreeResponse{Directories: dirs[start:end]}
 		if start = end; start < len(dirs) {
-			resp.NextPageToken = string(binary.BigEndian.AppendUint32(nil, uint32(start)))
+			resp.NextPageToken = strconv.Itoa(start)
 		}
 		if err := stream.Send(resp); err != nil {
 			return err

@@ -14,9 +14,11 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/digest"
+	"github.com/pexpress/pexpress/cache/merkle"
 )
 
 // MaxBatch is the most bytes that one batch request or answer may hold: what gRPC takes by default, less room for the
@@ -63,7 +65,8 @@ func code(err error) codes.Code {
 	switch {
 	case errors.Is(err, cache.ErrNotFound):
 		return codes.NotFound
-	case errors.Is(err, digest.ErrInvalid), errors.Is(err, digest.ErrMismatch):
+	case errors.Is(err, digest.ErrInvalid), errors.Is(err, digest.ErrMismatch),
+		errors.Is(err, merkle.ErrPath), errors.Is(err, proto.Error):
 		return codes.InvalidArgument
 	case errors.Is(err, context.Canceled):
 		return codes.Canceled
