@@ -16,10 +16,11 @@ type Builder struct {
 	root entry
 }
 
-// entry is one node of the tree that is being built: exactly one of its fields is set, but for an empty directory.
+// entry is one node of the tree that is being built: exactly one of its fields is set.
 type entry struct {
 	digest   digest.Digest
 	link     string
+	tree     *Tree
 	children map[string]*entry
 }
 
@@ -39,23 +40,12 @@ func (b *Builder) Symlink(path, target string) error {
 	return b.add(path, &entry{link: target})
 }
 
-// Graft puts all of sub below path; "" merges it into the root.
+// Graft makes sub the directory at path. Its Directories are taken over as they are, so that a large tree costs little.
 func (b *Builder) Graft(path string, sub *Tree) error {
-	prefix := ""
-	if path != "" {
-		prefix = path + "/"
+	if root, _ := sub.Directory(sub.root); len(root.GetFiles())+len(root.GetSymlinks())+len(root.GetDirectories()) == 0 {
+		return nil // there are no empty directories
 	}
-	for p, d := range sub.Files() {
-		if err := b.File(prefix+p, d); err != nil {
-			return err
-		}
-	}
-	for p, target := range sub.Symlinks() {
-		if err := b.Symlink(prefix+p, target); err != nil {
-			return err
-		}
-	}
-	return nil
+	return b.add(path, &entry{tree: sub})
 }
 
 func (b *Builder) add(path string, e *entry) error {
@@ -79,10 +69,10 @@ func (b *Builder) add(path string, e *entry) error {
 			at.children[name] = e
 			return nil
 		case !ok:
-			next = &entry{}
+			next = &entry{children: map[string]*entry{}}
 			at.children[name] = next
-		case !next.digest.IsZero() || next.link != "":
-			return fmt.Errorf("%w: %q is not a directory, but %q lies below it", ErrPath, strings.Join(names[:i+1], "/"), path)
+		case next.children == nil:
+			return fmt.Errorf("%w: %q is not a directory to add to, but %q lies below it", ErrPath, strings.Join(names[:i+1], "/"), path)
 		}
 		at = next
 	}
@@ -114,6 +104,11 @@ func (t *Tree) addEntry(e *entry) (digest.Digest, error) {
 			msg.Files = append(msg.Files, &repb.FileNode{Name: name, Digest: c.digest.Proto(), IsExecutable: true})
 		case c.link != "":
 			msg.Symlinks = append(msg.Symlinks, &repb.SymlinkNode{Name: name, Target: c.link})
+		case c.tree != nil:
+			if err := t.addTree(c.tree, c.tree.root); err != nil {
+				return digest.Digest{}, err
+			}
+			msg.Directories = append(msg.Directories, &repb.DirectoryNode{Name: name, Digest: c.tree.root.Proto()})
 		default:
 			d, err := t.addEntry(c)
 			if err != nil {
@@ -125,6 +120,29 @@ func (t *Tree) addEntry(e *entry) (digest.Digest, error) {
 	return t.addMessage(msg)
 }
 
+// addTree takes over the Directory d of another tree and all below it.
+func (t *Tree) addTree(from *Tree, d digest.Digest) error {
+	if _, ok := t.dirs[d]; ok {
+		return nil
+	}
+	dir, ok := from.dirs[d]
+	if !ok {
+		return fmt.Errorf("tree %s lacks its Directory %s", from.root, d)
+	}
+	for _, c := range dir.msg.GetDirectories() {
+		cd, err := digest.FromProto(c.GetDigest())
+		if err == nil {
+			err = t.addTree(from, cd)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	t.dirs[d] = dir
+	t.order = append(t.order, d)
+	return nil
+}
+
 // addMessage adds a Directory whose children are there already.
 func (t *Tree) addMessage(msg *repb.Directory) (digest.Digest, error) {
 	data, d, err := digest.Marshal(msg)
@@ -132,7 +150,7 @@ func (t *Tree) addMessage(msg *repb.Directory) (digest.Digest, error) {
 		return d, err
 	}
 	if _, ok := t.dirs[d]; !ok {
-		t.dirs[d] = &directory{msg, data}
+		t.dirs[d] = newDirectory(msg, data)
 		t.order = append(t.order, d)
 	}
 	return d, nil

@@ -90,7 +90,7 @@ func (l *loader) load(d digest.Digest, depth int) error {
 		}
 	}
 	l.weight[d] = n
-	l.tree.dirs[d] = &directory{msg, data}
+	l.tree.dirs[d] = newDirectory(msg, data)
 	l.tree.order = append(l.tree.order, d)
 	return nil
 }

@@ -36,8 +36,36 @@ type Tree struct {
 }
 
 type directory struct {
-	msg  *repb.Directory
-	data []byte
+	msg   *repb.Directory
+	data  []byte
+	files []digest.Digest // of msg's files, parsed once
+	dirs  []digest.Digest // of its directories
+}
+
+// newDirectory returns a Directory whose digests have been checked.
+func newDirectory(msg *repb.Directory, data []byte) *directory {
+	d := &directory{msg: msg, data: data}
+	for _, f := range msg.GetFiles() {
+		fd, _ := digest.FromProto(f.GetDigest())
+		d.files = append(d.files, fd)
+	}
+	for _, c := range msg.GetDirectories() {
+		cd, _ := digest.FromProto(c.GetDigest())
+		d.dirs = append(d.dirs, cd)
+	}
+	return d
+}
+
+// Sub returns the tree below a directory at the top; false if there is none of that name.
+func (t *Tree) Sub(name string) (*Tree, bool) {
+	top := t.dirs[t.root]
+	for i, c := range top.msg.GetDirectories() {
+		if c.GetName() == name {
+			sub := &Tree{root: top.dirs[i], dirs: map[digest.Digest]*directory{}}
+			return sub, sub.addTree(t, sub.root) == nil
+		}
+	}
+	return nil, false
 }
 
 // Root returns the digest of the root Directory, which identifies the tree.
@@ -95,9 +123,8 @@ func (t *Tree) Entries() int {
 // walk calls fn for each file (with its digest) and symlink (with its target) below d until fn returns false.
 func (t *Tree) walk(d digest.Digest, prefix string, fn func(path string, d digest.Digest, link string) bool) bool {
 	dir := t.dirs[d]
-	for _, f := range dir.msg.GetFiles() {
-		fd, _ := digest.FromProto(f.GetDigest())
-		if !fn(prefix+f.GetName(), fd, "") {
+	for i, f := range dir.msg.GetFiles() {
+		if !fn(prefix+f.GetName(), dir.files[i], "") {
 			return false
 		}
 	}
@@ -106,9 +133,8 @@ func (t *Tree) walk(d digest.Digest, prefix string, fn func(path string, d diges
 			return false
 		}
 	}
-	for _, c := range dir.msg.GetDirectories() {
-		cd, _ := digest.FromProto(c.GetDigest())
-		if !t.walk(cd, prefix+c.GetName()+"/", fn) {
+	for i, c := range dir.msg.GetDirectories() {
+		if !t.walk(dir.dirs[i], prefix+c.GetName()+"/", fn) {
 			return false
 		}
 	}

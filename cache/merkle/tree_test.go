@@ -151,8 +151,12 @@ func TestIteratorsStopWhenTold(t *testing.T) {
 func TestGraft(t *testing.T) {
 	sub := small(t, 0, 1, 2, 3, 4)
 	var b Builder
-	require.NoError(t, b.Graft("", sub))
+	require.NoError(t, b.Graft("z", sub))
 	require.NoError(t, b.Graft("x/y", sub))
+	require.ErrorIs(t, b.File("z/new", two), ErrPath, "what is taken over stays as it is")
+	empty, err := new(Builder).Build()
+	require.NoError(t, err)
+	require.NoError(t, b.Graft("nothing", empty))
 	tree, err := b.Build()
 	require.NoError(t, err)
 	require.Equal(t, 2*sub.Entries(), tree.Entries())
@@ -160,6 +164,13 @@ func TestGraft(t *testing.T) {
 	require.ErrorIs(t, b.Graft("x/y", sub), ErrPath)
 	_, ok := tree.Directory(sub.Root())
 	require.True(t, ok, "a subtree keeps its digest")
+	_, ok = tree.Sub("nothing")
+	require.False(t, ok, "there are no empty directories")
+	again, ok := tree.Sub("z")
+	require.True(t, ok)
+	require.Equal(t, sub.Root(), again.Root())
+	require.Equal(t, maps.Collect(sub.Files()), maps.Collect(again.Files()))
+	require.Equal(t, maps.Collect(sub.Blobs()), maps.Collect(again.Blobs()))
 }
 
 // TestRoundTrip builds random trees in a random order: Load gives back what went in, under a digest that depends on

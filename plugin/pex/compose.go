@@ -2,6 +2,7 @@ package pex
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -69,24 +70,15 @@ func (c *composer) deps() error {
 // source composes source.pex: pex's loose layout, one file a blob, so that an edit ships that file. Of what the builder
 // adds only PEX-INFO depends on the sources: __main__.py reads pex_hash from there.
 func (c *composer) source() error {
-	for _, f := range c.inputs.source {
-		if err := checkSourceName(f.Name); err != nil {
-			return err
-		}
-		if err := c.tree.File(f.Name, f.Digest); err != nil {
-			return err
-		}
-	}
-	for path, target := range c.links {
-		if err := checkSourceName(path); err != nil {
-			return err
-		}
-		if err := c.tree.Symlink(path, target); err != nil {
+	var sourceID digest.Digest
+	if c.inputs.source != nil {
+		sourceID = c.inputs.source.Root()
+		if err := c.addSource(c.inputs.source); err != nil {
 			return err
 		}
 	}
 	info := newInfo(c.bootstrap.facts)
-	info.CodeHash = sha1Hex([]byte(c.sourceID.String()))
+	info.CodeHash = sha1Hex([]byte(sourceID.String()))
 	if len(c.spec.SourceRoots) > 0 {
 		info.BuildProperties[sourceRootsProperty] = c.spec.SourceRoots
 	}
@@ -97,12 +89,33 @@ func (c *composer) source() error {
 	if err := c.file(infoFile, content); err != nil {
 		return err
 	}
-	for _, f := range c.runtime {
-		if err := c.tree.File(bootstrapDir+"/"+f.Name, f.Digest); err != nil {
+	if err := c.tree.Graft(bootstrapDir, c.runtime); err != nil {
+		return err
+	}
+	return c.entry(looseBootCall)
+}
+
+// addSource puts the sources at the top of the PEX.
+func (c *composer) addSource(source *merkle.Tree) error {
+	top, _ := source.Directory(source.Root())
+	for _, f := range top.GetFiles() {
+		d, err := digest.FromProto(f.GetDigest())
+		if err := errors.Join(err, checkSourceName(f.GetName()), c.tree.File(f.GetName(), d)); err != nil {
 			return err
 		}
 	}
-	return c.entry(looseBootCall)
+	for _, l := range top.GetSymlinks() {
+		if err := errors.Join(checkSourceName(l.GetName()), c.tree.Symlink(l.GetName(), l.GetTarget())); err != nil {
+			return err
+		}
+	}
+	for _, dir := range top.GetDirectories() {
+		sub, _ := source.Sub(dir.GetName())
+		if err := errors.Join(checkSourceName(dir.GetName()), c.tree.Graft(dir.GetName(), sub)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // entry adds what starts the PEX: __main__.py, the import hook that is the same without its shebang, and the link that
@@ -119,8 +132,7 @@ func (c *composer) entry(call string) error {
 }
 
 // checkSourceName refuses sources that stand where a PEX has its own files.
-func checkSourceName(path string) error {
-	top, _, _ := strings.Cut(path, "/")
+func checkSourceName(top string) error {
 	switch top {
 	case infoFile, mainFile, "__pex__", linkFile, bootstrapDir, depsDir:
 		return fmt.Errorf("%w: the project has %s at its top, where a PEX has its own: rename it, or leave it out with exclude = [\"/%s\"]",

@@ -10,8 +10,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
-	"strings"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 
@@ -71,11 +69,9 @@ type inputs struct {
 	kind      string
 	output    string
 	spec      action.Spec
-	wheels    []action.File
-	source    []action.File
-	links     map[string]string
-	sourceID  digest.Digest
-	runtime   []action.File // of the bootstrap, by path below .bootstrap
+	wheels    []action.File // sorted by name
+	source    *merkle.Tree
+	runtime   *merkle.Tree  // of the bootstrap: the files of .bootstrap
 	zipped    digest.Digest // the same as one zip
 	bootstrap bootstrap
 }
@@ -97,7 +93,7 @@ func readInputs(ctx context.Context, cas cache.CAS, d digest.Digest) (*inputs, e
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", plugin.ErrInputUnreadable, err)
 	}
-	in := &inputs{kind: args[2], output: command.GetOutputPaths()[0], links: map[string]string{}}
+	in := &inputs{kind: args[2], output: command.GetOutputPaths()[0]}
 	return in, in.read(ctx, cas, tree)
 }
 
@@ -131,39 +127,35 @@ func checkOutputVersion(platform *repb.Platform) error {
 		platform.GetProperties(), action.OutputVersionProperty, OutputVersion)
 }
 
-// read sorts the input root's files by what they are.
-func (in *inputs) read(ctx context.Context, cas cache.CAS, tree *merkle.Tree) error {
-	made := map[string]digest.Digest{} // the files that are read here
-	for path, d := range tree.Files() {
-		dir, rest, _ := strings.Cut(path, "/")
-		switch dir {
-		case action.SpecFile:
-			made[path] = d
-		case action.BootstrapDir:
-			if name, ok := strings.CutPrefix(rest, runtimeDir+"/"); ok {
-				in.runtime = append(in.runtime, action.File{Name: name, Digest: d})
-			}
-			made[rest] = d
-		case action.WheelsDir:
-			in.wheels = append(in.wheels, action.File{Name: rest, Digest: d})
-		case action.SourceDir:
-			in.source = append(in.source, action.File{Name: rest, Digest: d})
+// read finds the inputs in the input root.
+func (in *inputs) read(ctx context.Context, cas cache.CAS, root *merkle.Tree) error {
+	if wheels, ok := root.Sub(action.WheelsDir); ok {
+		for name, d := range wheels.Files() {
+			in.wheels = append(in.wheels, action.File{Name: name, Digest: d})
 		}
 	}
-	for path, target := range tree.Symlinks() {
-		if rest, ok := strings.CutPrefix(path, action.SourceDir+"/"); ok {
-			in.links[rest] = target
-		}
-	}
-	root, _ := tree.Directory(tree.Root())
-	for _, c := range root.GetDirectories() {
-		if c.GetName() == action.SourceDir {
-			in.sourceID, _ = digest.FromProto(c.GetDigest())
-		}
-	}
-	slices.SortFunc(in.wheels, func(a, b action.File) int { return strings.Compare(a.Name, b.Name) })
 	if in.kind == action.KindBootstrap {
 		return nil
+	}
+	in.source, _ = root.Sub(action.SourceDir)
+	boot, ok := root.Sub(action.BootstrapDir)
+	if ok {
+		in.runtime, ok = boot.Sub(runtimeDir)
+	}
+	if !ok {
+		return fmt.Errorf("%w: the input root has no bootstrap", plugin.ErrInvalidAction)
+	}
+	made := map[string]digest.Digest{} // the files that are read here
+	for _, t := range []*merkle.Tree{root, boot} {
+		top, _ := t.Directory(t.Root())
+		for _, f := range top.GetFiles() {
+			made[f.GetName()], _ = digest.FromProto(f.GetDigest())
+		}
+	}
+	for name, d := range in.runtime.Files() {
+		if name == bootFile {
+			made[bootFile] = d
+		}
 	}
 	in.zipped = made[zipFile]
 	if err := readJSON(ctx, cas, made, action.SpecFile, &in.spec); err != nil {
@@ -172,8 +164,8 @@ func (in *inputs) read(ctx context.Context, cas cache.CAS, tree *merkle.Tree) er
 	if err := readJSON(ctx, cas, made, factsFile, &in.bootstrap.facts); err != nil {
 		return err
 	}
-	boot, err := readInput(ctx, cas, made, runtimeDir+"/"+bootFile)
-	in.bootstrap.boot = string(boot)
+	content, err := readInput(ctx, cas, made, bootFile)
+	in.bootstrap.boot = string(content)
 	return err
 }
 
