@@ -19,17 +19,17 @@ func (a *app) cacheCommand() *cobra.Command {
 	return c
 }
 
-// disk opens the cache, which must be one on disk.
-func (a *app) disk() (*disk.Store, error) {
+// withDisk opens the cache, which must be one on disk, for fn.
+func (a *app) withDisk(fn func(*disk.Store) error) error {
 	dir := strings.TrimPrefix(a.cache, "file://")
 	if strings.Contains(dir, "://") {
-		return nil, usageError{fmt.Errorf("%s is not a cache on this machine's disk", a.cache)}
+		return usageError{fmt.Errorf("%s is not a cache on this machine's disk", a.cache)}
 	}
 	s, err := disk.Open(dir, disk.Options{})
 	if err != nil {
-		return nil, unavailableError{err}
+		return unavailableError{err}
 	}
-	return s, nil
+	return errors.Join(fn(s), s.Close())
 }
 
 func (a *app) cacheStatsCommand() *cobra.Command {
@@ -38,18 +38,15 @@ func (a *app) cacheStatsCommand() *cobra.Command {
 		Short: "Say how much the cache holds",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			s, err := a.disk()
-			if err != nil {
-				return err
-			}
-			defer s.Close()
-			st, err := s.Stats(c.Context())
-			if err != nil {
-				return err
-			}
-			a.ui.event("stats", st, "%s, %s; %s; %s quarantined", count(st.Blobs, "blob"), size(st.Bytes),
-				count(st.Actions, "action result"), count(st.Quarantined, "file"))
-			return nil
+			return a.withDisk(func(s *disk.Store) error {
+				st, err := s.Stats(c.Context())
+				if err != nil {
+					return err
+				}
+				a.ui.event("stats", st, "%s, %s; %s; %s quarantined", count(st.Blobs, "blob"), size(st.Bytes),
+					count(st.Actions, "action result"), count(st.Quarantined, "file"))
+				return nil
+			})
 		},
 	}
 }
@@ -60,21 +57,18 @@ func (a *app) cacheVerifyCommand() *cobra.Command {
 		Short: "Read every blob, and set aside those that are not what their name says",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			s, err := a.disk()
-			if err != nil {
-				return err
-			}
-			defer s.Close()
-			r, err := s.Verify(c.Context())
-			if err != nil {
-				return err
-			}
-			a.ui.event("verified", r, "%s read, %s; %s corrupt and set aside", count(r.Blobs, "blob"), size(r.Bytes),
-				count(len(r.Corrupt), "blob"))
-			if len(r.Corrupt) > 0 {
-				return errors.New("the cache held corrupt blobs; they are set aside, and the next build fetches them again")
-			}
-			return nil
+			return a.withDisk(func(s *disk.Store) error {
+				r, err := s.Verify(c.Context())
+				if err != nil {
+					return err
+				}
+				a.ui.event("verified", r, "%s read, %s; %s corrupt and set aside", count(r.Blobs, "blob"), size(r.Bytes),
+					count(len(r.Corrupt), "blob"))
+				if len(r.Corrupt) > 0 {
+					return errors.New("the cache held corrupt blobs; they are set aside, and the next build fetches them again")
+				}
+				return nil
+			})
 		},
 	}
 }
@@ -90,17 +84,14 @@ func (a *app) cacheGCCommand() *cobra.Command {
 			if err != nil {
 				return usageError{err}
 			}
-			s, err := a.disk()
-			if err != nil {
-				return err
-			}
-			defer s.Close()
-			r, err := s.GC(c.Context(), limit)
-			if err != nil {
-				return err
-			}
-			a.ui.event("collected", r, "%s deleted, %s; %s left", count(r.Deleted, "blob"), size(r.DeletedBytes), size(r.LeftBytes))
-			return nil
+			return a.withDisk(func(s *disk.Store) error {
+				r, err := s.GC(c.Context(), limit)
+				if err != nil {
+					return err
+				}
+				a.ui.event("collected", r, "%s deleted, %s; %s left", count(r.Deleted, "blob"), size(r.DeletedBytes), size(r.LeftBytes))
+				return nil
+			})
 		},
 	}
 	c.Flags().StringVar(&maxSize, "max-size", "10GiB", "size to shrink to, such as 500MiB or 20GiB; 0 deletes all that is not pinned")
