@@ -87,7 +87,7 @@ func (c *config) readPip(path string) error {
 			section, option = strings.Trim(text, "[]"), ""
 		case section != "global" && section != "install" && section != "download":
 		case (line[0] == ' ' || line[0] == '\t') && option != "":
-			c.pip[option] += " " + text
+			c.pip[option] = strings.TrimSpace(c.pip[option] + " " + text)
 		default:
 			// Python's configparser takes either sign. The line is not quoted: it may hold a password.
 			at := strings.IndexAny(text, "=:")

@@ -2,6 +2,7 @@ package fetch
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -213,7 +214,8 @@ func (s *stream) request() (_ *response, retry bool, _ error) {
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, true, fmt.Errorf("fetch %s: %w", s.name, redact(err))
+		var untrusted *tls.CertificateVerificationError
+		return nil, !errors.As(err, &untrusted), fmt.Errorf("fetch %s: %w", s.name, redact(err))
 	}
 	host := req.URL.Host
 	switch {

@@ -3,7 +3,6 @@
 package resolve
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -46,6 +45,9 @@ func Lock(ctx context.Context, r Request) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := r.checkBuildable(inputs); err != nil {
+		return nil, err
+	}
 	uv, err := tool(ctx, r.Fetcher, r.StateDir)
 	if err != nil {
 		return nil, err
@@ -61,50 +63,21 @@ func Lock(ctx context.Context, r Request) ([]byte, error) {
 	}
 	args := r.compileArgs(inputs, out)
 	if filepath.Base(inputs[0]) == "uv.lock" {
-		args = r.exportArgs(out)
+		args = r.exportArgs(filepath.Dir(inputs[0]), out)
 	}
 	if err := run(ctx, uv, r, args); err != nil {
 		return nil, err
 	}
-	return os.ReadFile(out)
-}
-
-// inputs returns the files to read requirements from.
-func (r *Request) inputs() ([]string, error) {
-	for _, in := range r.Inputs {
-		if _, err := os.Stat(filepath.Join(r.Dir, in)); err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrResolve, err)
-		}
+	content, err := os.ReadFile(out)
+	if err != nil {
+		return nil, err
 	}
-	if len(r.Inputs) > 0 {
-		return r.Inputs, nil
-	}
-	for _, name := range []string{"uv.lock", "pyproject.toml", "requirements.txt", "setup.cfg", "setup.py"} {
-		path := filepath.Join(r.Dir, name)
-		if _, err := os.Stat(path); err != nil {
-			continue
-		}
-		if name == "pyproject.toml" && !describesProject(path) {
-			continue
-		}
-		return []string{name}, nil
-	}
-	return nil, fmt.Errorf("%w: %s has no uv.lock, no pyproject.toml with a [project] or [tool.poetry], no requirements.txt, setup.cfg or setup.py: name a file with requirements",
-		ErrResolve, r.Dir)
-}
-
-// projectTable finds the tables by which a pyproject.toml says what it requires; one that holds only tools' settings
-// says nothing.
-var projectTable = regexp.MustCompile(`(?m)^\s*\[\s*(project|tool\s*\.\s*poetry)\b`)
-
-func describesProject(path string) bool {
-	b, err := os.ReadFile(path)
-	return err == nil && projectTable.Match(b)
+	return relocate(content, dir, r.Dir)
 }
 
 // keepVersions gives uv the present lock, whose versions it prefers.
 func (r *Request) keepVersions(out string) error {
-	if r.Upgrade {
+	if r.Upgrade || r.Output == "" {
 		return nil
 	}
 	b, err := os.ReadFile(filepath.Join(r.Dir, r.Output))
@@ -141,9 +114,9 @@ func (r *Request) compileArgs(inputs []string, out string) []string {
 	return append(args, inputs...)
 }
 
-// exportArgs turns a uv.lock into a pylock.toml, without resolving anew unless asked.
-func (r *Request) exportArgs(out string) []string {
-	args := []string{"export", "--quiet", "--format", "pylock.toml", "--output-file", out, "--no-header", "--no-default-groups"}
+// exportArgs turns the uv.lock in the directory project into a pylock.toml, without resolving anew unless asked.
+func (r *Request) exportArgs(project, out string) []string {
+	args := []string{"export", "--project", project, "--quiet", "--format", "pylock.toml", "--output-file", out, "--no-header", "--no-default-groups"}
 	if r.Upgrade {
 		args = append(args, "--upgrade")
 	} else {
@@ -176,11 +149,10 @@ func uvPlatform(platforms []string) string {
 
 // run runs uv in the project's directory, with the settings of pip's that uv does not read itself.
 func run(ctx context.Context, uv string, r Request, args []string) error {
-	cmd := exec.CommandContext(ctx, uv, args...)
+	cmd := exec.CommandContext(ctx, uv, append(args, r.Fetcher.UVArgs()...)...)
 	cmd.Dir = r.Dir
 	cmd.Env = append(os.Environ(), r.Fetcher.UVEnv()...)
-	var stderr bytes.Buffer
-	cmd.Stderr = io.MultiWriter(&stderr, r.Stderr)
+	cmd.Stderr = r.Stderr
 	err := cmd.Run()
 	if ctx.Err() != nil {
 		return ctx.Err()
