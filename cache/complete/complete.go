@@ -35,7 +35,7 @@ func (c *actionCache) GetActionResult(ctx context.Context, action digest.Digest)
 	}
 	missing, err := c.missing(ctx, ar)
 	if errors.Is(err, cache.ErrNotFound) || errors.Is(err, digest.ErrMismatch) {
-		return nil, cache.NotFound("a part of the ActionResult of", action)
+		return nil, fmt.Errorf("%w: %w", cache.NotFound("a part of the ActionResult of", action), err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("check the ActionResult of %s: %w", action, err)

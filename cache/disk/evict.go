@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -184,11 +183,12 @@ func (s *Store) GC(ctx context.Context, maxBytes int64) (Collected, error) {
 }
 
 func (s *Store) clearQuarantine(before time.Time) error {
-	files, err := filepath.Glob(s.path("quarantine", "*"))
+	files, err := os.ReadDir(s.path("quarantine"))
 	if err != nil {
 		return err
 	}
-	for _, path := range files {
+	for _, f := range files {
+		path := s.path("quarantine", f.Name())
 		fi, err := os.Lstat(path)
 		if err == nil && fi.ModTime().Before(before) {
 			err = os.Remove(path)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -53,7 +54,7 @@ func (s *Store) withLedger(ctx context.Context, change func(*ledger) error) erro
 		return err
 	}
 	defer f.Close() // drops the lock
-	if err := flock(f, unix.LOCK_EX); err != nil {
+	if err := lockLedger(ctx, f); err != nil {
 		return err
 	}
 	l := &ledger{store: s, file: f}
@@ -64,6 +65,22 @@ func (s *Store) withLedger(ctx context.Context, change func(*ledger) error) erro
 		return err
 	}
 	return errors.Join(change(l), l.save(true))
+}
+
+// lockLedger waits for other processes. It asks again and again in place of waiting in the kernel, which would keep a
+// caller that has given up.
+func lockLedger(ctx context.Context, f *os.File) error {
+	for pause := 50 * time.Microsecond; ; pause = min(2*pause, 20*time.Millisecond) {
+		err := flock(f, unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // load reads the record, and counts the files where it cannot be relied on.

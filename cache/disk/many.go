@@ -36,7 +36,7 @@ func (s *Store) putMany(ctx context.Context, bs []cache.Blob) error {
 	if err := s.checkRoom(size); err != nil {
 		return err
 	}
-	syncNames, together := syncDirs, canSyncAll && len(todo) >= syncAllFrom
+	syncNames, together := syncDirs, len(todo) >= syncAllFrom
 	if together {
 		syncNames = func(map[string]bool) error { return syncAll(s.session.lock) }
 	}

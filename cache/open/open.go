@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/pexpress/pexpress/cache"
@@ -12,15 +14,16 @@ import (
 	"github.com/pexpress/pexpress/cache/remote"
 )
 
+// MaxBytes is the size above which a cache on disk drops what was used longest ago. 'pexpress cache gc' makes it smaller.
+const MaxBytes = 50 << 30
+
 // Open returns the cache at an address: a directory's path or file:///directory (package disk), grpc://host:port[/instance],
 // grpcs://… with TLS, or unix:///socket (package remote). Whoever opens it closes it.
 func Open(ctx context.Context, address string) (cache.CAS, cache.ActionCache, io.Closer, error) {
-	scheme, rest, ok := strings.Cut(address, "://")
-	switch {
-	case !ok:
-		return openDisk(address)
-	case scheme == "file":
-		return openDisk(rest)
+	if dir, ok := Dir(address); ok {
+		return openDisk(dir)
+	}
+	switch scheme, _, _ := strings.Cut(address, "://"); {
 	case scheme == "grpc", scheme == "grpcs", scheme == "unix":
 		c, err := remote.Dial(ctx, address)
 		if err != nil {
@@ -31,11 +34,21 @@ func Open(ctx context.Context, address string) (cache.CAS, cache.ActionCache, io
 	return nil, nil, nil, fmt.Errorf("cache address %q: use a directory, file:///dir, grpc://host:port, grpcs://host:port or unix:///socket", address)
 }
 
+var withScheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*:`)
+
+// Dir returns the directory that an address names; false if it names none.
+func Dir(address string) (string, bool) {
+	if path, ok := strings.CutPrefix(address, "file://"); ok {
+		return path, filepath.IsAbs(path)
+	}
+	return address, !withScheme.MatchString(address)
+}
+
 func openDisk(dir string) (cache.CAS, cache.ActionCache, io.Closer, error) {
 	if dir == "" {
 		return nil, nil, nil, fmt.Errorf("cache address names no directory")
 	}
-	s, err := disk.Open(dir, disk.Options{})
+	s, err := disk.Open(dir, disk.Options{MaxBytes: MaxBytes})
 	if err != nil {
 		return nil, nil, nil, err
 	}

@@ -112,12 +112,14 @@ func (c *Cache) Put(ctx context.Context, d digest.Digest, r io.Reader) error {
 	return c.PutMany(ctx, []cache.Blob{{Digest: d, Data: b}})
 }
 
+// maxBatch bounds an upload of several blobs, below what common servers take in one message.
+const maxBatch = 2 << 20
+
 // PutMany implements cache.BatchPutter.
 func (c *Cache) PutMany(ctx context.Context, blobs []cache.Blob) error {
-	const maxBatch = 3 << 20
 	var batch []*repb.BatchUpdateBlobsRequest_Request
 	size := 0
-	for i, b := range blobs {
+	for _, b := range blobs {
 		if digest.FromBytes(b.Data) != b.Digest {
 			return fmt.Errorf("put blob %s: %w", b.Digest, digest.ErrMismatch)
 		}
@@ -127,15 +129,14 @@ func (c *Cache) PutMany(ctx context.Context, blobs []cache.Blob) error {
 			}
 			continue
 		}
+		if size+len(b.Data) > maxBatch {
+			if err := c.putBatch(ctx, batch); err != nil {
+				return err
+			}
+			batch, size = nil, 0
+		}
 		batch = append(batch, &repb.BatchUpdateBlobsRequest_Request{Digest: b.Digest.Proto(), Data: b.Data})
-		size += len(b.Data) + 100
-		if size < maxBatch && i < len(blobs)-1 {
-			continue
-		}
-		if err := c.putBatch(ctx, batch); err != nil {
-			return err
-		}
-		batch, size = nil, 0
+		size += len(b.Data) + 100 // the digest, and what frames it
 	}
 	return c.putBatch(ctx, batch)
 }

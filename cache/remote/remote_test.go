@@ -1,6 +1,7 @@
 package remote_test
 
 import (
+	"bytes"
 	"context"
 	"net"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/cachetest"
+	"github.com/pexpress/pexpress/cache/digest"
 	"github.com/pexpress/pexpress/cache/memory"
 	"github.com/pexpress/pexpress/cache/remote"
 	"github.com/pexpress/pexpress/cache/server"
@@ -47,5 +49,21 @@ func TestDialRefuses(t *testing.T) {
 	for _, target := range []string{"", "/dir", "http://host:1", "grpc://host", "grpc://%zz"} {
 		_, err := remote.Dial(context.Background(), target)
 		require.Error(t, err, target)
+	}
+}
+
+// TestLargeBatch stores blobs whose sum is just above what one message may hold.
+func TestLargeBatch(t *testing.T) {
+	c := pair(t)
+	var blobs []cache.Blob
+	for i := range 9 {
+		b := bytes.Repeat([]byte{byte(i)}, 1<<20-i)
+		blobs = append(blobs, cache.Blob{Digest: digest.FromBytes(b), Data: b})
+	}
+	require.NoError(t, cache.PutAll(t.Context(), c, blobs))
+	for _, b := range blobs {
+		missing, err := c.FindMissing(t.Context(), []digest.Digest{b.Digest})
+		require.NoError(t, err)
+		require.Empty(t, missing)
 	}
 }

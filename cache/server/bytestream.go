@@ -28,11 +28,11 @@ func (s *server) Read(req *bspb.ReadRequest, stream bspb.ByteStream_ReadServer) 
 	}
 	rc, err := s.cas.Get(stream.Context(), d)
 	if err != nil {
-		return fail(err)
+		return fail(stored(err))
 	}
 	defer rc.Close()
 	if _, err := io.CopyN(io.Discard, rc, req.GetReadOffset()); err != nil {
-		return fail(err)
+		return fail(stored(err))
 	}
 	var r io.Reader = rc
 	// A limit that cuts nothing off is left out: the reader says whether the bytes are right only at their end.
@@ -51,7 +51,7 @@ func (s *server) Read(req *bspb.ReadRequest, stream bspb.ByteStream_ReadServer) 
 			return nil
 		}
 		if err != nil {
-			return fail(err)
+			return fail(stored(err))
 		}
 	}
 }

@@ -105,7 +105,7 @@ func (s *server) BatchReadBlobs(ctx context.Context, req *repb.BatchReadBlobsReq
 	for _, d := range ds {
 		data, err := cache.ReadBlob(ctx, s.cas, d, MaxBatch)
 		resp.Responses = append(resp.Responses, &repb.BatchReadBlobsResponse_Response{
-			Digest: d.Proto(), Data: data, Status: status.Convert(fail(err)).Proto(),
+			Digest: d.Proto(), Data: data, Status: status.Convert(fail(stored(err))).Proto(),
 		})
 	}
 	return resp, nil

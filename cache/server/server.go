@@ -7,6 +7,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"github.com/bazelbuild/remote-apis/build/bazel/semver"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/digest"
+	"github.com/pexpress/pexpress/cache/disk"
 	"github.com/pexpress/pexpress/cache/merkle"
 )
 
@@ -60,11 +62,26 @@ func (s *server) GetCapabilities(context.Context, *repb.GetCapabilitiesRequest) 
 	}, nil
 }
 
+// errStored marks a failure of what the cache holds, so that it is not taken for one of what the client sent.
+var errStored = errors.New("the cache's copy was corrupt and is set aside: send or build it again")
+
+// stored marks an error of reading.
+func stored(err error) error {
+	if errors.Is(err, digest.ErrMismatch) {
+		return fmt.Errorf("%w: %w", errStored, err)
+	}
+	return err
+}
+
 // code sorts an error by what the caller can do about it.
 func code(err error) codes.Code {
 	switch {
 	case errors.Is(err, cache.ErrNotFound):
 		return codes.NotFound
+	case errors.Is(err, errStored):
+		return codes.DataLoss
+	case errors.Is(err, disk.ErrFull):
+		return codes.ResourceExhausted
 	case errors.Is(err, digest.ErrInvalid), errors.Is(err, digest.ErrMismatch),
 		errors.Is(err, merkle.ErrPath), errors.Is(err, proto.Error):
 		return codes.InvalidArgument

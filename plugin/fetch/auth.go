@@ -3,6 +3,7 @@ package fetch
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -86,12 +87,18 @@ func (c *config) authorize(req *http.Request) {
 		}
 		return
 	}
-	if c.netrc == nil {
+	// Never in clear where others could listen: what netrc has for a host was not meant for this URL in particular.
+	if c.netrc == nil || req.URL.Scheme != "https" && !loopback(req.URL.Hostname()) {
 		return
 	}
 	if m := c.netrc.Machine(req.URL.Hostname()); m != nil && m.Get("login") != "" {
 		req.SetBasicAuth(m.Get("login"), m.Get("password"))
 	}
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // redirect decides with which credentials a redirect is followed. Package http would pass them on to another port of the

@@ -58,6 +58,9 @@ func remember(path string, d digest.Digest) error {
 	return os.Rename(t.Name(), path)
 }
 
+// maxWheel bounds a file whose size the lock does not say: no hash tells before its end that it is not the one.
+const maxWheel = 8 << 30
+
 // spool fetches a file of unknown digest to disk, checks the hash that is known, and stores it in the CAS.
 func (f *Fetcher) spool(ctx context.Context, w lock.Wheel, algorithm, want string) (digest.Digest, error) {
 	s, err := f.open(ctx, w, 0)
@@ -75,14 +78,18 @@ func (f *Fetcher) spool(ctx context.Context, w lock.Wheel, algorithm, want strin
 	defer os.Remove(t.Name())
 	defer t.Close()
 	h, ours := algorithms[algorithm](), digest.NewHasher()
-	var r io.Reader = s
+	limit := int64(maxWheel)
 	if w.Size > 0 {
-		r = io.LimitReader(s, w.Size+1) // one byte more shows that it is too long
+		limit = w.Size
 	}
+	r := io.LimitReader(s, limit+1) // one byte more shows that it is too long
 	if _, err := io.Copy(io.MultiWriter(t, h, ours), r); err != nil {
 		return digest.Digest{}, fmt.Errorf("fetch %s: %w", w.Filename, err)
 	}
 	d := ours.Digest()
+	if d.Size() > limit && w.Size == 0 {
+		return d, fmt.Errorf("%w: %s is larger than %d bytes", ErrRefused, w.Filename, limit)
+	}
 	if got := hex.EncodeToString(h.Sum(nil)); got != want || w.Size > 0 && w.Size != d.Size() {
 		return d, fmt.Errorf("%w: %s is not what the lock says: its %s is %s, the lock has %s (%d bytes, the lock has %d): %w",
 			ErrRefused, w.Filename, algorithm, got, want, d.Size(), w.Size, digest.ErrMismatch)

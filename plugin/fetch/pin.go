@@ -45,7 +45,7 @@ var PexPin = Pin{
 
 const uvVersion = "0.13.9"
 
-// uvPins are the resolver's wheels by GOOS/GOARCH. On Linux it is the static one, which runs with any libc.
+// uvPins are the resolver's wheels by GOOS/GOARCH: the static one, which runs with any libc.
 var uvPins = map[string]Pin{
 	"linux/amd64": {
 		Filename: "uv-0.13.9-py3-none-musllinux_1_1_x86_64.whl", platform: "musllinux_1_1_x86_64",
@@ -55,14 +55,6 @@ var uvPins = map[string]Pin{
 		Filename: "uv-0.13.9-py3-none-manylinux_2_17_aarch64.manylinux2014_aarch64.musllinux_1_1_aarch64.whl",
 		platform: "manylinux2014_aarch64",
 		SHA256:   "5435c5ce14a56431208ca0996416d310f1598e8c2c8ba707688985a16bb82dbe", Size: 18026789,
-	},
-	"darwin/arm64": {
-		Filename: "uv-0.13.9-py3-none-macosx_11_0_arm64.whl", platform: "macosx_11_0_arm64",
-		SHA256: "66c512266d633bef48384a1f53003f41f2a8e7b36fe6e7fbfd3e0fd52d96fa63", Size: 14660755,
-	},
-	"darwin/amd64": {
-		Filename: "uv-0.13.9-py3-none-macosx_10_12_x86_64.whl", platform: "macosx_10_12_x86_64",
-		SHA256: "c16ed11e013557536b3e60065f1b912f6407bd6518e041b961e23ef9e6b4fbf5", Size: 17529974,
 	},
 }
 

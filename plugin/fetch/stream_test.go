@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -204,6 +205,7 @@ func TestWrongLargeFileIsNotKept(t *testing.T) {
 func TestFailedStartLetsGo(t *testing.T) {
 	clean(t)
 	data := large()
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // the collector would close the file sooner or later
 	_, gone := serve(t, status(404))
 	_, url := serve(t, breaking(data, 1000))
 	f := fetcher(t, Options{})

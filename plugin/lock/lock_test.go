@@ -96,6 +96,19 @@ func TestTags(t *testing.T) {
 	require.NotContains(t, target(t, "3.11", "manylinux_2_28_aarch64").Tags(), "cp311-cp311-manylinux_2_12_aarch64")
 }
 
+func TestRequiresPython(t *testing.T) {
+	for specifiers, want := range map[string]bool{
+		">=3.11": true, "==3.11.7": true, ">=3.11.2,<3.11.10": true, "<3.11": false, ">=3.12": false, "~=3.11.4": true, "!=3.11.*": false,
+	} {
+		ok, err := target(t, "3.11", DefaultPlatform).admittedBy(specifiers)
+		require.NoError(t, err)
+		require.Equal(t, want, ok, specifiers)
+	}
+	ok, err := target(t, "3.11.3", DefaultPlatform).admittedBy("==3.11.7")
+	require.NoError(t, err)
+	require.False(t, ok, "the patch release is known")
+}
+
 func TestParseTarget(t *testing.T) {
 	for _, python := range []string{"", "3", "2.7", "3.x", "3.11.", "python3.11"} {
 		_, err := ParseTarget(python, DefaultPlatform)

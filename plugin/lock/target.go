@@ -76,7 +76,10 @@ func (t Target) admittedBy(specifiers string) (bool, error) {
 	}
 	candidates := []string{t.Patch}
 	if t.Patch == "" {
-		candidates = []string{t.Python + ".0", t.Python + ".99"}
+		candidates = candidates[:0]
+		for patch := range 100 {
+			candidates = append(candidates, fmt.Sprintf("%s.%d", t.Python, patch))
+		}
 	}
 	for _, c := range candidates {
 		v, err := version.Parse(c)

@@ -112,7 +112,7 @@ func openRuntime(name string, wheel []byte) (*wheelRuntime, error) {
 
 // read unpacks the runtime's members, on all processors: it is most of the work of a build.
 func (b *wheelRuntime) read(z *zip.Reader) error {
-	total := int64(0)
+	total, seen := int64(0), map[string]bool{}
 	var mu sync.Mutex
 	var g errgroup.Group
 	g.SetLimit(runtime.GOMAXPROCS(0))
@@ -120,6 +120,10 @@ func (b *wheelRuntime) read(z *zip.Reader) error {
 		if !runtimeFile(f.Name) && !vendoredFile(f.Name) {
 			continue
 		}
+		if seen[f.Name] {
+			return errors.Join(fmt.Errorf("it has %s twice", f.Name), g.Wait())
+		}
+		seen[f.Name] = true
 		if total += int64(min(f.UncompressedSize64, maxBootstrap+1)); total > maxBootstrap {
 			return errors.Join(fmt.Errorf("its runtime is larger than %d bytes", maxBootstrap), g.Wait())
 		}

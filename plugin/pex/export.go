@@ -3,7 +3,6 @@ package pex
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,8 +13,8 @@ import (
 	"github.com/pexpress/pexpress/cache/merkle"
 )
 
-// ErrLayout is wrapped by Export's error for a layout that it does not know.
-var ErrLayout = errors.New("no such layout")
+// Layouts are those that Export knows.
+var Layouts = []string{"zipapp", "packed", "loose"}
 
 // Trees are the two PEXes of a build, by their root Directories.
 type Trees struct{ Deps, Source digest.Digest }
@@ -43,7 +42,7 @@ func Export(ctx context.Context, cas cache.CAS, t Trees, layout, out string) err
 		}
 		return exportDirs(ctx, cas, deps, source, out)
 	}
-	return fmt.Errorf("%w: %q; there are zipapp, packed and loose", ErrLayout, layout)
+	return fmt.Errorf("no layout %q; there are %q", layout, Layouts)
 }
 
 // exportDirs writes both trees below out, complete or not at all.

@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -33,10 +35,8 @@ func exportZipapp(ctx context.Context, cas cache.CAS, deps, source *merkle.Tree,
 	for p, d := range source.Files() {
 		members[p] = member{digest: d}
 	}
-	for p, target := range source.Symlinks() {
-		if p != linkFile {
-			copyLink(members, p, path.Join(path.Dir(p), target))
-		}
+	if err := copyLinks(members, source); err != nil {
+		return err
 	}
 	if err := mergeEntry(ctx, cas, deps, source, members); err != nil {
 		return err
@@ -52,8 +52,44 @@ func exportZipapp(ctx context.Context, cas cache.CAS, deps, source *merkle.Tree,
 	return os.Rename(f.Name(), out)
 }
 
-// copyLink puts what is at target, a file or a directory, at p too.
-func copyLink(members map[string]member, p, target string) {
+// copyLinks puts copies in place of the symlinks, those that lead to other symlinks after these. A link that leads
+// nowhere, or in a circle, is refused: what is imported by it could not be.
+func copyLinks(members map[string]member, source *merkle.Tree) error {
+	left := map[string]string{}
+	for p, target := range source.Symlinks() {
+		if p != linkFile {
+			left[p] = path.Join(path.Dir(p), target)
+		}
+	}
+	for len(left) > 0 {
+		done := 0
+		for _, p := range slices.Sorted(maps.Keys(left)) {
+			if throughLink(left, left[p]) || !copyLink(members, p, left[p]) {
+				continue
+			}
+			delete(left, p)
+			done++
+		}
+		if done == 0 {
+			p := slices.Sorted(maps.Keys(left))[0]
+			return fmt.Errorf("the symlink %s leads to %s, which is not in the project: a zipapp cannot hold it", p, left[p])
+		}
+	}
+	return nil
+}
+
+// throughLink reports whether a path is, lies below or lies above a symlink that is still to be copied.
+func throughLink(links map[string]string, p string) bool {
+	for l := range links {
+		if p == l || strings.HasPrefix(p, l+"/") || strings.HasPrefix(l, p+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// copyLink puts what is at target, a file or a directory, at p too; false if there is nothing.
+func copyLink(members map[string]member, p, target string) bool {
 	found := map[string]member{}
 	for name, m := range members {
 		if name == target {
@@ -62,9 +98,8 @@ func copyLink(members map[string]member, p, target string) {
 			found[p+"/"+rest] = m
 		}
 	}
-	for name, m := range found {
-		members[name] = m
-	}
+	maps.Copy(members, found)
+	return len(found) > 0
 }
 
 // mergeEntry gives the zipapp one PEX-INFO for both PEXes. pex unpacks a zipapp below a name that follows from it, so

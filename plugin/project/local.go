@@ -20,16 +20,6 @@ type Local struct {
 	extras []string
 }
 
-// Locals returns the local projects that the location needs, directly or not, sorted by name; the location's own is
-// not among them. They go into source.pex, and so need not be in the lock.
-func (p *Project) Locals(loc *Location) ([]Local, error) {
-	graph, err := p.graph(loc)
-	if err != nil {
-		return nil, err
-	}
-	return graph.locals, nil
-}
-
 // A graph is a location's project and the local projects that it needs.
 type graph struct {
 	main     *description

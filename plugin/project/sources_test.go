@@ -260,14 +260,6 @@ func TestSourcesOfWorkspace(t *testing.T) {
 	require.Contains(t, s.Generated, "util_lib-2.0.dist-info/METADATA")
 	require.Contains(t, s.Generated, "core-3.0.dist-info/METADATA")
 	require.Contains(t, s.Generated, "vendored-0.1.dist-info/METADATA")
-
-	locals, err := p.Locals(loc)
-	require.NoError(t, err)
-	var names []string
-	for _, l := range locals {
-		names = append(names, l.Name)
-	}
-	require.Equal(t, []string{"core", "util-lib", "vendored"}, names, "the dev group's member is not asked for")
 }
 
 func TestSourcesOfPathDependencies(t *testing.T) {

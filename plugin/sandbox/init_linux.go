@@ -25,11 +25,24 @@ func InitMain() {
 	// The builder must not be able to write here: what is read from it decides whether it is run without isolation.
 	unix.CloseOnExec(setupFD)
 	err := becomeBuilder(os.Args[2])
-	if !errors.As(err, new(*execError)) {
+	if !errors.As(err, new(*execError)) && notAllowed(err) {
 		_, _ = fmt.Fprint(os.NewFile(setupFD, "setup"), err)
 	}
 	fmt.Fprintln(os.Stderr, "sandbox:", err)
 	os.Exit(exitSetup)
+}
+
+// notAllowed reports whether an error is this machine's refusal of isolation. Any other, such as too many open files or
+// a path that is not there, must not cost the isolation: it is an error.
+func notAllowed(err error) bool {
+	for _, e := range []unix.Errno{
+		unix.EPERM, unix.EACCES, unix.ENOSYS, unix.EINVAL, unix.ENOSPC, unix.EUSERS, unix.ENODEV, unix.EOPNOTSUPP,
+	} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // execError says that a sandbox is set up and the builder does not start in it: that is no failure of the isolation.

@@ -160,7 +160,10 @@ func (l *Launched) NotIsolated() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.opts.Isolate && l.startErr != nil {
-		return l.startErr.Error()
+		if notAllowed(l.startErr) {
+			return l.startErr.Error()
+		}
+		return ""
 	}
 	if !l.opts.Isolate || l.setup == nil {
 		return ""

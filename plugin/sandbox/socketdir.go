@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -53,8 +54,12 @@ func (d *SocketDir) Close() error {
 
 // sweep removes the directories whose hosts were killed. What cannot be removed stays: it is in nobody's way.
 func sweep(parent string) {
-	locks, _ := filepath.Glob(filepath.Join(parent, dirPrefix+"*", dirLock))
-	for _, name := range locks {
+	entries, _ := os.ReadDir(parent)
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), dirPrefix) {
+			continue
+		}
+		name := filepath.Join(parent, e.Name(), dirLock)
 		st, err := os.Lstat(name)
 		if err != nil || !st.Mode().IsRegular() || time.Since(st.ModTime()) < dirGrace {
 			continue

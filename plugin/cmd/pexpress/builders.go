@@ -9,14 +9,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/plugin"
 	"github.com/pexpress/pexpress/plugin/pex"
 )
 
 // builders starts the built-in builder when something has to be built, once a session.
 type builders struct {
-	cas     cache.CAS
 	ui      *ui
 	mu      sync.Mutex
 	process *plugin.Process

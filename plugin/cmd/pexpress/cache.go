@@ -3,11 +3,14 @@ package main
 import (
 	"errors"
 	"fmt"
-	"strings"
+	"regexp"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
 	"github.com/pexpress/pexpress/cache/disk"
+	"github.com/pexpress/pexpress/cache/open"
+	"github.com/pexpress/pexpress/plugin/project"
 )
 
 func (a *app) cacheCommand() *cobra.Command {
@@ -21,8 +24,11 @@ func (a *app) cacheCommand() *cobra.Command {
 
 // withDisk opens the cache, which must be one on disk, for fn.
 func (a *app) withDisk(fn func(*disk.Store) error) error {
-	dir := strings.TrimPrefix(a.cache, "file://")
-	if strings.Contains(dir, "://") {
+	if p, err := project.Load(a.dir); err == nil {
+		a.useCacheOf(p)
+	}
+	dir, ok := open.Dir(a.cache)
+	if !ok {
 		return usageError{fmt.Errorf("%s is not a cache on this machine's disk", a.cache)}
 	}
 	s, err := disk.Open(dir, disk.Options{})
@@ -98,16 +104,21 @@ func (a *app) cacheGCCommand() *cobra.Command {
 	return c
 }
 
+var sizeForm = regexp.MustCompile(`^([0-9]{1,15}(?:\.[0-9]{1,9})?) ?(B|KiB|MiB|GiB|TiB)?$`)
+
 // parseSize reads a number of bytes with an optional unit: B, KiB, MiB, GiB or TiB.
 func parseSize(s string) (int64, error) {
-	var n float64
-	var unit string
-	if c, err := fmt.Sscanf(s, "%f%s", &n, &unit); (err != nil && c < 1) || n < 0 {
+	m := sizeForm.FindStringSubmatch(s)
+	if m == nil {
 		return 0, fmt.Errorf("%q is not a size such as 500MiB or 20GiB", s)
 	}
-	scale := map[string]float64{"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}[unit]
-	if scale == 0 {
-		return 0, fmt.Errorf("%q has the unknown unit %q: use B, KiB, MiB, GiB or TiB", s, unit)
+	n, err := strconv.ParseFloat(m[1], 64)
+	if err != nil {
+		return 0, err
+	}
+	scale := map[string]float64{"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}[m[2]]
+	if n*scale >= 1<<62 {
+		return 0, fmt.Errorf("%q is more than any disk holds", s)
 	}
 	return int64(n * scale), nil
 }

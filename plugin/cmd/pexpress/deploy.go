@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/merkle"
 	"github.com/pexpress/pexpress/codeserver/client"
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
@@ -35,7 +36,7 @@ The codeserver reads the same cache: give both the same address.`,
 		ValidArgsFunction: a.completeLocations,
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.with(c.Context(), func(s *session) error {
-				return s.deploy(c.Context(), args, first(to, s.project.Codeserver), listen, timeout)
+				return s.deploy(c.Context(), args, to, listen, timeout)
 			})
 		},
 	}
@@ -51,8 +52,13 @@ func serverFlag(c *cobra.Command, to *string) {
 		"address of the codeserver: unix:///socket or host:port [$PEXPRESS_CODESERVER] (default $PEXPRESS_HOME/codeserver.sock)")
 }
 
-// dial connects to a codeserver.
+// dial connects to a codeserver: the one that is named, else the project's, else the one of $PEXPRESS_HOME.
 func (a *app) dial(ctx context.Context, to string) (*client.Client, error) {
+	if to == "" {
+		if p, err := project.Load(a.dir); err == nil {
+			to = p.Codeserver
+		}
+	}
 	if to == "" {
 		to = "unix://" + filepath.Join(a.home, "codeserver.sock")
 	}
@@ -109,7 +115,7 @@ func (s *session) deployLocation(ctx context.Context, c *client.Client, loc *pro
 	if err != nil {
 		return deployError(err)
 	}
-	return s.follow(stream, start)
+	return s.app.follow(stream, start)
 }
 
 // entry converts a location's configuration to the codeserver's words.
@@ -134,8 +140,11 @@ func (s *session) reportChange(ctx context.Context, last lastPlan, b *built) err
 		return nil
 	}
 	before, err := merkle.Load(ctx, s.cas, last.SourceRoot)
+	if errors.Is(err, cache.ErrNotFound) {
+		return nil // the last version was evicted: there is nothing to compare with
+	}
 	if err != nil {
-		return nil //nolint:nilerr // the last version was evicted: there is nothing to compare with
+		return err
 	}
 	after, err := merkle.Load(ctx, s.cas, b.source.Root)
 	if err != nil {
@@ -158,10 +167,6 @@ type eventStream interface {
 }
 
 // follow reports a deploy's events until the version serves.
-func (s *session) follow(stream eventStream, start time.Time) error {
-	return s.app.follow(stream, start)
-}
-
 func (a *app) follow(stream eventStream, start time.Time) error {
 	served := false
 	for {

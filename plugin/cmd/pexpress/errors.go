@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -29,6 +30,8 @@ func (e usageError) Unwrap() error { return e.error }
 type inputError struct{ error }
 
 func (e inputError) Unwrap() error { return e.error }
+
+func inputErrorf(format string, args ...any) error { return inputError{fmt.Errorf(format, args...)} }
 
 // unavailableError is a cache, index or codeserver that could not be used.
 type unavailableError struct{ error }

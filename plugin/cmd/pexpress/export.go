@@ -2,11 +2,17 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -28,6 +34,9 @@ Run the two directories as: PEX_PATH=OUT/deps.pex python OUT/source.pex -m your.
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completeLocations,
 		RunE: func(c *cobra.Command, args []string) error {
+			if !slices.Contains(pex.Layouts, layout) {
+				return usageError{fmt.Errorf("--layout is one of %s, not %q", strings.Join(pex.Layouts, ", "), layout)}
+			}
 			return a.with(c.Context(), func(s *session) error { return s.export(c.Context(), args, layout, out) })
 		},
 	}
@@ -84,7 +93,7 @@ func (a *app) runCommand() *cobra.Command {
 			if location != "" {
 				names = []string{location}
 			}
-			return a.with(c.Context(), func(s *session) error { return s.run(c.Context(), names, args) })
+			return a.run(c.Context(), names, args)
 		},
 	}
 	c.Flags().StringVar(&location, "location", "", "the location to run (default: the project's only one)")
@@ -92,19 +101,19 @@ func (a *app) runCommand() *cobra.Command {
 	return c
 }
 
-func (s *session) run(ctx context.Context, names, args []string) error {
-	b, err := s.buildOne(ctx, names)
+// run builds a location, and runs Python on it when the cache is closed again: a program may run for days.
+func (a *app) run(ctx context.Context, names, args []string) error {
+	var dir string
+	var b *built
+	err := a.with(ctx, func(s *session) (err error) {
+		if b, err = s.buildOne(ctx, names); err != nil {
+			return err
+		}
+		dir, err = s.exportForRun(ctx, b)
+		return err
+	})
 	if err != nil {
 		return err
-	}
-	dir := filepath.Join(s.app.home, "run", b.deps.Root.Short()+"-"+b.source.Root.Short())
-	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
-		if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
-			return err
-		}
-		if err := pex.Export(ctx, s.cas, pex.Trees{Deps: b.deps.Root, Source: b.source.Root}, "packed", dir); err != nil {
-			return err
-		}
 	}
 	python := "python" + b.depsPlan.target.Python
 	bin, err := exec.LookPath(python)
@@ -112,13 +121,33 @@ func (s *session) run(ctx context.Context, names, args []string) error {
 		return unavailableError{fmt.Errorf("no %s on PATH: install it, or build for another with --python", python)}
 	}
 	cmd := exec.CommandContext(ctx, bin, append([]string{filepath.Join(dir, "source.pex")}, args...)...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 10 * time.Second
 	// A PEX_ROOT of its own: pex's names for what it unpacks there are weaker than the digests these trees have.
-	cmd.Env = append(os.Environ(), "PEX_PATH="+filepath.Join(dir, "deps.pex"), "PEX_ROOT="+filepath.Join(s.app.home, "run", "root-"+b.deps.Root.Short()))
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = s.app.stdin, s.app.ui.out, s.app.ui.err
+	cmd.Env = append(os.Environ(), "PEX_PATH="+filepath.Join(dir, "deps.pex"),
+		"PEX_ROOT="+filepath.Join(a.home, "run", "root-"+b.deps.Root.Hash()))
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = a.stdin, a.ui.out, a.ui.err
 	err = cmd.Run()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		return &exitError{code: max(exit.ExitCode(), 1)}
 	}
 	return err
+}
+
+// exportForRun returns a directory with the two PEXes, which several runs may share.
+func (s *session) exportForRun(ctx context.Context, b *built) (string, error) {
+	name := sha256.Sum256([]byte(b.deps.Root.String() + b.source.Root.String()))
+	dir := filepath.Join(s.app.home, "run", hex.EncodeToString(name[:]))
+	if _, err := os.Stat(dir); err == nil {
+		return dir, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+		return "", err
+	}
+	err := pex.Export(ctx, s.cas, pex.Trees{Deps: b.deps.Root, Source: b.source.Root}, "packed", dir)
+	if _, there := os.Stat(dir); err != nil && there == nil {
+		return dir, nil // another run was faster
+	}
+	return dir, err
 }

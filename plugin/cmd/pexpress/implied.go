@@ -21,25 +21,25 @@ func (s *session) impliedLock(ctx context.Context, loc *project.Location) ([]byt
 	path := filepath.Join(dir, "requirements.txt")
 	content, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("no %s in %s: run 'pexpress lock' to make it", filepath.Base(loc.Lock), dir)
+		return nil, inputErrorf("no %s in %s: run 'pexpress lock' to make it", filepath.Base(loc.Lock), dir)
 	}
 	if err != nil {
 		return nil, err
 	}
 	if line := firstUnlocked(string(content)); line != "" {
-		return nil, fmt.Errorf("no %s in %s, and %q in requirements.txt pins no version and hash: run 'pexpress lock'",
+		return nil, inputErrorf("no %s in %s, and %q in requirements.txt pins no version and hash: run 'pexpress lock'",
 			filepath.Base(loc.Lock), dir, line)
 	}
 	req := s.lockRequest(loc, []string{"requirements.txt"}, false)
 	h := sha256.New()
 	fmt.Fprintf(h, "%s\n%s\n%s", req.Python, strings.Join(req.Platforms, ","), content)
 	kept := filepath.Join(s.app.stateDir(), "locks", hex.EncodeToString(h.Sum(nil)[:16])+".toml")
-	if b, err := os.ReadFile(kept); err == nil {
-		return b, nil
+	if b, err := os.ReadFile(kept); !errors.Is(err, os.ErrNotExist) {
+		return b, err
 	}
 	b, err := resolve.Lock(ctx, req)
 	if err != nil {
-		return nil, err
+		return nil, lockError(err)
 	}
 	if err := os.MkdirAll(filepath.Dir(kept), 0o700); err != nil {
 		return nil, err

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/pexpress/pexpress/plugin/pex"
 )
 
 // fixture is a small project with what could make a digest depend on the machine: several roots, data, links, metadata,
@@ -128,21 +130,25 @@ func TestJitter(t *testing.T) {
 
 const goldenFile = "testdata/digests.json"
 
-// goldenDigests returns the digests that hold over time. They change only with the builder's output version, the
-// pinned pex or the fixture: UPDATE_GOLDEN=1 writes them anew.
+// goldenDigests returns the digests of this output version. They hold over time: a change of what the builder writes
+// must come with another output version, or every cache hands out stale results. UPDATE_GOLDEN=1 adds those of a new
+// version, and refuses to change those of an old one.
 func goldenDigests(t *testing.T) digests {
-	if os.Getenv("UPDATE_GOLDEN") != "" {
-		dir := t.TempDir()
-		writeFixture(t, dir, rand.New(rand.NewPCG(1, 1)))
-		b, err := json.MarshalIndent(buildDigests(t, dir, t.TempDir()), "", "  ")
-		require.NoError(t, err)
-		require.NoError(t, os.WriteFile(goldenFile, append(b, '\n'), 0o644))
-	}
 	b, err := os.ReadFile(goldenFile)
 	require.NoError(t, err)
-	var want digests
-	require.NoError(t, json.Unmarshal(b, &want))
-	return want
+	golden := map[string]digests{}
+	require.NoError(t, json.Unmarshal(b, &golden))
+	if want, ok := golden[pex.OutputVersion]; ok || os.Getenv("UPDATE_GOLDEN") == "" {
+		require.True(t, ok, "no golden digests for output version %s: run with UPDATE_GOLDEN=1", pex.OutputVersion)
+		return want
+	}
+	dir := t.TempDir()
+	writeFixture(t, dir, rand.New(rand.NewPCG(1, 1)))
+	golden[pex.OutputVersion] = buildDigests(t, dir, t.TempDir())
+	b, err = json.MarshalIndent(golden, "", "  ")
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(goldenFile, append(b, '\n'), 0o644))
+	return golden[pex.OutputVersion]
 }
 
 // TestMovedLine holds the case in which pex's own hash gives two different projects one name: a line moved from the

@@ -288,7 +288,7 @@ func (s *session) readLock(ctx context.Context, loc *project.Location) (*lock.Lo
 		b, err = s.impliedLock(ctx, loc)
 	}
 	if err != nil {
-		return nil, inputError{err}
+		return nil, err
 	}
 	l, err := lock.Parse(b)
 	if err != nil {

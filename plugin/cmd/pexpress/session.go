@@ -43,9 +43,7 @@ func (a *app) openSession(ctx context.Context) (*session, error) {
 	for _, w := range p.Warnings {
 		a.ui.warn(w)
 	}
-	if p.Cache != "" && !a.cacheChosen {
-		a.cache = p.Cache
-	}
+	a.useCacheOf(p)
 	cas, results, closer, err := open.Open(ctx, a.cache)
 	if err != nil {
 		return nil, unavailableError{fmt.Errorf("open the cache %s: %w", a.cache, err)}
@@ -55,6 +53,18 @@ func (a *app) openSession(ctx context.Context) (*session, error) {
 		return nil, errors.Join(err, closer.Close())
 	}
 	return s, nil
+}
+
+// useCacheOf takes the project's cache unless the user has chosen one for this command. A relative directory is one of
+// the project's.
+func (a *app) useCacheOf(p *project.Project) {
+	if p.Cache == "" || a.cacheChosen {
+		return
+	}
+	a.cache = p.Cache
+	if dir, ok := open.Dir(p.Cache); ok && !filepath.IsAbs(dir) {
+		a.cache = filepath.Join(p.Dir, dir)
+	}
 }
 
 func (s *session) openState() error {
@@ -69,11 +79,11 @@ func (s *session) openState() error {
 	if s.hasher, err = merkle.NewHasher(filepath.Join(state, "index")); err != nil {
 		return err
 	}
-	s.fetcher, err = fetch.New(s.cas, fetch.Options{StateDir: state, Progress: s.app.progress()})
+	s.fetcher, err = fetch.New(s.cas, fetch.Options{StateDir: state, Progress: s.app.progress})
 	if err != nil {
 		return inputError{err}
 	}
-	s.builders = &builders{cas: s.cas, ui: s.app.ui}
+	s.builders = &builders{ui: s.app.ui}
 	return nil
 }
 

@@ -16,9 +16,7 @@ func bootID() string {
 	return strings.TrimSpace(string(b))
 }
 
-// canSyncAll says that syncAll makes everything on the file system of f durable at once.
-const canSyncAll = true
-
+// syncAll makes everything on the file system of f durable at once.
 func syncAll(f *os.File) error {
 	return os.NewSyscallError("syncfs", unix.Syncfs(int(f.Fd())))
 }
