@@ -22,11 +22,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/pexpress/pexpress/cache/digest"
 	"github.com/pexpress/pexpress/codeserver/loader"
 	"github.com/pexpress/pexpress/codeserver/venv"
 )
@@ -51,28 +51,40 @@ type Options struct {
 
 // Server is a codeserver.
 type Server struct {
-	opts   Options
-	lock   *os.File
-	loader *loader.Loader
-	venvs  *venv.Store
-	ctx    context.Context //nolint:containedctx // ends with the server; what runs in the background runs in it
-	cancel context.CancelFunc
-	tasks  sync.WaitGroup
-	tidy   sync.Mutex // one retention at a time
+	opts    Options
+	lock    *os.File
+	loader  *loader.Loader
+	venvs   *venv.Store
+	pythons interpreters
+	ctx     context.Context //nolint:containedctx // ends with the server; what runs in the background runs in it
+	cancel  context.CancelFunc
+	flows   context.Context //nolint:containedctx // ends when requests under way have had their time to end
+	endAll  context.CancelFunc
+	tasks   sync.WaitGroup // what runs in the background
+	calls   sync.WaitGroup // deploys that clients have asked for
+
+	tidy     sync.RWMutex // held by retention, and for a moment by a deploy that begins
+	tidySoon atomic.Bool
+
+	// Locks are taken in this order: a location's turn, tidy, saving, mu. Nothing waits while it holds mu.
+	saving sync.Mutex // one write of the state at a time
 
 	mu        sync.Mutex // guards all below, and the fields of locations and versions
+	closed    bool
 	locations map[string]*location
 	watchers  map[chan struct{}]bool
-	saving    sync.Mutex
 }
 
-// Open opens the state directory and starts what it served last. It returns when every location listens; their versions
-// may still be starting.
+// Open opens the state directory and starts what it served last. It returns when every location listens whose address
+// is free; their versions may still be starting.
 func Open(opts Options) (*Server, error) {
 	defaults(&opts)
 	dir, err := filepath.Abs(opts.State)
 	if err != nil {
 		return nil, err
+	}
+	if strings.ContainsAny(dir, ":\n") {
+		return nil, fmt.Errorf("the state directory %q has a character in its name that cannot stand in PYTHONPATH", dir)
 	}
 	opts.State = dir
 	if err := os.MkdirAll(filepath.Join(dir, "logs"), 0o755); err != nil {
@@ -80,6 +92,7 @@ func Open(opts Options) (*Server, error) {
 	}
 	s := &Server{opts: opts, locations: map[string]*location{}, watchers: map[chan struct{}]bool{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.flows, s.endAll = context.WithCancel(context.Background())
 	if err := s.open(); err != nil {
 		return nil, errors.Join(err, s.Close(context.Background()))
 	}
@@ -106,47 +119,94 @@ func (s *Server) open() error {
 	if s.lock, err = lockState(s.opts.State); err != nil {
 		return err
 	}
+	// State is read first: nothing is touched beside a state that cannot be read.
+	if err := s.restore(); err != nil {
+		return err
+	}
 	if s.loader, err = loader.New(filepath.Join(s.opts.State, "store"), s.opts.Open); err != nil {
 		return err
 	}
 	if s.venvs, err = venv.Open(filepath.Join(s.opts.State, "python")); err != nil {
 		return err
 	}
-	if err := s.restore(); err != nil {
-		return err
-	}
-	for _, l := range s.locations {
-		if err := s.listen(l, l.address); err != nil {
-			return err
-		}
-		if l.current != nil {
-			s.tasks.Go(func() { s.resume(l) })
+	for _, l := range s.all() {
+		if err := s.checkAddress(l.address); err != nil {
+			return fmt.Errorf("location %s: %w", l.name, err)
 		}
 	}
+	for _, l := range s.all() {
+		if err := s.tryListen(l); err != nil {
+			s.opts.Log.Error("a location does not listen, and is tried again", "location", l.name, "error", err)
+			s.tasks.Go(func() { s.listenLater(l) })
+		}
+		s.tasks.Go(func() { s.resume(l, l.current, 0) })
+	}
+	s.retainSoon()
 	return nil
 }
 
 func lockState(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("lock the state directory: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("another codeserver uses %s", dir), f.Close())
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = fmt.Errorf("another codeserver uses %s", dir)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("lock the state directory: %w", err), f.Close())
 	}
 	return f, nil
 }
 
-// Close ends all versions. Requests under way have until ctx ends.
+// errEnding is why a call ends that is under way when the server is closed.
+var errEnding = fmt.Errorf("%w: the codeserver is ending", errUnavailable)
+
+// enter counts a call in for which Close waits, and returns a context that ends with the server.
+func (s *Server) enter(ctx context.Context) (context.Context, func(), error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, nil, errEnding
+	}
+	s.calls.Add(1)
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(s.ctx, cancel)
+	return ctx, func() {
+		stop()
+		cancel()
+		s.calls.Done()
+	}, nil
+}
+
+// Close ends all versions. Requests under way have until ctx ends; deploys end at once.
 func (s *Server) Close(ctx context.Context) error {
+	s.mu.Lock()
+	again := s.closed
+	s.closed = true
+	s.mu.Unlock()
+	if again {
+		return nil
+	}
 	s.cancel()
-	var errs []error
 	var wg sync.WaitGroup
+	wg.Go(s.calls.Wait)
 	for _, l := range s.all() {
-		wg.Go(func() { s.closeLocation(ctx, l) })
+		wg.Go(func() {
+			if l.proxy.Shutdown(ctx) != nil {
+				_ = l.proxy.Close()
+			}
+		})
+	}
+	wg.Wait()
+	s.endAll()
+	for _, l := range s.all() {
+		wg.Go(func() { s.stopVersions(l) })
 	}
 	wg.Wait()
 	s.tasks.Wait()
+	var errs []error
 	if s.loader != nil {
 		errs = append(errs, s.loader.Close())
 	}
@@ -166,27 +226,4 @@ func (s *Server) all() []*location {
 	}
 	slices.SortFunc(all, func(a, b *location) int { return strings.Compare(a.name, b.name) })
 	return all
-}
-
-// retain forgets versions that are no longer kept, and what only they needed.
-func (s *Server) retain() error {
-	s.tidy.Lock()
-	defer s.tidy.Unlock()
-	s.mu.Lock()
-	var deps, trees []digest.Digest
-	for _, l := range s.locations {
-		for _, v := range l.dropOld(s.opts.Keep) {
-			_ = os.Remove(s.logPath(l, v))
-		}
-		for _, v := range l.versions {
-			deps = append(deps, v.deps)
-			trees = append(trees, v.deps, v.source)
-		}
-		for _, v := range l.loading {
-			deps = append(deps, v.deps)
-			trees = append(trees, v.deps, v.source)
-		}
-	}
-	s.mu.Unlock()
-	return errors.Join(s.venvs.Keep(s.ctx, deps), s.loader.Keep(s.ctx, trees))
 }

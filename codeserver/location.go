@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -17,9 +20,8 @@ import (
 // location is a stable address and its versions. Server.mu guards the fields that change.
 type location struct {
 	name     string
-	turn     chan struct{} // holds a token while a deploy, or a start by the server itself, is under way
-	resuming bool          // it is the server's own
 	proxy    *proxy.Switch
+	turn     *turn // who changes what the location runs; nil is nobody
 	listener net.Listener
 	address  string // host:port
 	current  *version
@@ -39,6 +41,7 @@ type version struct {
 	err      string
 	log      *logbook
 	running  *running
+	pause    time.Duration // before it is started again
 }
 
 // running is a version's process and the way to it.
@@ -46,6 +49,7 @@ type running struct {
 	worker  *worker.Worker
 	backend *proxy.Backend
 	stopped bool // it was asked to end
+	since   time.Time
 }
 
 // newVersion returns a version that has not been started.
@@ -68,77 +72,50 @@ func newVersion(spec *codeserverpb.VersionSpec) (*version, error) {
 	}, nil
 }
 
-// dropOld forgets the oldest versions beyond keep, never one that serves, was served before or has a process.
-func (l *location) dropOld(keep int) []*version {
-	var kept, dropped []*version
-	for i, v := range l.versions {
-		if i < keep || v == l.current || v == l.previous || v.running != nil {
+// newLocation returns a location that serves nothing and listens nowhere yet.
+func (s *Server) newLocation(name string) *location {
+	return &location{name: name, proxy: proxy.New(func(format string, args ...any) {
+		s.opts.Log.Debug("proxy", "location", name, "message", fmt.Sprintf(format, args...))
+	})}
+}
+
+// known returns all versions, newest first: those that are being deployed and those that are kept.
+func (l *location) known() []*version { return slices.Concat(l.loading, l.versions) }
+
+// dropOld forgets the oldest versions beyond keep, never one that serves, was served before or has a process. Of several
+// with one name, as when a version is deployed again while it still drains, all but the newest go when they have ended.
+func (l *location) dropOld(keep int) {
+	var kept []*version
+	names := map[string]bool{}
+	for _, v := range l.versions {
+		twin := names[v.name]
+		if v.running != nil || !twin && (len(names) < keep || v == l.current || v == l.previous) {
 			kept = append(kept, v)
-		} else {
-			dropped = append(dropped, v)
+			names[v.name] = true
 		}
 	}
 	l.versions = kept
-	return dropped
 }
 
-// newLocation returns a location that serves nothing yet.
-func newLocation(name string) *location { return &location{name: name, turn: make(chan struct{}, 1)} }
-
-// take waits for the location's turn. A deploy that meets another is refused, since one of them would undo the other's
-// work unseen; one that meets the server's own start after a restart or a crash waits for it.
-func (s *Server) take(ctx context.Context, l *location) (release func(), err error) {
-	for {
-		select {
-		case l.turn <- struct{}{}:
-			return func() { <-l.turn }, nil
-		default:
-		}
-		s.mu.Lock()
-		wait := l.resuming
-		s.mu.Unlock()
-		if !wait {
-			return nil, fmt.Errorf("%w: another deploy of %s is under way", errAborted, l.name)
-		}
-		select {
-		case <-time.After(10 * time.Millisecond):
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-}
-
-// takeOwn waits for the turn on the server's behalf.
-func (s *Server) takeOwn(l *location) (release func()) {
-	l.turn <- struct{}{}
-	set := func(v bool) {
-		s.mu.Lock()
-		l.resuming = v
-		s.mu.Unlock()
-	}
-	set(true)
-	return func() {
-		set(false)
-		<-l.turn
-	}
-}
-
-// find returns the kept version with that name, or the only one that begins so.
-func (l *location) find(prefix string) (*version, error) {
+// find returns the newest of some versions that has that name, or the only one whose name begins so.
+func (l *location) find(versions []*version, prefix string) (*version, error) {
 	var found *version
-	for _, v := range l.versions {
+	for _, v := range versions {
 		if v.name == prefix {
 			return v, nil
 		}
-		if len(prefix) > 0 && len(prefix) <= len(v.name) && v.name[:len(prefix)] == prefix {
-			if found != nil {
-				return nil, fmt.Errorf("%w: %s is the beginning of several versions of %s", errRequest, prefix, l.name)
-			}
+		if prefix == "" || !strings.HasPrefix(v.name, prefix) {
+			continue
+		}
+		if found != nil && found.name != v.name {
+			return nil, fmt.Errorf("%w: %s is the beginning of several versions of %s; write more of it", errRequest, prefix, l.name)
+		}
+		if found == nil {
 			found = v
 		}
 	}
 	if found == nil {
-		return nil, fmt.Errorf("%w: location %s has no version %s; pexpress status shows those that are kept", errNotFound, l.name, prefix)
+		return nil, fmt.Errorf("%w: location %s has no version %.80q; pexpress status shows those that are kept", errNotFound, l.name, prefix)
 	}
 	return found, nil
 }
@@ -149,7 +126,7 @@ func (l *location) message() *codeserverpb.Location {
 	if l.current != nil {
 		m.Current = l.current.name
 	}
-	for _, v := range l.versions {
+	for _, v := range l.known() {
 		vm := &codeserverpb.Version{
 			Name: v.name, Spec: v.spec, State: v.state, DeployedAt: timestamppb.New(v.deployed), Error: v.err,
 		}
@@ -161,70 +138,28 @@ func (l *location) message() *codeserverpb.Location {
 	return m
 }
 
-// listen makes the location answer on an address; "" is a free port of the loopback interface.
-func (s *Server) listen(l *location, address string) error {
-	if address == "" {
-		address = "127.0.0.1:0"
-	}
-	if err := s.checkAddress(address); err != nil {
-		return err
-	}
-	listener, err := net.Listen("tcp", address)
-	if err != nil {
-		return fmt.Errorf("%w: location %s cannot listen on %s: %w; choose another address with --listen", errRefused, l.name, address, err)
-	}
-	if l.proxy == nil {
-		l.proxy = proxy.New(func(format string, args ...any) {
-			s.opts.Log.Debug("proxy", "location", l.name, "message", fmt.Sprintf(format, args...))
-		})
-	}
+// stopVersions ends the processes of a location.
+func (s *Server) stopVersions(l *location) {
 	s.mu.Lock()
-	old := l.listener
-	l.listener, l.address = listener, listener.Addr().String()
-	s.mu.Unlock()
-	s.tasks.Go(func() {
-		if err := l.proxy.Serve(listener); err != nil {
-			s.opts.Log.Error("location no longer listens", "location", l.name, "error", err)
-		}
-	})
-	if old != nil {
-		return old.Close()
-	}
-	return nil
-}
-
-// checkAddress refuses to listen where other machines can reach it, unless that was allowed.
-func (s *Server) checkAddress(address string) error {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return fmt.Errorf("%w: listen address %q is not host:port: %w", errRequest, address, err)
-	}
-	ip := net.ParseIP(host)
-	if host == "localhost" || ip != nil && ip.IsLoopback() || s.opts.AllowRemote {
-		return nil
-	}
-	return fmt.Errorf("%w: %s can be reached from other machines, and versions do not ask who calls: use a loopback address, or start the codeserver with --allow-unauthenticated-remote-access",
-		errRefused, address)
-}
-
-// closeLocation ends the location's address and processes.
-func (s *Server) closeLocation(ctx context.Context, l *location) {
-	if l.proxy != nil {
-		if l.proxy.Shutdown(ctx) != nil {
-			_ = l.proxy.Close()
-		}
-	}
-	s.mu.Lock()
-	var all []*running
-	for _, v := range append(l.versions, l.loading...) {
+	var all []*version
+	for _, v := range l.known() {
 		if v.running != nil {
 			v.running.stopped = true
-			all = append(all, v.running)
+			all = append(all, v)
 		}
 	}
-	s.mu.Unlock()
-	for _, r := range all {
-		r.worker.Stop(context.Background())
-		_ = r.backend.Close()
+	runs, logs := make([]*running, len(all)), make([]*logbook, len(all))
+	for i, v := range all {
+		runs[i], logs[i] = v.running, v.log
 	}
+	s.mu.Unlock()
+	var wg sync.WaitGroup
+	for i, r := range runs {
+		wg.Go(func() {
+			r.worker.Stop(context.Background())
+			_ = r.backend.Close()
+			logs[i].close()
+		})
+	}
+	wg.Wait()
 }

@@ -3,6 +3,7 @@ package codeserver
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"path"
@@ -11,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/pexpress/pexpress/cache/merkle"
+	"github.com/pexpress/pexpress/codeserver/loader"
 	"github.com/pexpress/pexpress/codeserver/venv"
 )
 
@@ -68,7 +70,10 @@ func (s *Server) readInfos(ctx context.Context, deps, source *merkle.Tree) (map[
 	for _, t := range []*merkle.Tree{deps, source} {
 		b, err := s.loader.Read(ctx, t, infoFile, maxInfo)
 		if err != nil {
-			return nil, fmt.Errorf("%w: it is no PEX: %w", errRequest, err)
+			return nil, notPEX(err)
+		}
+		if err := checkPlace(t, t == source); err != nil {
+			return nil, fmt.Errorf("%w: tree %s: %w", errRequest, t.Root(), err)
 		}
 		vars, err := checkInfo(b, wheelsOf(t))
 		if err != nil {
@@ -79,11 +84,35 @@ func (s *Server) readInfos(ctx context.Context, deps, source *merkle.Tree) (map[
 	return inject, nil
 }
 
+// notPEX says that a tree is no PEX, unless its PEX-INFO could not be read.
+func notPEX(err error) error {
+	if errors.Is(err, loader.ErrNoFile) {
+		return fmt.Errorf("%w: it is no PEX: %w", errRequest, err)
+	}
+	return err
+}
+
+// checkPlace refuses what would be left out: wheels are used from deps.pex alone, and sources from source.pex.
+func checkPlace(t *merkle.Tree, source bool) error {
+	for p := range t.Files() {
+		switch {
+		case source && strings.HasPrefix(p, depsDir):
+			return fmt.Errorf("%s: wheels belong in deps.pex, not in source.pex", p)
+		case !source && isSource(p):
+			return fmt.Errorf("%s: sources belong in source.pex, not in deps.pex", p)
+		}
+	}
+	return nil
+}
+
 // checkInfo refuses a PEX-INFO that says something that will not be so, and returns inject_env.
 func checkInfo(content []byte, wheels []venv.Wheel) (map[string]string, error) {
 	var fields map[string]any
 	if err := json.Unmarshal(content, &fields); err != nil {
 		return nil, err
+	}
+	if fields == nil {
+		return nil, errors.New("it is not a JSON object")
 	}
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		if slices.Contains(informative, name) || slices.Contains(honoured, name) {
@@ -111,6 +140,11 @@ func checkInfo(content []byte, wheels []venv.Wheel) (map[string]string, error) {
 	}
 	if err := checkDistributions(info.Distributions, wheels); err != nil {
 		return nil, err
+	}
+	for name, value := range info.InjectEnv {
+		if err := checkVariable(name, value); err != nil {
+			return nil, fmt.Errorf("inject_env: %w", err)
+		}
 	}
 	return info.InjectEnv, checkRequirements(info.Requirements, wheels)
 }

@@ -2,9 +2,8 @@ package codeserver
 
 import (
 	"fmt"
-	"path"
+	"os"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -19,6 +18,8 @@ const (
 	presetModule  = "module"
 	presetCommand = "command"
 )
+
+var presets = []string{presetDagster, presetASGI, presetWSGI, presetModule, presetCommand}
 
 // command returns what to execute for an entry.
 func command(e *codeserverpb.Entry, p *prepared, port int) (program string, args []string, err error) {
@@ -38,8 +39,7 @@ func command(e *codeserverpb.Entry, p *prepared, port int) (program string, args
 	case presetCommand:
 		return findProgram(args[0], e, p), args[1:], nil
 	}
-	return "", nil, fmt.Errorf("%w: preset %q; there are %s, %s, %s, %s and %s", errRequest, e.GetPreset(),
-		presetDagster, presetASGI, presetWSGI, presetModule, presetCommand)
+	return "", nil, fmt.Errorf("%w: no preset %.40q; there are %s", errRequest, e.GetPreset(), strings.Join(presets, ", "))
 }
 
 // findProgram resolves a command's program: a path is one in the sources, a name is looked for in the environment's
@@ -61,41 +61,7 @@ func findProgram(name string, e *codeserverpb.Entry, p *prepared) string {
 	return filepath.Join(p.env, "bin", name)
 }
 
-var (
-	locationName  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
-	pythonVersion = regexp.MustCompile(`^3\.[0-9]{1,2}$`)
-	variableName  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-)
-
-// checkDeploy refuses requests that make no sense, before anything is done about them.
-func checkDeploy(req *codeserverpb.DeployRequest) error {
-	spec := req.GetSpec()
-	e := spec.GetEntry()
-	switch {
-	case !locationName.MatchString(req.GetLocation()):
-		return fmt.Errorf("%w: %.80q is no name for a location: 1 to 63 letters, digits, '-', '_' or '.', starting with a letter or digit",
-			errRequest, req.GetLocation())
-	case spec == nil:
-		return fmt.Errorf("%w: no spec", errRequest)
-	case !pythonVersion.MatchString(spec.GetPython()):
-		return fmt.Errorf("%w: python is a version such as 3.11, not %.40q", errRequest, spec.GetPython())
-	case e.GetPreset() == "":
-		return fmt.Errorf("%w: nothing says what the location runs", errRequest)
-	case len(e.GetArgs()) == 0:
-		return fmt.Errorf("%w: preset %s has no arguments: what to run?", errRequest, e.GetPreset())
-	}
-	for _, dir := range append([]string{e.GetWorkingDirectory()}, e.GetSourceRoots()...) {
-		if dir != "" && (!filepath.IsLocal(dir) || path.Clean(dir) != dir) {
-			return fmt.Errorf("%w: %q is not a directory inside the source tree", errRequest, dir)
-		}
-	}
-	for name, value := range spec.GetEnv() {
-		if !variableName.MatchString(name) || strings.ContainsRune(value, 0) {
-			return fmt.Errorf("%w: %q is no environment variable", errRequest, name)
-		}
-	}
-	if p := e.GetReadiness().GetHttpPath(); p != "" && !strings.HasPrefix(p, "/") {
-		return fmt.Errorf("%w: the HTTP path %q does not begin with a slash", errRequest, p)
-	}
-	return nil
+func isFile(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.Mode().IsRegular()
 }

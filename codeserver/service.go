@@ -6,22 +6,9 @@ import (
 	"fmt"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
-)
-
-// Kinds of errors, by what the one who deploys can do about them.
-var (
-	errRequest     = errors.New("request refused")
-	errNotFound    = errors.New("not found")
-	errRefused     = errors.New("cannot be done here")
-	errNotReady    = errors.New("the version did not become ready")
-	errAborted     = errors.New("aborted")
-	errUnavailable = errors.New("not available")
 )
 
 // Register adds the control API to a gRPC server.
@@ -37,14 +24,35 @@ type service struct {
 
 // Deploy implements codeserverpb.CodeServerServer.
 func (s *service) Deploy(req *codeserverpb.DeployRequest, stream grpc.ServerStreamingServer[codeserverpb.DeployEvent]) error {
-	d, err := s.server.deploy(stream.Context(), req, stages(stream))
-	return finish(stream, d, err)
+	return s.change(stream, func(ctx context.Context, r report) (*codeserverpb.Deployed, error) {
+		return s.server.deploy(ctx, req, r)
+	})
 }
 
 // Rollback implements codeserverpb.CodeServerServer.
 func (s *service) Rollback(req *codeserverpb.RollbackRequest, stream grpc.ServerStreamingServer[codeserverpb.DeployEvent]) error {
-	d, err := s.server.rollback(stream.Context(), req, stages(stream))
-	return finish(stream, d, err)
+	return s.change(stream, func(ctx context.Context, r report) (*codeserverpb.Deployed, error) {
+		return s.server.rollback(ctx, req, r)
+	})
+}
+
+// change runs a deploy or rollback, and sends its steps and its end.
+func (s *service) change(stream grpc.ServerStreamingServer[codeserverpb.DeployEvent],
+	do func(context.Context, report) (*codeserverpb.Deployed, error),
+) error {
+	ctx, leave, err := s.server.enter(stream.Context())
+	if err != nil {
+		return toStatus(err)
+	}
+	defer leave()
+	d, err := do(ctx, stages(stream))
+	if errors.Is(err, context.Canceled) && stream.Context().Err() == nil {
+		err = errEnding
+	}
+	if err != nil {
+		return toStatus(err)
+	}
+	return stream.Send(&codeserverpb.DeployEvent{Event: &codeserverpb.DeployEvent_Deployed{Deployed: d}})
 }
 
 // stages sends each step; one that cannot be sent ends the deploy through the stream's context.
@@ -52,33 +60,6 @@ func stages(stream grpc.ServerStreamingServer[codeserverpb.DeployEvent]) report 
 	return func(st *codeserverpb.Stage) {
 		_ = stream.Send(&codeserverpb.DeployEvent{Event: &codeserverpb.DeployEvent_Stage{Stage: st}})
 	}
-}
-
-func finish(stream grpc.ServerStreamingServer[codeserverpb.DeployEvent], d *codeserverpb.Deployed, err error) error {
-	if err != nil {
-		return toStatus(err)
-	}
-	return stream.Send(&codeserverpb.DeployEvent{Event: &codeserverpb.DeployEvent_Deployed{Deployed: d}})
-}
-
-func toStatus(err error) error {
-	err = loadError(err)
-	code := codes.Unknown
-	switch {
-	case errors.Is(err, context.Canceled):
-		code = codes.Canceled
-	case errors.Is(err, errRequest):
-		code = codes.InvalidArgument
-	case errors.Is(err, errNotFound):
-		code = codes.NotFound
-	case errors.Is(err, errRefused), errors.Is(err, errNotReady):
-		code = codes.FailedPrecondition
-	case errors.Is(err, errAborted):
-		code = codes.Aborted
-	case errors.Is(err, errUnavailable):
-		code = codes.Unavailable
-	}
-	return status.Error(code, err.Error())
 }
 
 // List implements codeserverpb.CodeServerServer.
@@ -90,11 +71,11 @@ func (s *service) List(context.Context, *codeserverpb.ListRequest) (*codeserverp
 func (s *Server) messages(name string) []*codeserverpb.Location {
 	var all []*codeserverpb.Location
 	for _, l := range s.all() {
-		if name == "" || l.name == name {
-			s.mu.Lock()
+		s.mu.Lock()
+		if (name == "" || l.name == name) && len(l.known()) > 0 {
 			all = append(all, l.message())
-			s.mu.Unlock()
 		}
+		s.mu.Unlock()
 	}
 	return all
 }
@@ -103,7 +84,7 @@ func (s *Server) messages(name string) []*codeserverpb.Location {
 func (s *service) Watch(req *codeserverpb.WatchRequest, stream grpc.ServerStreamingServer[codeserverpb.Location]) error {
 	changes, stop := s.server.watch()
 	defer stop()
-	sent := map[string]*codeserverpb.Location{}
+	sent := map[string]*codeserverpb.Location{} // what was sent last of each
 	for {
 		for _, m := range s.server.messages(req.GetLocation()) {
 			if proto.Equal(sent[m.GetName()], m) {
@@ -119,7 +100,7 @@ func (s *service) Watch(req *codeserverpb.WatchRequest, stream grpc.ServerStream
 		case <-stream.Context().Done():
 			return nil
 		case <-s.server.ctx.Done():
-			return status.Error(codes.Unavailable, "the codeserver is ending")
+			return toStatus(errEnding)
 		}
 	}
 }
@@ -155,16 +136,23 @@ func (s *service) Logs(req *codeserverpb.LogsRequest, stream grpc.ServerStreamin
 	if err != nil {
 		return toStatus(err)
 	}
+	if req.GetTail() < 0 {
+		return toStatus(fmt.Errorf("%w: tail is %d", errRequest, req.GetTail()))
+	}
 	s.server.mu.Lock()
 	book := v.log
 	s.server.mu.Unlock()
-	err = readLog(stream.Context(), s.server.logPath(l, v), book, int(req.GetTail()), req.GetFollow(), func(line logLine) error {
-		return stream.Send(&codeserverpb.LogLine{Time: timestamppb.New(line.at), Version: v.name, Text: line.text})
-	})
-	if err != nil {
-		return toStatus(err)
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	defer context.AfterFunc(s.server.ctx, cancel)()
+	r := logReader{path: s.server.logPath(l, v), book: book, send: func(line logLine) error {
+		return stream.Send(&codeserverpb.LogLine{Time: line.time(), Version: v.name, Text: line.text})
+	}}
+	err = r.read(ctx, int(req.GetTail()), req.GetFollow())
+	if s.server.ctx.Err() != nil && stream.Context().Err() == nil {
+		err = errEnding
 	}
-	return nil
+	return toStatus(err)
 }
 
 func (s *Server) findVersion(name, prefix string) (*location, *version, error) {
@@ -177,7 +165,7 @@ func (s *Server) findVersion(name, prefix string) (*location, *version, error) {
 	v := l.current
 	if prefix != "" {
 		var err error
-		if v, err = l.find(prefix); err != nil {
+		if v, err = l.find(l.known(), prefix); err != nil {
 			return nil, nil, err
 		}
 	}

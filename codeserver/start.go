@@ -7,10 +7,10 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
-	"github.com/pexpress/pexpress/cache"
+	"github.com/pexpress/pexpress/cache/digest"
+	"github.com/pexpress/pexpress/cache/merkle"
 	"github.com/pexpress/pexpress/codeserver/loader"
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 	"github.com/pexpress/pexpress/codeserver/proxy"
@@ -27,7 +27,11 @@ type prepared struct {
 }
 
 // prepare loads the version's trees and makes its environment.
-func (s *Server) prepare(ctx context.Context, v *version, r report) (*prepared, error) {
+func (s *Server) prepare(ctx context.Context, l *location, v *version, log *logbook, r report) (*prepared, error) {
+	python, err := s.pythons.find(ctx, v.spec.GetPython())
+	if err != nil {
+		return nil, err
+	}
 	begin := time.Now()
 	deps, st, err := s.loader.Load(ctx, v.deps)
 	if err != nil {
@@ -39,29 +43,48 @@ func (s *Server) prepare(ctx context.Context, v *version, r report) (*prepared, 
 	if err != nil {
 		return nil, err
 	}
-	dir, err := s.loader.Dir(ctx, source, "source", isSource)
+	// What the trees say of themselves is checked before anything is written for them.
+	inject, err := s.readInfos(ctx, deps, source)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := s.loader.Dir(ctx, source, loader.Selection{Name: "source", Want: isSource}, s.currentSource(l))
 	if err != nil {
 		return nil, err
 	}
 	r.stage("load source", begin, st)
 	begin = time.Now()
-	inject, err := s.readInfos(ctx, deps, source)
-	if err != nil {
-		return nil, err
-	}
-	python, err := venv.Find(ctx, v.spec.GetPython())
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errRefused, err)
-	}
-	env, err := s.venvs.Env(ctx, v.deps, wheelsOf(deps), python, s.loader.CAS())
+	env, err := s.environment(ctx, v.deps, deps, python)
 	if err != nil {
 		return nil, err
 	}
 	for _, w := range env.Warnings {
-		v.log.write([]byte("codeserver: " + w))
+		log.write([]byte("codeserver: " + w))
 	}
 	r.stage("environment", begin, loader.Stats{})
 	return &prepared{env.Python(), env.Dir, dir, inject}, nil
+}
+
+// environment returns the environment of a deps tree. A wheel whose copy on the host turns out corrupt is set aside
+// then, and read from the cache the next time.
+func (s *Server) environment(ctx context.Context, root digest.Digest, deps *merkle.Tree, py *venv.Interpreter) (env *venv.Env, err error) {
+	for range 4 {
+		env, err = s.venvs.Env(ctx, root, wheelsOf(deps), py, s.loader.CAS())
+		if !errors.Is(err, digest.ErrMismatch) || errors.Is(err, loader.ErrCache) {
+			break
+		}
+	}
+	return env, err
+}
+
+// currentSource is the source tree of the version that a location serves, whose bytecode the next one can use.
+func (s *Server) currentSource(l *location) digest.Digest {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l.current == nil {
+		return digest.Digest{}
+	}
+	return l.current.source
 }
 
 // start brings a version up: its process runs and is ready. On an error nothing of it is left.
@@ -70,14 +93,16 @@ func (s *Server) start(ctx context.Context, l *location, v *version, timeout tim
 	if err != nil {
 		return nil, err
 	}
+	s.mu.Lock()
 	v.log = log
-	p, err := s.prepare(ctx, v, r)
+	s.mu.Unlock()
+	p, err := s.prepare(ctx, l, v, log, r)
 	if err != nil {
 		log.close()
 		return nil, err
 	}
 	begin := time.Now()
-	run, port, err := s.startProcess(v, p)
+	run, port, err := s.startProcess(v, p, log)
 	if err != nil {
 		log.close()
 		return nil, err
@@ -85,35 +110,40 @@ func (s *Server) start(ctx context.Context, l *location, v *version, timeout tim
 	s.mu.Lock()
 	v.running, v.state = run, codeserverpb.State_STARTING
 	s.mu.Unlock()
+	s.changed()
 	r.stage("start", begin, loader.Stats{})
 	begin = time.Now()
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	waiting, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	if err := waitReady(ctx, v.spec.GetEntry(), port, run.worker); err != nil {
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+	if err := waitReady(waiting, v.spec.GetEntry(), port, run.worker); err != nil {
+		if late := waiting.Err() != nil && ctx.Err() == nil; late {
 			err = fmt.Errorf("not ready after %s: %w", timeout, err)
 		}
 		s.fail(v, run)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 		return nil, fmt.Errorf("%w: %w%s", errNotReady, err, log.lastWords())
 	}
 	r.stage("ready", begin, loader.Stats{})
 	return run, nil
 }
 
-// fail ends a process that did not become ready.
+// fail ends a process that did not become ready, or is not wanted any more.
 func (s *Server) fail(v *version, run *running) {
 	s.mu.Lock()
 	run.stopped = true
+	log := v.log
 	s.mu.Unlock()
 	run.worker.Stop(context.Background())
 	_ = run.backend.Close()
 	s.mu.Lock()
 	v.running, v.state = nil, codeserverpb.State_FAILED
 	s.mu.Unlock()
-	v.log.close()
+	log.close()
 }
 
-func (s *Server) startProcess(v *version, p *prepared) (*running, int, error) {
+func (s *Server) startProcess(v *version, p *prepared, log *logbook) (*running, int, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, 0, err
@@ -125,14 +155,14 @@ func (s *Server) startProcess(v *version, p *prepared) (*running, int, error) {
 	}
 	dir := filepath.Join(p.source, filepath.FromSlash(entry.GetWorkingDirectory()))
 	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
-		return nil, 0, fmt.Errorf("%w: the working directory %q is not in the sources", errRefused, entry.GetWorkingDirectory())
+		return nil, 0, fmt.Errorf("%w: the working directory %q is not in the sources", errRequest, entry.GetWorkingDirectory())
 	}
 	w, err := worker.Start(worker.Spec{
 		Program: program, Args: args, Dir: dir, Env: environment(v.spec, p, port),
-		Log: v.log.write, Grace: s.opts.StopGrace,
+		Log: log.write, Grace: s.opts.StopGrace,
 	})
 	if err != nil {
-		return nil, 0, fmt.Errorf("%w: %w%s", errNotReady, err, v.log.lastWords())
+		return nil, 0, fmt.Errorf("%w: %w%s", errNotReady, err, log.lastWords())
 	}
 	return &running{worker: w, backend: proxy.NewBackend(fmt.Sprintf("127.0.0.1:%d", port))}, port, nil
 }
@@ -144,60 +174,4 @@ func freePort() (int, error) {
 		return 0, err
 	}
 	return l.Addr().(*net.TCPAddr).Port, l.Close()
-}
-
-// passed are the codeserver's own variables that versions see; nothing else of its environment reaches them.
-var passed = []string{"HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR"}
-
-// environment returns the variables of a version's process. Its own come after the base, and can replace them.
-func environment(spec *codeserverpb.VersionSpec, p *prepared, port int) []string {
-	vars := map[string]string{"LANG": "C.UTF-8"}
-	for _, name := range passed {
-		if v, ok := os.LookupEnv(name); ok {
-			vars[name] = v
-		}
-	}
-	vars["PATH"] = filepath.Join(p.env, "bin") + ":/usr/local/bin:/usr/bin:/bin"
-	vars["VIRTUAL_ENV"] = p.env
-	vars["PYTHONUNBUFFERED"] = "1"
-	vars["PYTHONNOUSERSITE"] = "1"
-	for name, value := range p.inject {
-		vars[name] = value
-	}
-	for name, value := range spec.GetEnv() {
-		vars[name] = value
-	}
-	vars["PORT"] = fmt.Sprint(port)
-	vars["PYTHONPATH"] = pythonPath(spec.GetEntry(), p.source, spec.GetEnv()["PYTHONPATH"])
-	var env []string
-	for name, value := range vars {
-		env = append(env, name+"="+value)
-	}
-	return env
-}
-
-// pythonPath returns the source roots, the tree's root, and what the version's own environment adds.
-func pythonPath(e *codeserverpb.Entry, source, more string) string {
-	var dirs []string
-	for _, root := range e.GetSourceRoots() {
-		dirs = append(dirs, filepath.Join(source, filepath.FromSlash(root)))
-	}
-	dirs = append(dirs, source)
-	if more != "" {
-		dirs = append(dirs, more)
-	}
-	return strings.Join(dirs, ":")
-}
-
-// loadError says what kind of failure a load was, for the one who deploys.
-func loadError(err error) error {
-	switch {
-	case errors.Is(err, loader.ErrCache):
-		return fmt.Errorf("%w: %w", errUnavailable, err)
-	case errors.Is(err, cache.ErrNotFound):
-		return fmt.Errorf("%w: %w; do the codeserver and pexpress use the same cache?", errNotFound, err)
-	case errors.Is(err, venv.ErrWheel):
-		return fmt.Errorf("%w: %w", errRequest, err)
-	}
-	return err
 }

@@ -69,7 +69,13 @@ func (s *Server) snapshot() (*savedState, error) {
 		}
 		versions := l.versions
 		s.mu.Unlock()
+		names := map[string]bool{}
 		for _, v := range versions {
+			// A version that is deployed again while it drains is there twice.
+			if names[v.name] {
+				continue
+			}
+			names[v.name] = true
 			spec, err := protojson.Marshal(v.spec)
 			if err != nil {
 				return nil, err
@@ -107,7 +113,7 @@ func replaceFile(path string, content []byte) error {
 func (s *Server) restore() error {
 	b, err := os.ReadFile(s.statePath())
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return s.removeUnfinished()
 	}
 	if err != nil {
 		return err
@@ -120,21 +126,39 @@ func (s *Server) restore() error {
 		return fmt.Errorf("%s has the format %d, this codeserver reads %d", s.statePath(), st.Version, stateVersion)
 	}
 	for _, saved := range st.Locations {
-		l, err := restoreLocation(saved)
+		l, err := s.restoreLocation(saved)
 		if err != nil {
-			return fmt.Errorf("%s: location %s: %w", s.statePath(), saved.Name, err)
+			return fmt.Errorf("%s is damaged: location %.80q: %w; repair it, or move it away to start with no locations",
+				s.statePath(), saved.Name, err)
 		}
 		s.locations[l.name] = l
 	}
-	return nil
+	return s.removeUnfinished()
 }
 
-func restoreLocation(saved savedLocation) (*location, error) {
-	l := newLocation(saved.Name)
+// removeUnfinished removes what a process has left that was killed while it wrote the state, or cut a log.
+func (s *Server) removeUnfinished() error {
+	left, err := filepath.Glob(filepath.Join(s.opts.State, ".state.json.*"))
+	logs, lerr := filepath.Glob(filepath.Join(s.opts.State, "logs", ".cut*"))
+	err = errors.Join(err, lerr)
+	for _, path := range append(left, logs...) {
+		err = errors.Join(err, os.Remove(path))
+	}
+	return err
+}
+
+func (s *Server) restoreLocation(saved savedLocation) (*location, error) {
+	if !locationName.MatchString(saved.Name) || s.locations[saved.Name] != nil {
+		return nil, errors.New("it has no name of its own")
+	}
+	l := s.newLocation(saved.Name)
 	l.address = saved.Address
 	for _, sv := range saved.Versions {
 		spec := &codeserverpb.VersionSpec{}
 		if err := protojson.Unmarshal(sv.Spec, spec); err != nil {
+			return nil, err
+		}
+		if err := checkSpec(spec); err != nil {
 			return nil, err
 		}
 		v, err := newVersion(spec)
@@ -149,6 +173,9 @@ func restoreLocation(saved savedLocation) (*location, error) {
 		case saved.Previous:
 			l.previous = v
 		}
+	}
+	if l.current == nil || l.address == "" {
+		return nil, fmt.Errorf("the version %q that it serves, or its address, is not there", saved.Current)
 	}
 	return l, nil
 }

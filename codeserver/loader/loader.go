@@ -13,12 +13,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
-	"strings"
 	"sync"
-	"sync/atomic"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/singleflight"
 
 	"github.com/pexpress/pexpress/cache"
@@ -42,9 +38,13 @@ type Loader struct {
 
 	flight  singleflight.Group
 	collect sync.RWMutex // held by loads for reading, by Keep for writing
-	mu      sync.Mutex
-	remote  cache.CAS
-	closer  io.Closer
+
+	mu     sync.Mutex
+	remote cache.CAS
+	closer io.Closer
+	trees  map[digest.Digest]*merkle.Tree // loaded and pinned by this process
+	dirs   map[digest.Digest][]byte       // their Directories: most of a new version's are those of the last
+	swept  bool                           // what a killed process left unpinned is gone
 }
 
 // Stats says what came from the cache.
@@ -56,17 +56,18 @@ func New(dir string, open Open) (*Loader, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := os.RemoveAll(filepath.Join(dir, "tmp")); err != nil {
+		return nil, errors.Join(fmt.Errorf("remove what a killed process left: %w", err), local.Close())
+	}
 	for _, d := range []string{"trees", "tmp"} {
-		if d == "tmp" {
-			if err := os.RemoveAll(filepath.Join(dir, d)); err != nil {
-				return nil, errors.Join(err, local.Close())
-			}
-		}
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
 			return nil, errors.Join(err, local.Close())
 		}
 	}
-	return &Loader{local: local, dir: dir, open: open}, nil
+	return &Loader{
+		local: local, dir: dir, open: open,
+		trees: map[digest.Digest]*merkle.Tree{}, dirs: map[digest.Digest][]byte{},
+	}, nil
 }
 
 // Close ends the connection to the cache.
@@ -80,8 +81,8 @@ func (l *Loader) Close() error {
 	return err
 }
 
-// CAS returns the host's own store, in which all that was loaded is.
-func (l *Loader) CAS() cache.CAS { return l.local }
+// CAS returns what the host has, and what it gets from the cache when a copy of its own was lost.
+func (l *Loader) CAS() cache.CAS { return &counting{loader: l} }
 
 // Load makes sure that the host has all of the tree, and pins it until Keep is called without it.
 func (l *Loader) Load(ctx context.Context, root digest.Digest) (*merkle.Tree, Stats, error) {
@@ -89,7 +90,7 @@ func (l *Loader) Load(ctx context.Context, root digest.Digest) (*merkle.Tree, St
 		tree  *merkle.Tree
 		stats Stats
 	}
-	v, err, _ := l.flight.Do(root.String(), func() (any, error) {
+	v, err := once(ctx, &l.flight, root.String(), func() (loaded, error) {
 		l.collect.RLock()
 		defer l.collect.RUnlock()
 		t, st, err := l.load(ctx, root)
@@ -98,25 +99,43 @@ func (l *Loader) Load(ctx context.Context, root digest.Digest) (*merkle.Tree, St
 	if err != nil {
 		return nil, Stats{}, fmt.Errorf("load tree %s: %w", root, err)
 	}
-	return v.(loaded).tree, v.(loaded).stats, nil
+	return v.tree, v.stats, nil
 }
 
 func (l *Loader) load(ctx context.Context, root digest.Digest) (*merkle.Tree, Stats, error) {
 	c := &counting{loader: l}
-	tree, err := merkle.Load(ctx, c, root)
-	if err != nil {
-		return nil, Stats{}, err
+	l.mu.Lock()
+	tree, pinned := l.trees[root]
+	l.mu.Unlock()
+	if !pinned {
+		err := heal(func() (err error) {
+			tree, err = merkle.Load(ctx, c, root)
+			return err
+		})
+		if err != nil {
+			return nil, Stats{}, err
+		}
 	}
 	all := closure(tree)
-	if err := l.local.Pin(ctx, pinName(root), all); err != nil {
-		return nil, Stats{}, err
+	if !pinned {
+		if err := l.local.Pin(ctx, pinName(root), all); err != nil {
+			return nil, Stats{}, err
+		}
 	}
 	missing, err := l.local.FindMissing(ctx, all)
 	if err != nil {
 		return nil, Stats{}, err
 	}
-	err = c.fetchAll(ctx, missing)
-	return tree, Stats{c.blobs.Load(), c.bytes.Load()}, err
+	if err := c.fetchAll(ctx, missing); err != nil {
+		return nil, Stats{}, err
+	}
+	l.mu.Lock()
+	l.trees[root] = tree
+	for d, data := range tree.Blobs() {
+		l.dirs[d] = data
+	}
+	l.mu.Unlock()
+	return tree, Stats{c.blobs.Load(), c.bytes.Load()}, nil
 }
 
 func pinName(root digest.Digest) string { return "tree-" + root.Hash() }
@@ -133,151 +152,42 @@ func closure(t *merkle.Tree) []digest.Digest {
 	return all
 }
 
-// cache returns the remote cache, opening it on first use.
-func (l *Loader) cache(ctx context.Context) (cache.CAS, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.remote != nil {
-		return l.remote, nil
-	}
-	c, closer, err := l.open(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrCache, err)
-	}
-	l.remote, l.closer = c, closer
-	return c, nil
-}
-
-// counting is a CAS for reading: the host's store first, then the cache, whose blobs it keeps and counts.
-type counting struct {
-	loader       *Loader
-	blobs, bytes atomic.Int64
-}
-
-// Get implements cache.CAS.
-func (c *counting) Get(ctx context.Context, d digest.Digest) (io.ReadCloser, error) {
-	rc, err := c.loader.local.Get(ctx, d)
-	if !errors.Is(err, cache.ErrNotFound) && !errors.Is(err, digest.ErrMismatch) {
-		return rc, err
-	}
-	if err := c.fetch(ctx, d); err != nil {
-		return nil, err
-	}
-	return c.loader.local.Get(ctx, d)
-}
-
-// FindMissing implements cache.CAS.
-func (c *counting) FindMissing(context.Context, []digest.Digest) ([]digest.Digest, error) {
-	return nil, errors.ErrUnsupported
-}
-
-// Put implements cache.CAS.
-func (c *counting) Put(context.Context, digest.Digest, io.Reader) error { return errors.ErrUnsupported }
-
-// fetch copies one blob from the cache to the host.
-func (c *counting) fetch(ctx context.Context, d digest.Digest) error {
-	remote, err := c.loader.cache(ctx)
-	if err != nil {
-		return err
-	}
-	rc, err := remote.Get(ctx, d)
-	if err != nil {
-		return remoteError(ctx, d, err)
-	}
-	defer rc.Close()
-	if err := c.loader.local.Put(ctx, d, rc); err != nil {
-		return fmt.Errorf("fetch blob %s: %w", d, err)
-	}
-	c.count(d)
-	return nil
-}
-
-func (c *counting) count(d digest.Digest) {
-	c.blobs.Add(1)
-	c.bytes.Add(d.Size())
-}
-
-// remoteError tells a blob that is not there from a cache that is not there.
-func remoteError(ctx context.Context, d digest.Digest, err error) error {
-	if errors.Is(err, cache.ErrNotFound) || errors.Is(err, digest.ErrMismatch) || ctx.Err() != nil {
-		return fmt.Errorf("fetch blob %s: %w", d, err)
-	}
-	return fmt.Errorf("%w: fetch blob %s: %w", ErrCache, d, err)
-}
-
-// Blobs up to smallBlob are fetched into memory, batchBytes of them at most, and stored with one sync.
-const (
-	smallBlob  = 256 << 10
-	batchBytes = 16 << 20
-)
-
-// fetchAll copies blobs from the cache to the host, in parallel.
-func (c *counting) fetchAll(ctx context.Context, ds []digest.Digest) error {
-	if len(ds) == 0 {
-		return nil
-	}
-	if _, err := c.loader.cache(ctx); err != nil {
-		return err
-	}
-	var small []digest.Digest
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(8 * runtime.GOMAXPROCS(0))
-	for _, d := range ds {
-		if d.Size() <= smallBlob {
-			small = append(small, d)
-			continue
-		}
-		g.Go(func() error { return c.fetch(gctx, d) })
-	}
-	for len(small) > 0 {
-		n, bytes := 0, int64(0)
-		for n < len(small) && bytes+small[n].Size() <= batchBytes {
-			bytes += small[n].Size()
-			n++
-		}
-		batch := small[:n]
-		small = small[n:]
-		if err := c.fetchBatch(gctx, batch); err != nil {
-			return errors.Join(err, g.Wait())
+// heal calls f again while it fails because a copy on this host turned out to be corrupt: the store has set that aside,
+// so that the next call finds it missing and gets it from the cache.
+func heal(f func() error) error {
+	var err error
+	for range 8 {
+		if err = f(); !errors.Is(err, digest.ErrMismatch) || errors.Is(err, ErrCache) {
+			return err
 		}
 	}
-	return g.Wait()
+	return err
 }
 
-func (c *counting) fetchBatch(ctx context.Context, ds []digest.Digest) error {
-	blobs := make([]cache.Blob, len(ds))
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(8 * runtime.GOMAXPROCS(0))
-	for i, d := range ds {
-		g.Go(func() error {
-			b, err := cache.ReadBlob(gctx, c.loader.remote, d, smallBlob)
-			if err != nil {
-				return remoteError(gctx, d, err)
-			}
-			blobs[i] = cache.Blob{Digest: d, Data: b}
-			c.count(d)
-			return nil
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	return c.loader.local.PutMany(ctx, blobs)
-}
+// ErrNoFile is wrapped by Read's error for a path that is not in the tree.
+var ErrNoFile = errors.New("no such file in the tree")
 
-// Read returns one file of a loaded tree.
+// Read returns one file of a loaded tree, which must not be larger than limit.
 func (l *Loader) Read(ctx context.Context, t *merkle.Tree, path string, limit int64) ([]byte, error) {
 	for p, d := range t.Files() {
-		if p == path {
-			var buf bytes.Buffer
-			rc, err := l.local.Get(ctx, d)
+		if p != path {
+			continue
+		}
+		var buf bytes.Buffer
+		err := heal(func() error {
+			buf.Reset()
+			rc, err := l.CAS().Get(ctx, d)
 			if err != nil {
-				return nil, err
+				return err
 			}
 			defer rc.Close()
-			_, err = buf.ReadFrom(io.LimitReader(rc, limit))
-			return buf.Bytes(), err
+			_, err = buf.ReadFrom(io.LimitReader(rc, limit+1))
+			return err
+		})
+		if err == nil && int64(buf.Len()) > limit {
+			err = fmt.Errorf("%s is larger than %d bytes", path, limit)
 		}
+		return buf.Bytes(), err
 	}
-	return nil, fmt.Errorf("tree %s has no %s", t.Root(), strings.TrimSpace(path))
+	return nil, fmt.Errorf("tree %s has no %s: %w", t.Root(), path, ErrNoFile)
 }

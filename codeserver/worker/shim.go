@@ -3,6 +3,7 @@ package worker
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -46,8 +47,11 @@ func Main() {
 	os.Exit(code)
 }
 
-// lifelineFD is the first descriptor that exec.Cmd.ExtraFiles passes on.
-const lifelineFD = 3
+// Descriptors that exec.Cmd.ExtraFiles passes on.
+const (
+	lifelineFD = 3
+	statusFD   = 4
+)
 
 func shim() (int, error) {
 	// Notified signals are at their default again in what is started below, also those that this process inherited as
@@ -64,7 +68,12 @@ func shim() (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	unix.CloseOnExec(lifelineFD)
+	// Also those that the codeserver itself was started with: nothing that is open here is a version's business.
+	if unix.CloseRange(lifelineFD, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC) != nil {
+		unix.CloseOnExec(lifelineFD)
+		unix.CloseOnExec(statusFD)
+	}
+	status := os.NewFile(statusFD, "status")
 	runtime.LockOSThread() // the parent-death signal is tied to the thread that starts the process
 	cmd := &exec.Cmd{
 		Path: spec.Program, Args: append([]string{spec.Program}, spec.Args...), Dir: spec.Dir, Env: spec.Env,
@@ -74,7 +83,8 @@ func shim() (int, error) {
 	if err := cmd.Start(); err != nil {
 		return 0, err
 	}
-	fmt.Fprintf(os.NewFile(lifelineFD+1, "status"), "%d\n", cmd.Process.Pid)
+	fmt.Fprintf(status, "%d\n", cmd.Process.Pid)
+	status.Close()
 	return supervise(cmd.Process.Pid, spec.Grace)
 }
 
@@ -91,7 +101,7 @@ func supervise(pid int, grace time.Duration) (int, error) {
 	select {
 	case st := <-ended:
 		killDescendants()
-		return status(st), nil
+		return exitStatus(st), nil
 	case <-gone:
 	}
 	_ = syscall.Kill(-pid, syscall.SIGTERM)
@@ -103,7 +113,7 @@ func supervise(pid int, grace time.Duration) (int, error) {
 		st = <-ended
 	}
 	killDescendants()
-	return status(st), nil
+	return exitStatus(st), nil
 }
 
 // reap waits for children, those inherited from processes that ended included.
@@ -123,8 +133,8 @@ func reap(pid int, ended chan<- syscall.WaitStatus) {
 	}
 }
 
-// status returns what a shell would: the exit status, or 128 and the signal's number.
-func status(st syscall.WaitStatus) int {
+// exitStatus returns what a shell would: the exit status, or 128 and the signal's number.
+func exitStatus(st syscall.WaitStatus) int {
 	if st.Signaled() {
 		return 128 + int(st.Signal())
 	}
@@ -134,7 +144,7 @@ func status(st syscall.WaitStatus) int {
 // killDescendants ends all that the version has started, wherever it has moved itself. Each round finds what the one
 // before has orphaned.
 func killDescendants() {
-	for range 100 {
+	for range 1000 {
 		left := Descendants(os.Getpid())
 		if len(left) == 0 {
 			return

@@ -36,6 +36,7 @@ type Worker struct {
 	cmd      *exec.Cmd
 	lifeline *os.File
 	pid      int
+	started  chan struct{} // closed when pid is known, or will not be
 	done     chan struct{}
 	stop     sync.Once
 	err      error
@@ -80,15 +81,12 @@ func Start(spec Spec) (*Worker, error) {
 	if err != nil {
 		return nil, errors.Join(err, lifeline.Close(), out.Close())
 	}
-	w := &Worker{cmd: cmd, lifeline: lifeline, done: make(chan struct{})}
-	logged := make(chan struct{})
-	go func() {
-		readLines(out, spec.Log)
-		out.Close()
-		close(logged)
-	}()
-	go w.wait(logged)
-	return w, w.readPID(status)
+	w := &Worker{cmd: cmd, lifeline: lifeline, started: make(chan struct{}), done: make(chan struct{})}
+	go w.wait(out, spec.Log)
+	if err := w.readPID(status); err != nil {
+		return nil, err
+	}
+	return w, nil
 }
 
 // readPID waits until the shim has started the process, or has ended.
@@ -97,8 +95,9 @@ func (w *Worker) readPID(status io.Reader) error {
 	if err == nil {
 		w.pid, err = strconv.Atoi(strings.TrimSpace(line))
 	}
+	close(w.started)
 	if err != nil {
-		<-w.done
+		w.Stop(context.Background())
 		return fmt.Errorf("the process did not start: %w", w.err)
 	}
 	return nil
@@ -116,25 +115,54 @@ func readLines(r io.Reader, log func([]byte)) {
 	}
 }
 
-func (w *Worker) wait(logged <-chan struct{}) {
+// wait waits for the end of the shim, which comes after that of all that it ran.
+func (w *Worker) wait(out *os.File, log func([]byte)) {
+	logged := make(chan struct{})
+	go func() {
+		readLines(out, log)
+		close(logged)
+	}()
 	err := w.cmd.Wait()
+	w.stop.Do(func() { w.lifeline.Close() })
+	if st, ok := w.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && st.Signaled() {
+		w.afterShim()
+	}
 	// A descendant that got away from the shim could hold the pipe for ever.
 	select {
 	case <-logged:
 	case <-time.After(time.Second):
 	}
-	if err == nil {
-		err = errors.New("the process ended with status 0")
-	}
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		err = fmt.Errorf("the process ended with status %d", exit.ExitCode())
-		if n := exit.ExitCode() - 128; n > 0 && n < 65 {
-			err = fmt.Errorf("the process was ended by a signal: %s", syscall.Signal(n))
-		}
-	}
-	w.err = err
+	out.Close()
+	<-logged
+	w.err = endOf(err)
 	close(w.done)
+}
+
+// afterShim ends what a shim that was killed can no longer end: its process dies with it, the others of that process's
+// group do not.
+func (w *Worker) afterShim() {
+	if <-w.started; w.pid > 0 {
+		_ = syscall.Kill(-w.pid, syscall.SIGKILL)
+	}
+}
+
+// endOf says how the process ended.
+func endOf(err error) error {
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return errors.New("the process ended with status 0")
+	case !errors.As(err, &exit):
+		return err
+	}
+	code := exit.ExitCode()
+	if n := code - 128; n > 0 && n < 65 {
+		return fmt.Errorf("the process was ended by a signal: %s", syscall.Signal(n))
+	}
+	if code < 0 {
+		return fmt.Errorf("the process that watches over it ended: %w", err)
+	}
+	return fmt.Errorf("the process ended with status %d", code)
 }
 
 // PID returns the process's id.

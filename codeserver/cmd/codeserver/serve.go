@@ -73,6 +73,9 @@ func serve(ctx context.Context, f flags, stderr io.Writer) error {
 	if f.cache == "" {
 		return errors.New("--cache is required, or PEXPRESS_CACHE: the cache that pexpress writes to")
 	}
+	if f.keep < 1 {
+		return fmt.Errorf("--keep %d: the version that serves is kept in any case; say 1 or more", f.keep)
+	}
 	log := slog.New(slog.NewTextHandler(stderr, nil))
 	control, err := listen(f.listen, f.remote)
 	if err != nil {

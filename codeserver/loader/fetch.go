@@ -1,0 +1,181 @@
+package loader
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pexpress/pexpress/cache"
+	"github.com/pexpress/pexpress/cache/digest"
+)
+
+// cache returns the remote cache, opening it on first use.
+func (l *Loader) cache(ctx context.Context) (cache.CAS, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.remote != nil {
+		return l.remote, nil
+	}
+	c, closer, err := l.open(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCache, err)
+	}
+	l.remote, l.closer = c, closer
+	return c, nil
+}
+
+// counting is a CAS for reading: the host's store first, then the cache, whose blobs it keeps and counts.
+type counting struct {
+	loader       *Loader
+	blobs, bytes atomic.Int64
+}
+
+// Get implements cache.CAS.
+func (c *counting) Get(ctx context.Context, d digest.Digest) (io.ReadCloser, error) {
+	c.loader.mu.Lock()
+	data, known := c.loader.dirs[d]
+	c.loader.mu.Unlock()
+	if known {
+		return io.NopCloser(bytes.NewReader(data)), nil
+	}
+	rc, err := c.loader.local.Get(ctx, d)
+	if !errors.Is(err, cache.ErrNotFound) && !errors.Is(err, digest.ErrMismatch) {
+		return rc, err
+	}
+	if err := c.fetch(ctx, d); err != nil {
+		return nil, err
+	}
+	return c.loader.local.Get(ctx, d)
+}
+
+// FindMissing implements cache.CAS.
+func (c *counting) FindMissing(context.Context, []digest.Digest) ([]digest.Digest, error) {
+	return nil, errors.ErrUnsupported
+}
+
+// Put implements cache.CAS.
+func (c *counting) Put(context.Context, digest.Digest, io.Reader) error { return errors.ErrUnsupported }
+
+// fetch copies one blob from the cache to the host.
+func (c *counting) fetch(ctx context.Context, d digest.Digest) error {
+	remote, err := c.loader.cache(ctx)
+	if err != nil {
+		return err
+	}
+	rc, err := remote.Get(ctx, d)
+	if err != nil {
+		return remoteError(ctx, d, err)
+	}
+	defer rc.Close()
+	from := &remoteReader{ctx: ctx, d: d, r: rc}
+	if err := c.loader.local.Put(ctx, d, from); err != nil {
+		// What the cache sent is the cause, also where the store found it out.
+		if from.err != nil || errors.Is(err, digest.ErrMismatch) {
+			return errors.Join(remoteError(ctx, d, err), from.err)
+		}
+		return fmt.Errorf("keep blob %s: %w", d, err)
+	}
+	c.count(d)
+	return nil
+}
+
+func (c *counting) count(d digest.Digest) {
+	c.blobs.Add(1)
+	c.bytes.Add(d.Size())
+}
+
+// remoteReader remembers that it was the cache that failed, and not the host's disk.
+type remoteReader struct {
+	ctx context.Context //nolint:containedctx // that of the call that reads
+	d   digest.Digest
+	r   io.Reader
+	err error
+}
+
+func (r *remoteReader) Read(p []byte) (int, error) {
+	n, err := r.r.Read(p)
+	if err != nil && err != io.EOF {
+		r.err = remoteError(r.ctx, r.d, err)
+		err = r.err
+	}
+	return n, err
+}
+
+// remoteError tells a blob that is not there from a cache that is not there, or that has something else in its place.
+func remoteError(ctx context.Context, d digest.Digest, err error) error {
+	if errors.Is(err, cache.ErrNotFound) || errors.Is(err, ErrCache) || ctx.Err() != nil {
+		return fmt.Errorf("fetch blob %s: %w", d, err)
+	}
+	return fmt.Errorf("%w: fetch blob %s: %w", ErrCache, d, err)
+}
+
+// Blobs up to smallBlob are fetched into memory, batchBytes of them at most, and stored with one sync.
+const (
+	smallBlob  = 256 << 10
+	batchBytes = 16 << 20
+)
+
+// fetchAll copies blobs from the cache to the host, in parallel.
+func (c *counting) fetchAll(ctx context.Context, ds []digest.Digest) error {
+	if len(ds) == 0 {
+		return nil
+	}
+	remote, err := c.loader.cache(ctx)
+	if err != nil {
+		return err
+	}
+	var small []digest.Digest
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(8 * runtime.GOMAXPROCS(0))
+	for _, d := range ds {
+		if d.Size() <= smallBlob {
+			small = append(small, d)
+			continue
+		}
+		g.Go(func() error { return c.fetch(gctx, d) })
+	}
+	for len(small) > 0 {
+		n, size := 0, int64(0)
+		for n < len(small) && size+small[n].Size() <= batchBytes {
+			size += small[n].Size()
+			n++
+		}
+		batch := small[:n]
+		small = small[n:]
+		if err := c.fetchBatch(gctx, remote, batch); err != nil {
+			// Which of the two ended the other is told by the one that is not a cancellation.
+			if werr := g.Wait(); werr != nil && errors.Is(err, context.Canceled) {
+				return werr
+			}
+			return err
+		}
+	}
+	return g.Wait()
+}
+
+func (c *counting) fetchBatch(ctx context.Context, remote cache.CAS, ds []digest.Digest) error {
+	blobs := make([]cache.Blob, len(ds))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(8 * runtime.GOMAXPROCS(0))
+	for i, d := range ds {
+		g.Go(func() error {
+			b, err := cache.ReadBlob(gctx, remote, d, smallBlob)
+			if err != nil {
+				return remoteError(gctx, d, err)
+			}
+			blobs[i] = cache.Blob{Digest: d, Data: b}
+			c.count(d)
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return c.loader.local.PutMany(ctx, blobs)
+}

@@ -1,0 +1,94 @@
+package codeserver
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
+)
+
+// TestReadiness tries each probe on a version that answers, and one that never does.
+func TestReadiness(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	for i, r := range []*codeserverpb.Readiness{
+		{Probe: &codeserverpb.Readiness_HttpPath{HttpPath: "/cwd"}},
+		{Probe: &codeserverpb.Readiness_Tcp{Tcp: true}},
+	} {
+		d := h.deploy(h.spec(webApp("one"), func(s *codeserverpb.VersionSpec) { s.Entry.Readiness = r }))
+		require.Equal(t, "one", h.get(d, "/"), i)
+	}
+	for _, r := range []*codeserverpb.Readiness{
+		{Probe: &codeserverpb.Readiness_HttpPath{HttpPath: "/missing"}},
+		{Probe: &codeserverpb.Readiness_GrpcService{GrpcService: "x"}},
+	} {
+		msg := h.refused(codes.FailedPrecondition, &codeserverpb.DeployRequest{
+			Location: "web", ReadyTimeout: durationpb.New(time.Second),
+			Spec: h.spec(webApp("two"), func(s *codeserverpb.VersionSpec) { s.Entry.Readiness = r }),
+		})
+		require.Contains(t, msg, "not ready after 1s")
+		require.Contains(t, msg, "serving two", "what it wrote")
+	}
+	require.Equal(t, "one", h.get(h.deploy(h.spec(webApp("one"), func(s *codeserverpb.VersionSpec) {
+		s.Entry.Readiness = &codeserverpb.Readiness{Probe: &codeserverpb.Readiness_Tcp{Tcp: true}}
+	})), "/"))
+}
+
+// TestTraceback has a version end at its start: the error says why, the old one serves, and a first deploy that fails
+// leaves no location.
+func TestTraceback(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	bad := webApp("bad")
+	bad["app/word.py"] = "raise RuntimeError('no good')\n"
+	msg := h.refused(codes.FailedPrecondition, &codeserverpb.DeployRequest{Location: "web", Spec: h.spec(bad)})
+	require.Contains(t, msg, "RuntimeError: no good")
+	require.Contains(t, msg, "ended with status 1")
+	list, err := h.List(t.Context(), &codeserverpb.ListRequest{})
+	require.NoError(t, err)
+	require.Empty(t, list.GetLocations(), "a location that never served is not there")
+
+	d := h.deploy(h.spec(webApp("one")))
+	h.refused(codes.FailedPrecondition, &codeserverpb.DeployRequest{Location: "web", Spec: h.spec(bad), Listen: "127.0.0.1:0"})
+	require.Equal(t, "one", h.get(d, "/"))
+	eventually(t, func() bool {
+		logs, _ := os.ReadDir(filepath.Join(h.opts.State, "logs"))
+		trees, _ := os.ReadDir(filepath.Join(h.opts.State, "store/trees"))
+		return len(logs) == 1 && len(trees) == 1
+	}, "what a failed deploy brought is deleted")
+}
+
+// TestCancel ends a deploy that waits for a version which never becomes ready.
+func TestCancel(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	d := h.deploy(h.spec(webApp("one")))
+	slow := webApp("slow")
+	slow["app/word.py"] = "import time\nprint('waiting', flush=True)\ntime.sleep(600)\n"
+	ctx, cancel := context.WithCancel(t.Context())
+	stream, err := h.Deploy(ctx, &codeserverpb.DeployRequest{Location: "web", Spec: h.spec(slow)})
+	require.NoError(t, err)
+	for name := ""; name != "start"; {
+		ev, err := stream.Recv()
+		require.NoError(t, err)
+		name = ev.GetStage().GetName()
+	}
+	msg := h.refused(codes.Aborted, &codeserverpb.DeployRequest{Location: "web", Spec: h.spec(webApp("two"))})
+	require.Contains(t, msg, "another deploy of web")
+	cancel()
+	eventually(t, func() bool {
+		_, err := h.try(&codeserverpb.DeployRequest{Location: "web", Spec: h.spec(webApp("two"))})
+		require.Contains(t, []codes.Code{codes.OK, codes.Aborted}, status.Code(err))
+		return err == nil
+	}, "the next deploy can begin")
+	require.Equal(t, "two", h.get(d, "/"))
+	eventually(t, func() bool { return len(processesOf(h.opts.State)) == 1 }, "one process is left")
+}

@@ -1,0 +1,72 @@
+package codeserver
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/pexpress/pexpress/cache/digest"
+	"github.com/pexpress/pexpress/codeserver/loader"
+)
+
+// retainAfter is how long after a deploy what it made superfluous is deleted: not while the next one is on its way.
+const retainAfter = time.Second
+
+// retainSoon has retention run in a while, once for all who ask until then.
+func (s *Server) retainSoon() {
+	if s.ctx.Err() != nil || !s.tidySoon.CompareAndSwap(false, true) {
+		return
+	}
+	s.tasks.Go(func() {
+		select {
+		case <-time.After(retainAfter):
+		case <-s.ctx.Done():
+			return
+		}
+		s.tidySoon.Store(false)
+		switch err := s.retain(); {
+		case errors.Is(err, loader.ErrBusy):
+			s.retainSoon()
+		case err != nil && s.ctx.Err() == nil:
+			s.opts.Log.Warn("retention", "error", err)
+		}
+	})
+}
+
+// retain forgets versions that are no longer kept, and what only they needed.
+func (s *Server) retain() error {
+	// A deploy that begins now would not be among those whose trees stay.
+	s.tidy.Lock()
+	defer s.tidy.Unlock()
+	s.mu.Lock()
+	var deps, trees []digest.Digest
+	logs := map[string]bool{}
+	for _, l := range s.locations {
+		l.dropOld(s.opts.Keep)
+		for _, v := range l.known() {
+			deps = append(deps, v.deps)
+			trees = append(trees, v.deps, v.source)
+			logs[s.logPath(l, v)] = true
+		}
+	}
+	s.mu.Unlock()
+	if err := s.loader.Keep(s.ctx, trees); err != nil {
+		return err
+	}
+	return errors.Join(s.venvs.Keep(s.ctx, deps), s.keepLogs(logs), s.save())
+}
+
+// keepLogs deletes the logs of versions that are gone.
+func (s *Server) keepLogs(kept map[string]bool) error {
+	logs, err := filepath.Glob(filepath.Join(s.opts.State, "logs", "*.log"))
+	if err != nil {
+		return err
+	}
+	for _, path := range logs {
+		if !kept[path] {
+			err = errors.Join(err, os.Remove(path))
+		}
+	}
+	return err
+}

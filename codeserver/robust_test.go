@@ -1,0 +1,239 @@
+package codeserver
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
+)
+
+// TestCrash has the version end by itself, twice: it is started again, later the second time.
+func TestCrash(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	d := h.deploy(h.spec(webApp("one")))
+	address := d.GetLocation().GetAddress()
+	for _, least := range []time.Duration{firstPause, 2 * firstPause} {
+		begin := time.Now()
+		_, _ = get(address, "/crash")
+		eventually(t, func() bool {
+			_, err := get(address, "/")
+			return err != nil && strings.Contains(err.Error(), "503")
+		}, "no version is up")
+		await(t, address, "one")
+		require.GreaterOrEqual(t, time.Since(begin), least)
+	}
+	_, _ = get(address, "/crash")
+	two := h.deploy(h.spec(webApp("two")))
+	require.Equal(t, "two", h.get(two, "/"), "a deploy does not wait for the pause")
+}
+
+// TestShimKilled kills the process that watches over a version: its own ends, and the version is started again.
+func TestShimKilled(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	d := h.deploy(h.spec(webApp("one")))
+	pid := h.get(d, "/pid")
+	h.s.mu.Lock()
+	python := h.s.locations["web"].current.running.worker.PID()
+	h.s.mu.Unlock()
+	require.Equal(t, pid, strconv.Itoa(python))
+	stat, err := os.ReadFile("/proc/" + pid + "/stat")
+	require.NoError(t, err)
+	after := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+	shim, err := strconv.Atoi(after[1])
+	require.NoError(t, err)
+	require.NotEqual(t, os.Getpid(), shim)
+	require.NoError(t, syscall.Kill(shim, syscall.SIGKILL))
+	eventually(t, func() bool {
+		now, err := get(d.GetLocation().GetAddress(), "/pid")
+		return err == nil && now != pid
+	}, "it is started again")
+	require.Len(t, processesOf(h.opts.State), 1, "the one before is gone")
+}
+
+// TestDescendants ends what a version has started, wherever it has moved itself, and a version that ignores SIGTERM.
+func TestDescendants(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, func(o *Options) { o.StopGrace = 300 * time.Millisecond })
+	app := webApp("one")
+	app["app/word.py"] = `import os, signal, subprocess, sys, time
+WORD = "one"
+if __name__ != "__main__":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            time.sleep(600)
+        os._exit(0)
+`
+	h.deploy(h.spec(app))
+	eventually(t, func() bool { return len(processesOf(h.opts.State)) == 3 }, "the version and two that it started")
+	h.deploy(h.spec(webApp("two")))
+	eventually(t, func() bool { return len(processesOf(h.opts.State)) == 1 }, "only the new version is left")
+}
+
+// TestKillSetsid kills the server itself: nothing is left of a version whose descendants have sessions of their own.
+func TestKillSetsid(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	server := startChild(t, dir)
+	defer server.kill()
+	app := webApp("one")
+	app["app/word.py"] = `import subprocess, sys
+WORD = "one"
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+`
+	_, err := deployWith(t.Context(), server, &codeserverpb.DeployRequest{Location: "web", Spec: makeSpec(t, diskCache(t, dir), app)})
+	require.NoError(t, err)
+	require.Len(t, processesOf(dir), 2)
+	server.kill()
+	eventually(t, func() bool { return len(processesOf(dir)) == 0 }, "no process is left")
+}
+
+// TestFlood has a version write 100 MB at once, and go on serving.
+func TestFlood(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	app := webApp("one")
+	app["app/word.py"] = `import sys, threading
+WORD = "one"
+def flood():
+    line = b"y" * 999 + b"\n"
+    for i in range(100):
+        sys.stdout.buffer.write(line * 1000)
+    sys.stdout.buffer.write(b"the end\n")
+    sys.stdout.flush()
+threading.Thread(target=flood).start()
+`
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	d := h.deploy(h.spec(app))
+	path := h.s.logPath(h.s.locations["web"], h.s.locations["web"].current)
+	eventually(t, func() bool {
+		b, err := os.ReadFile(path)
+		return err == nil && strings.Contains(string(b), "the end\n")
+	}, "all is written")
+	st, err := os.Stat(path)
+	require.NoError(t, err)
+	require.LessOrEqual(t, st.Size(), int64(maxLog))
+	require.Equal(t, "one", h.get(d, "/"))
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	require.Less(t, int64(after.HeapInuse)-int64(before.HeapInuse), int64(64<<20))
+	left, err := filepath.Glob(filepath.Join(h.opts.State, "logs", ".cut*"))
+	require.NoError(t, err)
+	require.Empty(t, left)
+}
+
+// TestCutFollowed follows a log across cuts: no line comes twice, and none is lost that was not cut before it was read.
+func TestCutFollowed(t *testing.T) {
+	book, err := openLogbook(filepath.Join(t.TempDir(), "x.log"), "v")
+	require.NoError(t, err)
+	book.limit = 2000
+	seen, step := []int{}, make(chan struct{})
+	done := make(chan error)
+	r := logReader{path: book.path, book: book, send: func(l logLine) error {
+		n, err := strconv.Atoi(l.text)
+		seen = append(seen, n)
+		step <- struct{}{}
+		return err
+	}}
+	go func() { done <- r.read(t.Context(), 0, true) }()
+	for i := range 500 {
+		book.write([]byte(strconv.Itoa(i)))
+		<-step
+	}
+	book.close()
+	require.NoError(t, <-done)
+	require.Len(t, seen, 500)
+	require.True(t, slices.IsSorted(seen))
+	st, err := os.Stat(book.path)
+	require.NoError(t, err)
+	require.LessOrEqual(t, st.Size(), book.limit)
+}
+
+// TestRetention deploys more versions than are kept, with wheels of their own.
+func TestRetention(t *testing.T) {
+	t.Parallel()
+	const keep = 3
+	h := newHost(t, func(o *Options) { o.Keep = keep })
+	for i := range keep + 3 {
+		w := wheel(t, "dep", member{name: "dep.py", content: fmt.Sprintf("N = %d\n", i)})
+		h.deploy(h.spec(webApp(fmt.Sprint("word", i)), func(s *codeserverpb.VersionSpec) {
+			s.DepsRoot = depsTree(t, h.cas, map[string][]byte{"dep-1.0-py3-none-any.whl": w}).Proto()
+		}))
+	}
+	count := func(pattern string) int {
+		found, _ := filepath.Glob(filepath.Join(h.opts.State, pattern))
+		return len(found)
+	}
+	eventually(t, func() bool { return count("store/trees/*") == keep }, "trees are deleted")
+	eventually(t, func() bool { return count("python/envs/*") == keep && count("python/wheels/*") == keep }, "environments are deleted")
+	eventually(t, func() bool { return count("logs/*.log") == keep }, "logs are deleted")
+	// Of each version three Directories of the sources, two of the deps, two PEX-INFOs, word.py and the wheel are its own;
+	// all share a PEX-INFO of the sources, __init__.py, __main__.py and the app's __main__.py, of which one is empty.
+	require.LessOrEqual(t, count("store/blobs/cas/*/*"), keep*9+4)
+	require.Len(t, h.s.messages("web")[0].GetVersions(), keep)
+	h.cas = nil
+	h.opts.Open = nil
+	h.restart()
+	back, err := h.rollback("")
+	require.NoError(t, err)
+	require.Equal(t, "word"+strconv.Itoa(keep+1), h.get(back, "/"))
+}
+
+// TestCorrupt damages what the host keeps: it is set aside, and comes from the cache again.
+func TestCorrupt(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	w := wheel(t, "dep", member{name: "dep.py", content: "N = 1\n"})
+	app := webApp("one")
+	spec := h.spec(app, func(s *codeserverpb.VersionSpec) {
+		s.DepsRoot = depsTree(t, h.cas, map[string][]byte{"dep-1.0-py3-none-any.whl": w}).Proto()
+	})
+	h.deploy(spec)
+	h.deploy(h.spec(webApp("two")))
+	h.close()
+	blobs, err := filepath.Glob(filepath.Join(h.opts.State, "store/blobs/cas/*/*"))
+	require.NoError(t, err)
+	require.NotEmpty(t, blobs)
+	for i, path := range blobs {
+		st, err := os.Stat(path)
+		require.NoError(t, err)
+		require.NoError(t, os.Chmod(path, 0o644))
+		bad := []byte(strings.Repeat("z", int(st.Size())))
+		if i%2 == 0 {
+			bad = append(bad, "longer"...)
+		}
+		require.NoError(t, os.WriteFile(path, bad, 0o644))
+	}
+	// What was made of them is gone too, and what a killed process left is there.
+	for _, dir := range []string{"store/trees", "python/wheels", "python/envs"} {
+		require.NoError(t, os.RemoveAll(filepath.Join(h.opts.State, dir)))
+	}
+	for _, left := range []string{"store/tmp/tree1/x", "python/tmp/env-1/x", ".state.json.123", "logs/.cut1"} {
+		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(h.opts.State, left)), 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(h.opts.State, left), nil, 0o644))
+	}
+	h.open()
+	for _, left := range []string{"store/tmp/tree1", "python/tmp/env-1", ".state.json.123", "logs/.cut1"} {
+		_, err := os.Lstat(filepath.Join(h.opts.State, left))
+		require.ErrorIs(t, err, os.ErrNotExist, left)
+	}
+	address := h.s.messages("web")[0].GetAddress()
+	await(t, address, "two")
+	back := h.deploy(spec)
+	require.Equal(t, "one", h.get(back, "/"))
+}

@@ -1,0 +1,75 @@
+package examples
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// serveFails runs a codeserver that must end by itself, and returns what it said.
+func serveFails(t *testing.T, args ...string) string {
+	cmd := exec.Command(filepath.Join(bin, "codeserver"), append([]string{"serve"}, args...)...)
+	cmd.Env = append(os.Environ(), "PEXPRESS_CACHE=")
+	timer := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
+	defer timer.Stop()
+	out, err := cmd.CombinedOutput()
+	require.Error(t, err)
+	require.Equal(t, 1, cmd.ProcessState.ExitCode(), "%s", out)
+	return string(out)
+}
+
+// TestServeRefuses starts codeservers that cannot serve.
+func TestServeRefuses(t *testing.T) {
+	dir := t.TempDir()
+	state, cache := filepath.Join(dir, "state"), filepath.Join(dir, "cache")
+	local := []string{"--listen", "127.0.0.1:0", "--cache", cache}
+	require.Contains(t, serveFails(t, "--state", state), "--cache is required")
+	require.Contains(t, serveFails(t, local...), "\"state\" not set")
+	require.Contains(t, serveFails(t, "--state", state, "--cache", cache, "--listen", "0.0.0.0:0"), "--allow-unauthenticated-remote-access")
+	require.Contains(t, serveFails(t, "--state", state, "--cache", cache, "--listen", "nowhere"), "use host:port or unix:///socket")
+	require.Contains(t, serveFails(t, append(local, "--state", state, "--keep", "0")...), "--keep")
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o644))
+	require.Contains(t, serveFails(t, append(local, "--state", filepath.Join(dir, "file", "x"))...), "state directory")
+	require.Contains(t, serveFails(t, "--state", state, "--cache", cache, "--listen", "unix://"+filepath.Join(dir, "file")), "is no socket")
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer taken.Close()
+	require.Contains(t, serveFails(t, "--state", state, "--cache", cache, "--listen", taken.Addr().String()), taken.Addr().String())
+}
+
+// TestServeTwice starts a second codeserver beside one that serves: on its state, and on its socket.
+func TestServeTwice(t *testing.T) {
+	h := newHost(t, webProject("one"))
+	h.start()
+	address, _ := h.deploy()
+	state := filepath.Join(h.dir, "state")
+	require.Contains(t, serveFails(t, "--state", state, "--cache", h.cache(), "--listen", "127.0.0.1:0"), "another codeserver uses "+state)
+	require.Contains(t, serveFails(t, "--state", state+"2", "--cache", h.cache(), "--listen", h.socket()), "another server answers on")
+	require.Equal(t, "one", h.get(address, "/"))
+	st, err := os.Stat(filepath.Join(h.dir, "cs.sock"))
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), st.Mode().Perm())
+}
+
+// TestServeSetsid kills a codeserver whose version has started a process in a session of its own.
+func TestServeSetsid(t *testing.T) {
+	project := webProject("one")
+	project["web/word.py"] = `import subprocess, sys
+WORD = "one"
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+`
+	h := newHost(t, project)
+	h.start()
+	address, _ := h.deploy()
+	require.Equal(t, "one", h.get(address, "/"))
+	require.GreaterOrEqual(t, len(h.processes()), 3, "the server, the version and what that started")
+	h.end(syscall.SIGKILL)
+	require.Eventually(t, func() bool { return len(h.processes()) == 0 }, 20*time.Second, 20*time.Millisecond,
+		"what has a session of its own ends too: %v", h.processes)
+}
