@@ -172,19 +172,13 @@ func checkRequirements(requirements []string, wheels []venv.Wheel) error {
 		if end < 0 {
 			end = len(r)
 		}
-		required[normalize(r[:end])] = true
+		required[venv.NormalizeName(r[:end])] = true
 	}
 	for _, w := range wheels {
 		name, _, _ := strings.Cut(path.Base(w.Filename), "-")
-		if !required[normalize(name)] {
+		if !required[venv.NormalizeName(name)] {
 			return fmt.Errorf("requirements does not name %s: pex would not activate it", w.Filename)
 		}
 	}
 	return nil
-}
-
-// normalize returns a project's name as PEP 503 has it.
-func normalize(name string) string {
-	f := func(c rune) bool { return c == '-' || c == '_' || c == '.' }
-	return strings.ToLower(strings.Join(strings.FieldsFunc(name, f), "-"))
 }

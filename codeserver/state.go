@@ -12,6 +12,8 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
+
+	"github.com/pexpress/pexpress/cache/durable"
 )
 
 // stateVersion is the format of state.json.
@@ -50,7 +52,7 @@ func (s *Server) save() error {
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(s.statePath(), append(b, '\n')); err != nil {
+	if err := durable.WriteFile(s.statePath(), append(b, '\n'), 0o600); err != nil {
 		return fmt.Errorf("keep the state: %w", err)
 	}
 	return nil
@@ -87,26 +89,6 @@ func (s *Server) snapshot() (*savedState, error) {
 		}
 	}
 	return st, nil
-}
-
-func replaceFile(path string, content []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(content)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // restore reads the state that the last server left.

@@ -12,10 +12,10 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/digest"
+	"github.com/pexpress/pexpress/cache/durable"
 )
 
 // Stats says what Materialize wrote.
@@ -68,7 +68,7 @@ func materialize(ctx context.Context, cas cache.CAS, t *Tree, dir string) (Stats
 			return st, err
 		}
 	}
-	return st, syncFS(dir)
+	return st, durable.SyncFS(dir)
 }
 
 // mkdirs makes the directories above path, those not made yet.
@@ -106,20 +106,6 @@ func writeFile(ctx context.Context, cas cache.CAS, d digest.Digest, path string)
 	}
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return nil
-}
-
-// syncFS flushes the file system that holds dir: one call for a whole tree, where an fsync a file would cost one
-// journal commit each.
-func syncFS(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := unix.Syncfs(int(f.Fd())); err != nil {
-		return fmt.Errorf("sync %s: %w", dir, err)
 	}
 	return nil
 }

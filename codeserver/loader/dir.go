@@ -10,7 +10,9 @@ import (
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/digest"
+	"github.com/pexpress/pexpress/cache/durable"
 	"github.com/pexpress/pexpress/cache/merkle"
+	"github.com/pexpress/pexpress/codeserver/once"
 )
 
 // Selection is which files of a tree a directory holds; Name tells selections of one tree apart.
@@ -26,7 +28,7 @@ func (l *Loader) Dir(ctx context.Context, t *merkle.Tree, sel Selection, like di
 	l.collect.RLock()
 	defer l.collect.RUnlock()
 	dir := l.dirOf(t.Root(), sel.Name)
-	_, err := once(ctx, &l.flight, "dir "+dir, func() (struct{}, error) {
+	_, err := once.Do(ctx, &l.flight, "dir "+dir, func() (struct{}, error) {
 		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
 			return struct{}{}, err
 		}
@@ -80,7 +82,7 @@ func (l *Loader) materialize(ctx context.Context, t *merkle.Tree, sel Selection,
 	if err := os.Rename(tmp, dir); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(dir))
+	return durable.SyncDir(filepath.Dir(dir))
 }
 
 func selectTree(t *merkle.Tree, want func(string) bool) (*merkle.Tree, error) {
@@ -100,12 +102,4 @@ func selectTree(t *merkle.Tree, want func(string) bool) (*merkle.Tree, error) {
 		}
 	}
 	return b.Build()
-}
-
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/pexpress/pexpress/cache/digest"
 	"github.com/pexpress/pexpress/cache/disk"
 	"github.com/pexpress/pexpress/cache/merkle"
+	"github.com/pexpress/pexpress/codeserver/once"
 )
 
 // ErrCache is wrapped by errors that say that the cache could not be used. Loading again may help.
@@ -90,7 +91,7 @@ func (l *Loader) Load(ctx context.Context, root digest.Digest) (*merkle.Tree, St
 		tree  *merkle.Tree
 		stats Stats
 	}
-	v, err := once(ctx, &l.flight, root.String(), func() (loaded, error) {
+	v, err := once.Do(ctx, &l.flight, root.String(), func() (loaded, error) {
 		l.collect.RLock()
 		defer l.collect.RUnlock()
 		t, st, err := l.load(ctx, root)

@@ -17,6 +17,8 @@ import (
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/digest"
+	"github.com/pexpress/pexpress/cache/durable"
+	"github.com/pexpress/pexpress/codeserver/once"
 )
 
 // Env is a virtual environment on this host.
@@ -74,7 +76,7 @@ func (s *Store) Env(ctx context.Context, key digest.Digest, wheels []Wheel, py *
 	want := marker{Layout: layout, Key: key, Python: py.Path, Version: py.FullVersion, Wheels: wheels}
 	name := envDir(key, py.Version)
 	for {
-		m, err := once(ctx, &s.envs, name, func() (made, error) {
+		m, err := once.Do(ctx, &s.envs, name, func() (made, error) {
 			e, err := s.env(ctx, name, want, py, cas)
 			return made{e, want}, err
 		})
@@ -110,10 +112,10 @@ func sortWheels(wheels []Wheel) ([]Wheel, error) {
 		if w.Digest.IsZero() {
 			return nil, fmt.Errorf("wheel %s: no digest", w.Filename)
 		}
-		if other, ok := projects[normalize(n.project)]; ok {
+		if other, ok := projects[NormalizeName(n.project)]; ok {
 			return nil, fmt.Errorf("%s and %s are wheels of one project", other, w.Filename)
 		}
-		projects[normalize(n.project)] = w.Filename
+		projects[NormalizeName(n.project)] = w.Filename
 	}
 	return wheels, nil
 }
@@ -137,7 +139,7 @@ func (s *Store) env(ctx context.Context, name string, want marker, py *Interpret
 	}
 	err = s.build(tmp, name, &want, dirs, py)
 	if err == nil {
-		err = syncFS(tmp)
+		err = durable.SyncFS(tmp)
 	}
 	if err == nil {
 		err = s.publish(tmp, name)

@@ -48,13 +48,13 @@ func (n wheelName) refuse(member, format string, args ...any) error {
 // matches reports whether a directory NAME-VERSION.dist-info is that of the wheel.
 func (n wheelName) matches(distInfo string) bool {
 	project, version, ok := strings.Cut(strings.TrimSuffix(distInfo, ".dist-info"), "-")
-	return ok && normalize(project) == normalize(n.project) && sameVersion(version, n.version)
+	return ok && NormalizeName(project) == NormalizeName(n.project) && sameVersion(version, n.version)
 }
 
 var separators = regexp.MustCompile(`[-_.]+`)
 
-// normalize returns a project's name in the form in which names are compared (PEP 503).
-func normalize(name string) string {
+// NormalizeName returns a project's name in the form in which names are compared (PEP 503).
+func NormalizeName(name string) string {
 	return strings.ToLower(separators.ReplaceAllString(name, "-"))
 }
 

@@ -13,7 +13,9 @@ import (
 	"strings"
 
 	"github.com/pexpress/pexpress/cache"
+	"github.com/pexpress/pexpress/cache/durable"
 	"github.com/pexpress/pexpress/cache/merkle"
+	"github.com/pexpress/pexpress/codeserver/once"
 )
 
 // unpacked is the content of wheel.json: what an environment needs to know of an unpacked wheel.
@@ -45,7 +47,7 @@ func (s *Store) stage(ctx context.Context, w Wheel, name string, cas cache.CAS) 
 	if err != nil {
 		return err
 	}
-	u, err := once(ctx, &s.wheels, name, func() (*unpacked, error) {
+	u, err := once.Do(ctx, &s.wheels, name, func() (*unpacked, error) {
 		if u, err := readUnpacked(s.path(name)); err == nil {
 			return u, nil
 		}
@@ -74,7 +76,7 @@ func (s *Store) commit(names []string) error {
 	if !some {
 		return nil
 	}
-	if err := syncFS(s.path("tmp")); err != nil {
+	if err := durable.SyncFS(s.path("tmp")); err != nil {
 		return err
 	}
 	s.mu.Lock()

@@ -30,7 +30,6 @@
 package venv
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -162,36 +161,6 @@ func (s *Store) discard(name string) error {
 	return os.RemoveAll(trash)
 }
 
-// abandonedError is the error of a call that ended because whoever began it gave up.
-type abandonedError struct{ error }
-
-func (e *abandonedError) Unwrap() error { return e.error }
-
-// once runs fn unless it runs for key already, and returns its result. When the one that began it gives up, another
-// that waits begins again.
-func once[T any](ctx context.Context, g *singleflight.Group, key string, fn func() (T, error)) (T, error) {
-	for {
-		ch := g.DoChan(key, func() (any, error) {
-			v, err := fn()
-			if err != nil && ctx.Err() != nil {
-				err = &abandonedError{err}
-			}
-			return v, err
-		})
-		select {
-		case <-ctx.Done():
-			return *new(T), ctx.Err()
-		case r := <-ch:
-			var abandoned *abandonedError
-			if errors.As(r.Err, &abandoned) && ctx.Err() == nil {
-				continue
-			}
-			v, _ := r.Val.(T)
-			return v, r.Err
-		}
-	}
-}
-
 // mkdir makes a directory that others may read, whatever the umask.
 func mkdir(path string) error {
 	if err := os.Mkdir(path, 0o755); err != nil {
@@ -208,19 +177,6 @@ func writeFile(path string, b []byte, mode os.FileMode) error {
 	}
 	_, err = f.Write(b)
 	return errors.Join(err, f.Chmod(mode), f.Close())
-}
-
-// syncFS flushes the file system that holds dir: one call for many files.
-func syncFS(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := unix.Syncfs(int(f.Fd())); err != nil {
-		return fmt.Errorf("sync %s: %w", dir, err)
-	}
-	return nil
 }
 
 // syncDir makes the names in one of the store's directories durable.

@@ -6,7 +6,6 @@ import (
 	"crypto/sha3"
 	"crypto/sha512"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -19,6 +18,7 @@ import (
 	"golang.org/x/crypto/blake2b"
 
 	"github.com/pexpress/pexpress/cache/digest"
+	"github.com/pexpress/pexpress/cache/durable"
 	"github.com/pexpress/pexpress/plugin/lock"
 )
 
@@ -47,15 +47,7 @@ func remember(path string, d digest.Digest) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	t, err := os.CreateTemp(filepath.Dir(path), ".tmp*")
-	if err != nil {
-		return err
-	}
-	_, err = t.WriteString(d.String())
-	if err = errors.Join(err, t.Close()); err != nil {
-		return errors.Join(err, os.Remove(t.Name()))
-	}
-	return os.Rename(t.Name(), path)
+	return durable.WriteFile(path, []byte(d.String()), 0o600)
 }
 
 // maxWheel bounds a file whose size the lock does not say: no hash tells before its end that it is not the one.

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/pexpress/pexpress/plugin/lock"
 )
 
 // A description is what one Python project's packaging files say, whichever tool they are for.
@@ -97,7 +99,7 @@ func (d *description) readProject() {
 		d.Summary, d.RequiresPython = str(project["description"]), str(project["requires-python"])
 		d.Requires = d.requirements("project.dependencies", strs(project["dependencies"]))
 		for extra, list := range mapping(project["optional-dependencies"]) {
-			d.Extras[normalize(extra)] = d.requirements("project.optional-dependencies", strs(list))
+			d.Extras[lock.NormalizeName(extra)] = d.requirements("project.optional-dependencies", strs(list))
 		}
 		d.addEntryPoints("console_scripts", project["scripts"])
 		d.addEntryPoints("gui_scripts", project["gui-scripts"])
@@ -107,7 +109,7 @@ func (d *description) readProject() {
 	}
 	groups := mapping(d.pyproject.root["dependency-groups"])
 	for name := range groups {
-		d.Groups[normalize(name)] = d.group(groups, name, map[string]bool{})
+		d.Groups[lock.NormalizeName(name)] = d.group(groups, name, map[string]bool{})
 	}
 }
 
@@ -115,10 +117,10 @@ func (d *description) readProject() {
 func (d *description) group(groups map[string]any, name string, seen map[string]bool) []requirement {
 	var reqs []requirement
 	for written, list := range groups {
-		if normalize(written) != normalize(name) || seen[normalize(name)] {
+		if lock.NormalizeName(written) != lock.NormalizeName(name) || seen[lock.NormalizeName(name)] {
 			continue
 		}
-		seen[normalize(name)] = true
+		seen[lock.NormalizeName(name)] = true
 		reqs = append(reqs, d.requirements("dependency-groups."+name, strs(list))...)
 		items, _ := list.([]any)
 		for _, item := range items {
@@ -153,10 +155,10 @@ func (d *description) readSources() {
 	for name, source := range mapping(v) {
 		for _, alternative := range tables(source) {
 			if path := str(alternative["path"]); path != "" {
-				d.Paths[normalize(name)] = path
+				d.Paths[lock.NormalizeName(name)] = path
 			}
 			if member, _ := alternative["workspace"].(bool); member {
-				d.Workspace[normalize(name)] = true
+				d.Workspace[lock.NormalizeName(name)] = true
 			}
 		}
 	}
@@ -173,7 +175,7 @@ func (d *description) readPoetry() {
 	extraOf := map[string][]string{}
 	for extra, list := range mapping(poetry["extras"]) {
 		for _, name := range strs(list) {
-			extraOf[normalize(name)] = append(extraOf[normalize(name)], normalize(extra))
+			extraOf[lock.NormalizeName(name)] = append(extraOf[lock.NormalizeName(name)], lock.NormalizeName(extra))
 		}
 	}
 	_, standard := lookup(d.pyproject.root, "project", "dependencies")
@@ -189,7 +191,7 @@ func (d *description) readPoetry() {
 		}
 	}
 	for name, group := range mapping(poetry["group"]) {
-		d.Groups[normalize(name)] = append(d.Groups[normalize(name)], d.poetryRequirements(mapping(mapping(group)["dependencies"]))...)
+		d.Groups[lock.NormalizeName(name)] = append(d.Groups[lock.NormalizeName(name)], d.poetryRequirements(mapping(mapping(group)["dependencies"]))...)
 	}
 	d.addEntryPoints("console_scripts", poetry["scripts"])
 	for group, points := range mapping(poetry["plugins"]) {
@@ -201,7 +203,7 @@ func (d *description) readPoetry() {
 func (d *description) poetryRequirements(m map[string]any) []requirement {
 	var reqs []requirement
 	for _, written := range slices.Sorted(maps.Keys(m)) {
-		r := requirement{name: normalize(written), text: written}
+		r := requirement{name: lock.NormalizeName(written), text: written}
 		if r.name == "python" {
 			continue
 		}

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/pexpress/pexpress/plugin/lock"
 )
 
 // A Local is a project that a location needs from a directory: a path dependency or a member of the same workspace.
@@ -56,7 +58,7 @@ func loadGraph(loc *Location) (*graph, error) {
 	g := &graph{main: main, workspaces: map[string]*workspace{}}
 	reqs := main.selected(loc.Extras)
 	for _, group := range loc.Groups {
-		members, ok := main.Groups[normalize(group)]
+		members, ok := main.Groups[lock.NormalizeName(group)]
 		if !ok {
 			return nil, fmt.Errorf("%s: the configuration asks for the group %q, which pyproject.toml does not have", loc.Dir, group)
 		}
@@ -86,14 +88,14 @@ func (d *description) selected(extras []string) []requirement {
 	reqs := slices.Clone(d.Requires)
 	seen := map[string]bool{}
 	for len(extras) > 0 {
-		extra := normalize(extras[0])
+		extra := lock.NormalizeName(extras[0])
 		extras = extras[1:]
 		if seen[extra] {
 			continue
 		}
 		seen[extra] = true
 		for _, r := range d.Extras[extra] {
-			if r.name == normalize(d.Name) {
+			if r.name == lock.NormalizeName(d.Name) {
 				extras = append(extras, r.extras...)
 			}
 			reqs = append(reqs, r)
@@ -105,7 +107,7 @@ func (d *description) selected(extras []string) []requirement {
 // follow sorts the requirements of from into local projects, which it follows in turn, and those that are for the lock.
 func (g *graph) follow(from *description, reqs []requirement) error {
 	for _, r := range reqs {
-		if r.name != "" && r.name == normalize(from.Name) {
+		if r.name != "" && r.name == lock.NormalizeName(from.Name) {
 			continue
 		}
 		dir, err := g.localDir(from, &r)
@@ -144,7 +146,7 @@ func (g *graph) add(dir string, extras []string) error {
 	if err != nil {
 		return err
 	}
-	name := normalize(cmp.Or(about.Name, safeName(filepath.Base(dir))))
+	name := lock.NormalizeName(cmp.Or(about.Name, safeName(filepath.Base(dir))))
 	g.locals = append(g.locals, Local{Name: name, Dir: dir, about: about, extras: extras})
 	return g.follow(about, about.selected(extras))
 }
@@ -262,7 +264,7 @@ func readWorkspace(root string) (*workspace, error) {
 		if name, err := projectName(dir); err != nil {
 			return nil, err
 		} else if name != "" {
-			ws.members[normalize(name)] = dir
+			ws.members[lock.NormalizeName(name)] = dir
 		}
 	}
 	return ws, nil

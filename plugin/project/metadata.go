@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pexpress/pexpress/plugin/lock"
+
 	version "github.com/aquasecurity/go-pep440-version"
 )
 
@@ -21,7 +23,7 @@ func (d *description) distInfo() map[string][]byte {
 		d.warnf("%s has the version %q, which is none (PEP 440); importlib.metadata will say %s", d.Name, d.Version, unknownVersion)
 		v = version.MustParse(unknownVersion)
 	}
-	dir := fmt.Sprintf("%s-%s.dist-info/", strings.ReplaceAll(normalize(d.Name), "-", "_"), v.String())
+	dir := fmt.Sprintf("%s-%s.dist-info/", strings.ReplaceAll(lock.NormalizeName(d.Name), "-", "_"), v.String())
 	files := map[string][]byte{
 		dir + "METADATA":  d.coreMetadata(v.String()),
 		dir + "INSTALLER": []byte("pexpress\n"),

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+
+	"github.com/pexpress/pexpress/plugin/lock"
 )
 
 // A requirement is one dependency specifier (PEP 508), or one line of a requirements file.
@@ -23,18 +25,13 @@ var (
 	separators      = regexp.MustCompile(`[-_.]+`)
 )
 
-// normalize returns the normalized form of a project's name (PEP 503).
-func normalize(name string) string {
-	return strings.ToLower(separators.ReplaceAllString(name, "-"))
-}
-
 func parseRequirement(s string) (requirement, error) {
 	r := requirement{text: strings.TrimSpace(s)}
 	m := requirementForm.FindStringSubmatch(r.text)
 	if m == nil {
 		return r, fmt.Errorf("%q is not a requirement (PEP 508)", s)
 	}
-	r.name = normalize(m[1])
+	r.name = lock.NormalizeName(m[1])
 	r.extras = splitList(m[2])
 	rest := strings.TrimSpace(m[3])
 	if url, ok := strings.CutPrefix(rest, "@"); ok {

@@ -3,6 +3,8 @@ package project
 import (
 	"cmp"
 	"strings"
+
+	"github.com/pexpress/pexpress/plugin/lock"
 )
 
 // An iniFile is setup.cfg: section → key → value, as Python's configparser reads it.
@@ -64,7 +66,7 @@ func (d *description) readSetupCfg() {
 	}
 	d.Requires = d.requirements("setup.cfg: install_requires", splitLines(options["install_requires"]))
 	for extra, list := range d.setupCfg["options.extras_require"] {
-		d.Extras[normalize(extra)] = d.requirements("setup.cfg: extras_require", splitLines(list))
+		d.Extras[lock.NormalizeName(extra)] = d.requirements("setup.cfg: extras_require", splitLines(list))
 	}
 	for group, points := range d.setupCfg["options.entry_points"] {
 		d.addEntryPoints(group, pairs(points))
@@ -101,7 +103,7 @@ func (d *description) readSetupPy() {
 	}
 	d.Requires = d.requirements("setup.py: install_requires", oneOrMore(d.setupPy["install_requires"]))
 	for extra, list := range mapping(d.setupPy["extras_require"]) {
-		d.Extras[normalize(extra)] = d.requirements("setup.py: extras_require", oneOrMore(list))
+		d.Extras[lock.NormalizeName(extra)] = d.requirements("setup.py: extras_require", oneOrMore(list))
 	}
 	for group, points := range mapping(d.setupPy["entry_points"]) {
 		d.addEntryPoints(group, pairs(strings.Join(oneOrMore(points), "\n")))

@@ -512,7 +512,7 @@ func (*DeployEvent_Deployed) isDeployEvent_Event() {}
 
 type Stage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "load-deps", "load-source", "venv", "start", "ready", "switch".
+	// "load deps", "load source", "environment", "start", "ready", "switch".
 	Name string               `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Took *durationpb.Duration `protobuf:"bytes,2,opt,name=took,proto3" json:"took,omitempty"`
 	// Bytes and blobs fetched from the cache in this step.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/pexpress/pexpress/cache/durable"
 	"github.com/pexpress/pexpress/plugin/project"
 	"github.com/pexpress/pexpress/plugin/resolve"
 )
@@ -44,7 +45,7 @@ func (s *session) impliedLock(ctx context.Context, loc *project.Location) ([]byt
 	if err := os.MkdirAll(filepath.Dir(kept), 0o700); err != nil {
 		return nil, err
 	}
-	return b, writeFile(kept, b)
+	return b, durable.WriteFile(kept, b, 0o600)
 }
 
 // firstUnlocked returns the first requirement that has no exact version or no hash, or that stands in another file;

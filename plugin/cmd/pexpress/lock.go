@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/pexpress/pexpress/cache/durable"
 	"github.com/pexpress/pexpress/plugin/lock"
 	"github.com/pexpress/pexpress/plugin/project"
 	"github.com/pexpress/pexpress/plugin/resolve"
@@ -61,7 +61,7 @@ func (s *session) lockLocation(ctx context.Context, loc *project.Location, input
 		return fmt.Errorf("the resolver wrote a lock that cannot be read: %w", err)
 	}
 	path := filepath.Join(s.project.Dir, loc.Lock)
-	if err := writeFile(path, content); err != nil {
+	if err := durable.WriteFile(path, content, 0o644); err != nil {
 		return err
 	}
 	s.app.ui.event("locked", map[string]any{
@@ -95,27 +95,4 @@ func (s *session) lockRequest(loc *project.Location, inputs []string, upgrade bo
 		Upgrade:   upgrade,
 		Fetcher:   s.fetcher, StateDir: s.app.stateDir(), Stderr: s.app.ui.err,
 	}
-}
-
-// writeFile replaces path in one step, so that a reader sees the old content or the new.
-func writeFile(path string, content []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(content)
-	if err == nil {
-		err = f.Chmod(0o644)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return os.Rename(f.Name(), path)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/digest"
+	"github.com/pexpress/pexpress/cache/durable"
 	"github.com/pexpress/pexpress/cache/merkle"
 )
 
@@ -43,7 +44,7 @@ func (s *session) remember(b *built) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	return writeFile(path, content)
+	return durable.WriteFile(path, content, 0o600)
 }
 
 // lastPlan returns the zero value when there is none that can be read: it serves explanations only.
