@@ -114,6 +114,10 @@ func waitReady(ctx context.Context, e *codeserverpb.Entry, port int, w *worker.W
 		once, cancel := context.WithTimeout(ctx, 5*time.Second)
 		err := ask(once)
 		cancel()
+		// A command may have something else listen for it, such as a container's proxy.
+		if err == nil && e.GetPreset() != presetCommand && !w.Listens(port) {
+			err = errStranger
+		}
 		if err == nil {
 			return stillThere(w)
 		}
@@ -127,11 +131,14 @@ func waitReady(ctx context.Context, e *codeserverpb.Entry, port int, w *worker.W
 	}
 }
 
+// errStranger says that an answer came from somebody else who took the port.
+var errStranger = errors.New("another process answers on the port that was meant for it")
+
 // stillThere guards against an answer from somebody else who took the port.
 func stillThere(w *worker.Worker) error {
 	select {
 	case <-w.Done():
-		return errors.Join(w.Err(), errors.New("another process answers on the port that was meant for it"))
+		return errors.Join(w.Err(), errStranger)
 	default:
 		return nil
 	}

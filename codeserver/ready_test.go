@@ -2,6 +2,7 @@ package codeserver
 
 import (
 	"context"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
+	"github.com/pexpress/pexpress/codeserver/worker"
 )
 
 // TestReadiness tries each probe on a version that answers, and one that never does.
@@ -91,4 +93,23 @@ func TestCancel(t *testing.T) {
 	}, "the next deploy can begin")
 	require.Equal(t, "two", h.get(d, "/"))
 	eventually(t, func() bool { return len(processesOf(h.opts.State)) == 1 }, "one process is left")
+}
+
+// TestStranger has somebody else answer on the port that a version was meant to listen on.
+func TestStranger(t *testing.T) {
+	t.Parallel()
+	stranger, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer stranger.Close()
+	port := stranger.Addr().(*net.TCPAddr).Port
+	w, err := worker.Start(worker.Spec{
+		Program: "/bin/sleep", Args: []string{"60"}, Dir: t.TempDir(), Log: func([]byte) {}, Grace: time.Second,
+	})
+	require.NoError(t, err)
+	defer w.Stop(context.Background())
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	err = waitReady(ctx, &codeserverpb.Entry{Preset: presetASGI}, port, w)
+	require.ErrorIs(t, err, errStranger)
+	require.NoError(t, waitReady(t.Context(), &codeserverpb.Entry{Preset: presetCommand}, port, w))
 }
