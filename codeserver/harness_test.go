@@ -120,6 +120,8 @@ func (h *host) try(req *codeserverpb.DeployRequest) (*codeserverpb.Deployed, err
 }
 
 func deployWith(ctx context.Context, c codeserverpb.CodeServerClient, req *codeserverpb.DeployRequest) (*codeserverpb.Deployed, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // a stream that is not read to its end holds on until then
 	stream, err := c.Deploy(ctx, req)
 	if err != nil {
 		return nil, err

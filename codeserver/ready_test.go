@@ -101,6 +101,11 @@ func TestStranger(t *testing.T) {
 	stranger, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer stranger.Close()
+	go func() {
+		for c, err := stranger.Accept(); err == nil; c, err = stranger.Accept() {
+			c.Close()
+		}
+	}()
 	port := stranger.Addr().(*net.TCPAddr).Port
 	w, err := worker.Start(worker.Spec{
 		Program: "/bin/sleep", Args: []string{"60"}, Dir: t.TempDir(), Log: func([]byte) {}, Grace: time.Second,
