@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
@@ -50,9 +51,19 @@ func (s *service) change(stream grpc.ServerStreamingServer[codeserverpb.DeployEv
 		err = errEnding
 	}
 	if err != nil {
+		s.server.opts.Log.Warn("a deploy failed", "error", firstLine(err))
 		return toStatus(err)
 	}
+	if l := d.GetLocation(); !d.GetUnchanged() {
+		s.server.opts.Log.Info("deployed", "location", l.GetName(), "version", l.GetCurrent(), "address", l.GetAddress())
+	}
 	return stream.Send(&codeserverpb.DeployEvent{Event: &codeserverpb.DeployEvent_Deployed{Deployed: d}})
+}
+
+// firstLine leaves out what an error quotes of a version's log.
+func firstLine(err error) string {
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	return line
 }
 
 // stages sends each step; one that cannot be sent ends the deploy through the stream's context.

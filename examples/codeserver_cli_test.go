@@ -29,7 +29,7 @@ func TestServeRefuses(t *testing.T) {
 	dir := t.TempDir()
 	state, cache := filepath.Join(dir, "state"), filepath.Join(dir, "cache")
 	local := []string{"--listen", "127.0.0.1:0", "--cache", cache}
-	require.Contains(t, serveFails(t, "--state", state), "--cache is required")
+	require.Contains(t, serveFails(t, "--state", state, "--listen", "127.0.0.1:0", "--cache", "bogus://x"), "cache address")
 	require.Contains(t, serveFails(t, local...), "\"state\" not set")
 	require.Contains(t, serveFails(t, "--state", state, "--cache", cache, "--listen", "0.0.0.0:0"), "--allow-unauthenticated-remote-access")
 	require.Contains(t, serveFails(t, "--state", state, "--cache", cache, "--listen", "nowhere"), "use host:port or unix:///socket")

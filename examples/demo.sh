@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 top=$PWD
 demo=$top/.demo
+unset PEXPRESS_CACHE PEXPRESS_CODESERVER # a demo is nothing for whoever's real ones
 export PEXPRESS_HOME=$demo/home PATH=$top/bin:$PATH
 mkdir -p "$PEXPRESS_HOME"
 

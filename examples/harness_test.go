@@ -32,6 +32,12 @@ func buildAndRun(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	bin = dir
+	// The tester's own cache and codeserver are not for tests.
+	for _, name := range []string{"PEXPRESS_CACHE", "PEXPRESS_CODESERVER", "PEXPRESS_HOME"} {
+		if err := os.Unsetenv(name); err != nil {
+			panic(err)
+		}
+	}
 	build := exec.Command("go", "build", "-o", dir+"/", "./plugin/cmd/pexpress", "./codeserver/cmd/codeserver")
 	build.Dir = ".."
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")

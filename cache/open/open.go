@@ -23,15 +23,27 @@ func Open(ctx context.Context, address string) (cache.CAS, cache.ActionCache, io
 	if dir, ok := Dir(address); ok {
 		return openDisk(dir)
 	}
-	switch scheme, _, _ := strings.Cut(address, "://"); {
-	case scheme == "grpc", scheme == "grpcs", scheme == "unix":
-		c, err := remote.Dial(ctx, address)
-		if err != nil {
-			return nil, nil, nil, err
-		}
-		return c, c, c, nil
+	if err := Check(address); err != nil {
+		return nil, nil, nil, err
 	}
-	return nil, nil, nil, fmt.Errorf("cache address %q: use a directory, file:///dir, grpc://host:port, grpcs://host:port or unix:///socket", address)
+	c, err := remote.Dial(ctx, address)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	return c, c, c, nil
+}
+
+// Check refuses an address that Open cannot open, whatever the state of what it names.
+func Check(address string) error {
+	if dir, ok := Dir(address); ok && dir != "" {
+		return nil
+	}
+	switch scheme, rest, _ := strings.Cut(address, "://"); {
+	case rest == "":
+	case scheme == "grpc", scheme == "grpcs", scheme == "unix":
+		return nil
+	}
+	return fmt.Errorf("cache address %q: use a directory, file:///dir, grpc://host:port, grpcs://host:port or unix:///socket", address)
 }
 
 var withScheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*:`)

@@ -55,6 +55,11 @@ func loadGraph(loc *Location) (*graph, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, extra := range loc.Extras {
+		if _, ok := main.Extras[lock.NormalizeName(extra)]; !ok && main.dependenciesKnown() {
+			return nil, fmt.Errorf("%s: the configuration asks for the extra %q, which pyproject.toml does not have", loc.Dir, extra)
+		}
+	}
 	g := &graph{main: main, workspaces: map[string]*workspace{}}
 	reqs := main.selected(loc.Extras)
 	for _, group := range loc.Groups {
@@ -71,8 +76,13 @@ func loadGraph(loc *Location) (*graph, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
+	known := len(g.declared)
 	if err := g.follow(main, reqs); err != nil {
 		return nil, err
+	}
+	if main.dependenciesKnown() {
+		// The lock is made of what pyproject.toml says: what else requirements.txt has, such as tools, is not in it.
+		g.declared = g.declared[:known]
 	}
 	slices.SortFunc(g.locals, func(a, b Local) int { return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Dir, b.Dir)) })
 	for i := 1; i < len(g.locals); i++ {

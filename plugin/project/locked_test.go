@@ -67,7 +67,6 @@ black = "*"
 		"requests": {"3.0", "requirement Requests>=2,<3 of"},
 		"attrs":    {"24.1", "does not allow attrs 24.1, which is in pylock.toml"},
 		"uvloop":   {"0.1", "uvloop!=0.1"},
-		"flask":    {"3.0.1", "flask==3.0.0"},
 		"boto3":    {"2.0", "boto3~=1.2"},
 		"deep":     {"", "requirement deep of"},
 		"gunicorn": {"", "is not in pylock.toml: run pexpress lock"},
@@ -121,4 +120,31 @@ func TestPoetrySpec(t *testing.T) {
 	} {
 		require.Equal(t, want, poetrySpec(in), in)
 	}
+}
+
+// TestLockedFromRequirements checks against the files that the lock is made of: a requirements.txt counts where no
+// pyproject.toml says what is required, and beside one it may hold what is for people only.
+func TestLockedFromRequirements(t *testing.T) {
+	for pyproject, want := range map[string]bool{
+		"":                                false,
+		"[tool.black]\nline-length = 9\n": false,
+		"[project]\nname = \"p\"\nversion = \"1\"\ndependencies = [\"six\"]\n": true,
+	} {
+		dir := checkout(t, "-- requirements.txt --\nsix\ncolorama\n-- pyproject.toml --\n"+pyproject)
+		p := load(t, dir)
+		err := p.CheckLocked(&p.Locations[0], map[string]string{"six": "1.17.0"}, applies)
+		if want {
+			require.NoError(t, err)
+			continue
+		}
+		require.ErrorIs(t, err, ErrNotLocked)
+		require.ErrorContains(t, err, "colorama")
+	}
+}
+
+// TestUnknownExtra refuses an extra that the project does not have.
+func TestUnknownExtra(t *testing.T) {
+	dir := checkout(t, "-- pyproject.toml --\n[project]\nname = \"p\"\nversion = \"1\"\n[tool.pexpress]\nextras = [\"nope\"]\n")
+	p := load(t, dir)
+	require.ErrorContains(t, p.CheckLocked(&p.Locations[0], nil, applies), "nope")
 }

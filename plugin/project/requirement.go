@@ -20,10 +20,7 @@ type requirement struct {
 	text   string // as written
 }
 
-var (
-	requirementForm = regexp.MustCompile(`^([A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)\s*(?:\[([^\]]*)\])?\s*(.*)$`)
-	separators      = regexp.MustCompile(`[-_.]+`)
-)
+var requirementForm = regexp.MustCompile(`^([A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)\s*(?:\[([^\]]*)\])?\s*(.*)$`)
 
 func parseRequirement(s string) (requirement, error) {
 	r := requirement{text: strings.TrimSpace(s)}

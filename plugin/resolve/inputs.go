@@ -19,11 +19,20 @@ func (r *Request) inputs() ([]string, error) {
 	}
 	for _, name := range []string{"uv.lock", "pyproject.toml", "requirements.txt", "setup.cfg", "setup.py"} {
 		if r.has(name) && (describes[name] == nil || r.matches(name, describes[name])) {
-			return []string{name}, nil
+			return append([]string{name}, r.beside(name)...), nil
 		}
 	}
 	return nil, fmt.Errorf("%w: %s has no uv.lock, no pyproject.toml with a [project] or [tool.poetry], no requirements.txt, setup.cfg or setup.py: name a file with requirements",
 		ErrResolve, r.Dir)
+}
+
+// beside returns what belongs to a requirements.txt that is there without a pyproject.toml: a setup.py or setup.cfg says
+// what the project itself requires.
+func (r *Request) beside(name string) []string {
+	if name == "requirements.txt" && r.has("setup.py") {
+		return []string{"setup.py"}
+	}
+	return nil
 }
 
 // describes finds what makes a file one that says what a project requires: those of only tools' settings say nothing.

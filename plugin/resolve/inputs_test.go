@@ -1,6 +1,7 @@
 package resolve
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -9,16 +10,17 @@ import (
 func TestInputs(t *testing.T) {
 	const tools = "[tool.black]\nline-length = 100\n"
 	for want, files := range map[string]map[string]string{
-		"uv.lock":          {"uv.lock": "", "pyproject.toml": pyproject, "requirements.txt": ""},
-		"pyproject.toml":   {"pyproject.toml": pyproject, "requirements.txt": "", "setup.py": ""},
-		"requirements.txt": {"pyproject.toml": tools, "requirements.txt": "", "setup.cfg": "[options]", "setup.py": ""},
-		"setup.cfg":        {"setup.cfg": "[metadata]\nname = p\n", "setup.py": ""},
-		"setup.py":         {"setup.cfg": "[flake8]\nmax-line-length = 100\n", "setup.py": ""},
+		"requirements.txt setup.py": {"pyproject.toml": tools, "requirements.txt": "", "setup.py": ""},
+		"uv.lock":                   {"uv.lock": "", "pyproject.toml": pyproject, "requirements.txt": ""},
+		"pyproject.toml":            {"pyproject.toml": pyproject, "requirements.txt": "", "setup.py": ""},
+		"requirements.txt":          {"pyproject.toml": tools, "requirements.txt": "", "setup.cfg": "[options]"},
+		"setup.cfg":                 {"setup.cfg": "[metadata]\nname = p\n", "setup.py": ""},
+		"setup.py":                  {"setup.cfg": "[flake8]\nmax-line-length = 100\n", "setup.py": ""},
 	} {
 		r := Request{Dir: project(t, files)}
 		got, err := r.inputs()
 		require.NoError(t, err)
-		require.Equal(t, []string{want}, got)
+		require.Equal(t, strings.Fields(want), got)
 	}
 	poetry := Request{Dir: project(t, map[string]string{"pyproject.toml": "[build-system]\n[ tool . poetry ]\n"})}
 	got, err := poetry.inputs()

@@ -27,7 +27,7 @@ type Request struct {
 	// Output is the lock, relative to Dir: versions in it are kept unless Upgrade is set. It is read, not written.
 	Output  string
 	Upgrade bool
-	// Python is the version to lock for, such as "3.11"; what uv finds if empty.
+	// Python is the version to lock for, such as "3.11"; what uv finds, to the patch release, if empty.
 	Python string
 	// Platforms are the platform tags to lock for. For one the lock holds what that one needs; for several, or one that
 	// uv does not know, it holds for all.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,8 +57,8 @@ func serveCommand() *cobra.Command {
 		RunE:  func(c *cobra.Command, _ []string) error { return serve(c.Context(), f, c.ErrOrStderr()) },
 	}
 	c.Flags().StringVar(&f.state, "state", "", "directory that keeps what is served (required)")
-	c.Flags().StringVar(&f.cache, "cache", os.Getenv("PEXPRESS_CACHE"), "address of the cache, as for pexpress [$PEXPRESS_CACHE] (required)")
-	c.Flags().StringVar(&f.listen, "listen", "127.0.0.1:7070", "address of the control API: host:port, or unix:///socket that only this user can use")
+	c.Flags().StringVar(&f.cache, "cache", "", "address of the cache, as for pexpress [$PEXPRESS_CACHE] (default $PEXPRESS_HOME/cache)")
+	c.Flags().StringVar(&f.listen, "listen", "", "address of the control API: host:port, or unix:///socket that only this user can use (default $PEXPRESS_HOME/codeserver.sock)")
 	c.Flags().IntVar(&f.keep, "keep", 5, "versions of a location that are kept")
 	c.Flags().DurationVar(&f.drain, "drain-timeout", time.Hour, "how long a replaced version may finish what it began")
 	c.Flags().DurationVar(&f.grace, "stop-grace", 10*time.Second, "time between SIGTERM and SIGKILL")
@@ -69,9 +70,32 @@ func serveCommand() *cobra.Command {
 	return c
 }
 
+// complete sets what was not said: the places in which pexpress looks if nothing is said to it either.
+func (f *flags) complete() error {
+	home := os.Getenv("PEXPRESS_HOME")
+	if home == "" {
+		dir, err := os.UserCacheDir()
+		if err != nil && (f.cache == "" || f.listen == "") {
+			return fmt.Errorf("no place for the cache and the socket (%w): set PEXPRESS_HOME, or give --cache and --listen", err)
+		}
+		home = filepath.Join(dir, "pexpress")
+	}
+	home, err := filepath.Abs(home)
+	if err != nil {
+		return err
+	}
+	if f.cache = cmp.Or(f.cache, os.Getenv("PEXPRESS_CACHE"), filepath.Join(home, "cache")); f.listen == "" {
+		f.listen = "unix://" + filepath.Join(home, "codeserver.sock")
+		if err := os.MkdirAll(home, 0o755); err != nil {
+			return err
+		}
+	}
+	return open.Check(f.cache)
+}
+
 func serve(ctx context.Context, f flags, stderr io.Writer) error {
-	if f.cache == "" {
-		return errors.New("--cache is required, or PEXPRESS_CACHE: the cache that pexpress writes to")
+	if err := f.complete(); err != nil {
+		return err
 	}
 	if f.keep < 1 {
 		return fmt.Errorf("--keep %d: the version that serves is kept in any case; say 1 or more", f.keep)
@@ -104,7 +128,14 @@ func serve(ctx context.Context, f flags, stderr io.Writer) error {
 	g.Stop()
 	closing, cancel := context.WithTimeout(context.Background(), f.grace)
 	defer cancel()
-	return errors.Join(err, s.Close(closing))
+	return errors.Join(err, s.Close(closing), removeSocket(f.listen))
+}
+
+func removeSocket(address string) error {
+	if path, ok := strings.CutPrefix(address, "unix://"); ok {
+		return os.Remove(path)
+	}
+	return nil
 }
 
 // listen opens the control API's address. It is closed to others: a socket of this user's, or the loopback interface.
@@ -121,9 +152,6 @@ func listen(address string, remote bool) (net.Listener, error) {
 		return net.Listen("tcp", address)
 	}
 	if err := removeStale(path); err != nil {
-		return nil, err
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err
 	}
 	// Made where nobody else can reach it, then moved: at no moment is it open to others.

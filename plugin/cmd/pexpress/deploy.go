@@ -48,13 +48,13 @@ The codeserver reads the same cache: give both the same address.`,
 }
 
 func serverFlag(c *cobra.Command, to *string) {
-	c.Flags().StringVar(to, "to", os.Getenv("PEXPRESS_CODESERVER"),
+	c.Flags().StringVar(to, "to", "",
 		"address of the codeserver: unix:///socket or host:port [$PEXPRESS_CODESERVER] (default $PEXPRESS_HOME/codeserver.sock)")
 }
 
 // dial connects to a codeserver: the one that is named, else the project's, else the one of $PEXPRESS_HOME.
 func (a *app) dial(ctx context.Context, to string) (*client.Client, error) {
-	if to == "" {
+	if to = first(to, os.Getenv("PEXPRESS_CODESERVER")); to == "" {
 		if p, err := project.Load(a.dir); err == nil {
 			to = p.Codeserver
 		}
@@ -82,16 +82,24 @@ func (s *session) deploy(ctx context.Context, names []string, to, listen string,
 		return err
 	}
 	defer c.Close()
+	// One location's failure is no reason to leave the others where they are.
+	var errs []error
 	for _, loc := range locs {
 		if err := s.deployLocation(ctx, c, loc, listen, timeout); err != nil {
-			return fmt.Errorf("location %s: %w", loc.Name, err)
+			errs = append(errs, fmt.Errorf("location %s: %w", loc.Name, err))
+		}
+		if ctx.Err() != nil {
+			break
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (s *session) deployLocation(ctx context.Context, c *client.Client, loc *project.Location, listen string, timeout time.Duration) error {
 	start := time.Now()
+	if err := loc.CheckEntry(); err != nil {
+		return inputError{err}
+	}
 	last := s.lastPlan(loc.Name)
 	b, err := s.buildLocation(ctx, loc)
 	if err != nil {
@@ -115,7 +123,11 @@ func (s *session) deployLocation(ctx context.Context, c *client.Client, loc *pro
 	if err != nil {
 		return deployError(err)
 	}
-	return s.app.follow(stream, start)
+	err = s.app.follow(stream, start)
+	if status.Code(err) == codes.NotFound {
+		return unavailableError{err} // of the trees: those were just built, into another cache
+	}
+	return err
 }
 
 // entry converts a location's configuration to the codeserver's words.
@@ -221,16 +233,24 @@ func short(version string) string {
 	return version
 }
 
+// answer is a codeserver's error: its words for people, its status for the code.
+type answer struct{ st *status.Status }
+
+func (a *answer) Error() string { return a.st.Message() }
+
+// GRPCStatus lets status.Code find the code.
+func (a *answer) GRPCStatus() *status.Status { return a.st }
+
 // deployError sorts a codeserver's answer by what the user can do.
 func deployError(err error) error {
 	st := status.Convert(err)
-	msg := errors.New(st.Message())
+	msg := &answer{st}
 	switch st.Code() {
 	case codes.FailedPrecondition:
 		return notReadyError{msg}
 	case codes.InvalidArgument, codes.NotFound:
 		return inputError{msg}
-	case codes.Unavailable:
+	case codes.Unavailable, codes.Aborted:
 		return unavailableError{fmt.Errorf("codeserver: %w", msg)}
 	case codes.Canceled:
 		return context.Canceled

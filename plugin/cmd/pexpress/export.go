@@ -16,7 +16,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pexpress/pexpress/plugin/lock"
 	"github.com/pexpress/pexpress/plugin/pex"
+	"github.com/pexpress/pexpress/plugin/project"
 )
 
 func (a *app) exportCommand() *cobra.Command {
@@ -41,7 +43,7 @@ Run the two directories as: PEX_PATH=OUT/deps.pex python OUT/source.pex -m your.
 		},
 	}
 	c.Flags().StringVar(&layout, "layout", "zipapp", "zipapp, packed or loose")
-	c.Flags().StringVarP(&out, "out", "o", "", "file or directory to write; it must not exist (default LOCATION.pex or LOCATION/)")
+	c.Flags().StringVarP(&out, "out", "o", "", "file or directory to write; it must not exist (default LOCATION.pex, LOCATION.packed or LOCATION.loose)")
 	a.targetFlags(c)
 	return c
 }
@@ -58,24 +60,61 @@ func (s *session) buildOne(ctx context.Context, names []string) (*built, error) 
 	return s.buildLocation(ctx, locs[0])
 }
 
+// outName returns where to export to, which must not exist: what is there is found before anything is built.
+func (s *session) outName(names []string, layout, out string) (string, error) {
+	if out == "" {
+		locs, err := s.locations(names)
+		if err != nil {
+			return "", err
+		}
+		out = locs[0].Name + "." + layout
+		if layout == "zipapp" {
+			out = locs[0].Name + ".pex"
+		}
+	}
+	if _, err := os.Lstat(out); err == nil {
+		return "", inputErrorf("%s exists: choose another name with --out, or remove it", out)
+	}
+	if _, err := os.Stat(filepath.Dir(out)); err != nil {
+		return "", inputError{err}
+	}
+	return out, nil
+}
+
+// howToRun returns the command that starts the location's service from an export.
+func howToRun(loc *project.Location, target lock.Target, layout, out string) string {
+	program := "python" + target.Python + " " + out
+	if layout != "zipapp" {
+		program = fmt.Sprintf("PEX_PATH=%[2]s/deps.pex python%[1]s %[2]s/source.pex", target.Python, out)
+	}
+	args := strings.Join(loc.Entry.Args, " ")
+	switch loc.Entry.Preset {
+	case "dagster":
+		return program + " -m dagster api grpc --port 4000 " + args
+	case "asgi":
+		return program + " -m uvicorn " + args
+	case "wsgi":
+		return program + " -m gunicorn " + args
+	case "module":
+		return program + " -m " + args
+	}
+	return program + " -m MODULE"
+}
+
 func (s *session) export(ctx context.Context, names []string, layout, out string) error {
+	out, err := s.outName(names, layout, out)
+	if err != nil {
+		return err
+	}
 	b, err := s.buildOne(ctx, names)
 	if err != nil {
 		return err
 	}
-	if out == "" {
-		out = b.location.Name
-		if layout == "zipapp" {
-			out += ".pex"
-		}
-	}
-	if _, err := os.Lstat(out); err == nil {
-		return inputError{fmt.Errorf("%s exists: remove it, or choose another name with --out", out)}
-	}
 	if err := pex.Export(ctx, s.cas, pex.Trees{Deps: b.deps.Root, Source: b.source.Root}, layout, out); err != nil {
 		return err
 	}
-	s.app.ui.event("exported", map[string]any{"layout": layout, "path": out}, "%s (%s)", out, layout)
+	run := howToRun(b.location, b.depsPlan.target, layout, out)
+	s.app.ui.event("exported", map[string]any{"layout": layout, "path": out, "run": run}, "%s (%s); run it: %s", out, layout, run)
 	return nil
 }
 
@@ -105,6 +144,8 @@ func (a *app) runCommand() *cobra.Command {
 func (a *app) run(ctx context.Context, names, args []string) error {
 	var dir string
 	var b *built
+	stdout := a.ui.out
+	a.ui.out = a.ui.err // standard output is the program's
 	err := a.with(ctx, func(s *session) (err error) {
 		if b, err = s.buildOne(ctx, names); err != nil {
 			return err
@@ -126,7 +167,7 @@ func (a *app) run(ctx context.Context, names, args []string) error {
 	// A PEX_ROOT of its own: pex's names for what it unpacks there are weaker than the digests these trees have.
 	cmd.Env = append(os.Environ(), "PEX_PATH="+filepath.Join(dir, "deps.pex"),
 		"PEX_ROOT="+filepath.Join(a.home, "run", "root-"+b.deps.Root.Hash()))
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = a.stdin, a.ui.out, a.ui.err
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = a.stdin, stdout, a.ui.err
 	err = cmd.Run()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {

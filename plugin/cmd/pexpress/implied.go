@@ -22,6 +22,9 @@ func (s *session) impliedLock(ctx context.Context, loc *project.Location) ([]byt
 	path := filepath.Join(dir, "requirements.txt")
 	content, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
+		if s.project.CheckLocked(loc, nil, func(string) (bool, error) { return true, nil }) == nil {
+			return []byte(emptyLock), nil // nothing is required: the standard library is enough
+		}
 		return nil, inputErrorf("no %s in %s: run 'pexpress lock' to make it", filepath.Base(loc.Lock), dir)
 	}
 	if err != nil {
@@ -47,6 +50,8 @@ func (s *session) impliedLock(ctx context.Context, loc *project.Location) ([]byt
 	}
 	return b, durable.WriteFile(kept, b, 0o600)
 }
+
+const emptyLock = "lock-version = \"1.0\"\ncreated-by = \"pexpress\"\npackages = []\n"
 
 // firstUnlocked returns the first requirement that has no exact version or no hash, or that stands in another file;
 // "" if there is none.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -52,7 +54,13 @@ func (s *session) lock(ctx context.Context, inputs []string, upgrade bool) error
 
 func (s *session) lockLocation(ctx context.Context, loc *project.Location, inputs []string, upgrade bool) error {
 	start := time.Now()
-	content, err := resolve.Lock(ctx, s.lockRequest(loc, inputs, upgrade))
+	req := s.lockRequest(loc, inputs, upgrade)
+	for _, p := range req.Platforms {
+		if _, err := lock.ParseTarget(first(req.Python, "3.11"), p); err != nil {
+			return inputError{err}
+		}
+	}
+	content, err := resolve.Lock(ctx, req)
 	if err != nil {
 		return lockError(err)
 	}
@@ -78,7 +86,21 @@ func lockError(err error) error {
 	return fetchError(err)
 }
 
+// hostPython returns the minor version of the python3 on PATH, which a lock is for when nothing says another; "" if there
+// is none. The patch release is left out: the same lock should come of it on the next machine.
+func hostPython() string {
+	out, err := exec.Command("python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])").Output()
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(out))
+}
+
 func (s *session) lockRequest(loc *project.Location, inputs []string, upgrade bool) resolve.Request {
+	python := first(s.app.python, s.project.Python)
+	if python == "" {
+		python = hostPython()
+	}
 	platforms := s.project.Platforms
 	if s.app.platform != "" {
 		platforms = []string{s.app.platform}
@@ -88,7 +110,7 @@ func (s *session) lockRequest(loc *project.Location, inputs []string, upgrade bo
 	}
 	return resolve.Request{
 		Dir: filepath.Join(s.project.Dir, filepath.Dir(loc.Lock)), Inputs: inputs, Output: filepath.Base(loc.Lock),
-		Python:    first(s.app.python, s.project.Python),
+		Python:    python,
 		Platforms: platforms,
 		Extras:    loc.Extras,
 		Groups:    loc.Groups,

@@ -43,6 +43,12 @@ func buildAndRun(m *testing.M) int {
 	if err := build.Run(); err != nil {
 		panic(err)
 	}
+	// The tester's own cache and codeserver are not for tests.
+	for _, name := range []string{"PEXPRESS_CACHE", "PEXPRESS_CODESERVER", "PEXPRESS_HOME"} {
+		if err := os.Unsetenv(name); err != nil {
+			panic(err)
+		}
+	}
 	if err := pinnedWheels(filepath.Join(dir, "pinned")); err != nil {
 		panic(err)
 	}

@@ -7,9 +7,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 
 	"github.com/spf13/cobra"
 )
+
+// version is the release that this is on the way to.
+const version = "0.1.0-dev"
 
 // app is one invocation: its global flags and where it reads and writes.
 type app struct {
@@ -35,8 +39,11 @@ shipped and started.
   pexpress explain   say what a build would do, and which change makes it do so
 
 Exit status: 0 done; 1 something failed that is not listed here; 2 wrong usage; 3 the input was refused (configuration,
-lock, wheel, source tree); 4 a builder failed; 5 the new version did not become ready, the old one still serves;
+lock, wheel, source tree); 4 a builder failed; 5 the new version does not serve, the old one still does;
 6 the cache, an index or the codeserver could not be reached or used.`
+
+// usageText matches what cobra says of a command line that makes no sense; it has no type for it.
+var usageText = regexp.MustCompile(`^(unknown command|accepts |requires at |unknown shorthand)`)
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	a := &app{stdin: stdin, ui: newUI(false, stdout, stderr)}
@@ -46,6 +53,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
+	if err != nil && usageText.MatchString(err.Error()) {
+		err = usageError{fmt.Errorf("%w; see pexpress --help", err)}
+	}
 	var exit *exitError
 	if err == nil || errors.As(err, &exit) {
 		return err
@@ -64,6 +74,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 func (a *app) command() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "pexpress",
+		Version:       version,
 		Short:         "Build and deploy Python services as content-addressed trees",
 		Long:          rootHelp,
 		SilenceErrors: true,
@@ -77,7 +88,7 @@ func (a *app) command() *cobra.Command {
 	})
 	f := root.PersistentFlags()
 	f.StringVarP(&a.dir, "directory", "C", ".", "the project's directory")
-	f.StringVar(&a.cache, "cache", os.Getenv("PEXPRESS_CACHE"),
+	f.StringVar(&a.cache, "cache", "",
 		"address of the cache: a directory, file:///dir, grpc://host:port, grpcs://host:port or unix:///socket [$PEXPRESS_CACHE] (default $PEXPRESS_HOME/cache)")
 	f.StringVar(&a.output, "output", "text", "text, or json: one event a line on standard output")
 	root.AddCommand(a.lockCommand(), a.buildCommand(), a.explainCommand(), a.deployCommand(), a.statusCommand(),
@@ -99,6 +110,7 @@ func (a *app) check() error {
 		return err
 	}
 	a.home = home
+	a.cache = first(a.cache, os.Getenv("PEXPRESS_CACHE"))
 	a.cacheChosen = a.cache != ""
 	if !a.cacheChosen {
 		a.cache = filepath.Join(home, "cache")

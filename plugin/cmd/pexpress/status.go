@@ -42,6 +42,9 @@ func (a *app) statusCommand() *cobra.Command {
 					a.reportLocation(l)
 				}
 			}
+			if name == "" && !found {
+				a.ui.event("empty", map[string]any{}, "the codeserver serves nothing yet")
+			}
 			if name != "" && !found {
 				return inputError{fmt.Errorf("the codeserver has no location %q", name)}
 			}
@@ -116,6 +119,8 @@ func (a *app) rollbackCommand() *cobra.Command {
 		Use:   "rollback LOCATION [VERSION]",
 		Short: "Move a location back to the version before, or to one that is kept",
 		Args:  cobra.RangeArgs(1, 2),
+
+		ValidArgsFunction: a.completeLocations,
 		RunE: func(c *cobra.Command, args []string) error {
 			srv, err := a.dial(c.Context(), to)
 			if err != nil {
@@ -147,6 +152,8 @@ func (a *app) logsCommand() *cobra.Command {
 		Use:   "logs LOCATION",
 		Short: "Show what a version wrote to its standard output and error",
 		Args:  cobra.ExactArgs(1),
+
+		ValidArgsFunction: a.completeLocations,
 		RunE: func(c *cobra.Command, args []string) error {
 			srv, err := a.dial(c.Context(), to)
 			if err != nil {
