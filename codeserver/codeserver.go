@@ -87,7 +87,7 @@ func Open(opts Options) (*Server, error) {
 		return nil, fmt.Errorf("the state directory %q has a character in its name that cannot stand in PYTHONPATH", dir)
 	}
 	opts.State = dir
-	if err := os.MkdirAll(filepath.Join(dir, "logs"), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Join(dir, "logs"), 0o700); err != nil {
 		return nil, fmt.Errorf("make the state directory: %w", err)
 	}
 	s := &Server{opts: opts, locations: map[string]*location{}, watchers: map[chan struct{}]bool{}}

@@ -29,6 +29,10 @@ func (s *Store) Pin(ctx context.Context, pin string, ds []digest.Digest) error {
 		}
 		b.WriteString(d.String() + "\n")
 	}
+	// A pin that says the same already needs no write, which a full disk would not allow.
+	if old, err := os.ReadFile(path); err == nil && string(old) == b.String() {
+		return nil
+	}
 	// Under the lock, so that no eviction is under way that has read the pins before.
 	err = s.withLedger(ctx, func(l *ledger) error {
 		l.NextEviction = 0

@@ -1,4 +1,4 @@
-// Package durable writes files so that a reader sees the old content or the new, never a part, also after a crash of the
+// Package durable reads and writes files: it writes them so that a reader sees the old content or the new, never a part, also after a crash of the
 // machine: temp file, sync, rename, sync of the directory.
 package durable
 

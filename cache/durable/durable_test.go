@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/pexpress/pexpress/cache/durable"
 )
@@ -50,4 +51,21 @@ func TestWriteFileFails(t *testing.T) {
 	left, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	require.Len(t, left, 1)
+}
+
+func TestReadFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "f")
+	require.NoError(t, os.WriteFile(path, []byte("x"), 0o600))
+	b, err := durable.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, "x", string(b))
+	fifo := filepath.Join(dir, "fifo")
+	require.NoError(t, unix.Mkfifo(fifo, 0o600))
+	for _, bad := range []string{fifo, "/dev/zero", dir} {
+		_, err := durable.ReadFile(bad)
+		require.ErrorContains(t, err, "no regular file", bad)
+	}
+	_, err = durable.ReadFile(filepath.Join(dir, "none"))
+	require.ErrorIs(t, err, os.ErrNotExist)
 }

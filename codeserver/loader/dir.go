@@ -21,16 +21,26 @@ type Selection struct {
 	Want func(path string) bool
 }
 
-// Dir returns a directory with the selected files of a loaded tree, made if it is not there. The files are the version's
-// own: a program may write beside them, and even over them. like is a tree of which there may be a directory already,
+// Dir returns a directory with the selected files of a loaded tree, made if it is not there. A directory whose
+// files were changed since, by the version that ran in it, is made anew. like is a tree of which there may be a directory already,
 // whose bytecode is used again; it may be zero.
 func (l *Loader) Dir(ctx context.Context, t *merkle.Tree, sel Selection, like digest.Digest) (string, error) {
 	l.collect.RLock()
 	defer l.collect.RUnlock()
 	dir := l.dirOf(t.Root(), sel.Name)
 	_, err := once.Do(ctx, &l.flight, "dir "+dir, func() (struct{}, error) {
-		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		_, err := os.Stat(dir)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
 			return struct{}{}, err
+		case unchanged(dir, t, sel):
+			return struct{}{}, nil
+		default:
+			// A version has written over its own files. What it wrote beside them goes too: a digest names what runs.
+			if err := l.discard(dir); err != nil {
+				return struct{}{}, err
+			}
 		}
 		return struct{}{}, l.materialize(ctx, t, sel, like)
 	})
@@ -38,6 +48,33 @@ func (l *Loader) Dir(ctx context.Context, t *merkle.Tree, sel Selection, like di
 		return "", fmt.Errorf("write tree %s: %w", t.Root(), err)
 	}
 	return dir, nil
+}
+
+// unchanged reports whether the selected files still look as they were written. It compares times and sizes, which tells
+// a program that changes its own files; one that hides it runs as the same user, and could do worse.
+func unchanged(dir string, t *merkle.Tree, sel Selection) bool {
+	for p, d := range t.Files() {
+		if !sel.Want(p) {
+			continue
+		}
+		st, err := os.Lstat(filepath.Join(dir, filepath.FromSlash(p)))
+		if err != nil || !st.Mode().IsRegular() || st.Size() != d.Size() || !st.ModTime().Equal(merkle.ModTime) {
+			return false
+		}
+	}
+	return true
+}
+
+// discard removes a directory, in one step for those who look for it.
+func (l *Loader) discard(dir string) error {
+	trash, err := os.MkdirTemp(filepath.Join(l.dir, "tmp"), "trash")
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(dir, filepath.Join(trash, "tree")); err != nil {
+		return err
+	}
+	return os.RemoveAll(trash)
 }
 
 func (l *Loader) dirOf(root digest.Digest, name string) string {

@@ -39,6 +39,7 @@ type Worker struct {
 	started  chan struct{} // closed when pid is known, or will not be
 	done     chan struct{}
 	stop     sync.Once
+	grace    time.Duration
 	err      error
 }
 
@@ -81,7 +82,7 @@ func Start(spec Spec) (*Worker, error) {
 	if err != nil {
 		return nil, errors.Join(err, lifeline.Close(), out.Close())
 	}
-	w := &Worker{cmd: cmd, lifeline: lifeline, started: make(chan struct{}), done: make(chan struct{})}
+	w := &Worker{cmd: cmd, lifeline: lifeline, grace: spec.Grace, started: make(chan struct{}), done: make(chan struct{})}
 	go w.wait(out, spec.Log)
 	if err := w.readPID(status); err != nil {
 		return nil, err
@@ -174,16 +175,24 @@ func (w *Worker) Done() <-chan struct{} { return w.done }
 // Err says how the process ended, once Done is closed.
 func (w *Worker) Err() error { return w.err }
 
+// stopMargin is what the shim has beyond its grace to end what is left.
+const stopMargin = 3 * time.Second
+
 // Stop asks the process to end, has it killed after its grace, and returns when nothing of it is left. When ctx ends
-// before, all is killed at once.
+// before, or the shim does not do its work, as one that was stopped cannot, all is killed at once.
 func (w *Worker) Stop(ctx context.Context) {
 	w.stop.Do(func() { w.lifeline.Close() })
+	late := time.NewTimer(w.grace + stopMargin)
+	defer late.Stop()
 	select {
 	case <-w.done:
+		return
 	case <-ctx.Done():
-		for _, p := range Descendants(w.cmd.Process.Pid) {
-			_ = syscall.Kill(p.PID, syscall.SIGKILL)
-		}
-		<-w.done
+	case <-late.C:
 	}
+	for _, p := range Descendants(w.cmd.Process.Pid) {
+		_ = syscall.Kill(p.PID, syscall.SIGKILL)
+	}
+	_ = syscall.Kill(w.cmd.Process.Pid, syscall.SIGKILL)
+	<-w.done
 }

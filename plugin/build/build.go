@@ -54,7 +54,7 @@ func (e *Executor) Run(ctx context.Context, plan *action.Plan, inputs func(conte
 	case err == nil:
 		r.Hit = true
 	case errors.Is(err, cache.ErrNotFound):
-		if ar, err = e.build(ctx, plan, inputs); err != nil {
+		if ar, err = e.buildAgain(ctx, plan, inputs); err != nil {
 			return nil, err
 		}
 	default:
@@ -65,6 +65,24 @@ func (e *Executor) Run(ctx context.Context, plan *action.Plan, inputs func(conte
 	}
 	r.Took = time.Since(start)
 	return r, nil
+}
+
+// attempts is how often a build is begun anew when the cache loses what it needs.
+const attempts = 8
+
+// buildAgain builds, and begins anew when the cache has lost a blob meanwhile: another process collects garbage, or a copy
+// turned out corrupt and was set aside. Everything that is missing then comes again.
+func (e *Executor) buildAgain(ctx context.Context, plan *action.Plan, inputs func(context.Context) error) (*repb.ActionResult, error) {
+	for attempt := 1; ; attempt++ {
+		ar, err := e.build(ctx, plan, inputs)
+		lost := errors.Is(err, cache.ErrNotFound) || errors.Is(err, digest.ErrMismatch) || errors.Is(err, plugin.ErrInputUnreadable)
+		if err == nil || !lost || ctx.Err() != nil {
+			return ar, err
+		}
+		if attempt == attempts {
+			return nil, fmt.Errorf("the cache lost blobs during each of %d attempts (is something emptying it?): %w", attempts, err)
+		}
+	}
 }
 
 func (e *Executor) build(ctx context.Context, plan *action.Plan, inputs func(context.Context) error) (*repb.ActionResult, error) {

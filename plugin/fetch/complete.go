@@ -30,7 +30,7 @@ func (f *Fetcher) complete(ctx context.Context, w lock.Wheel) (digest.Digest, er
 		return digest.Digest{}, err
 	}
 	known := filepath.Join(f.opts.StateDir, "wheels", algorithm+"-"+want)
-	if b, err := os.ReadFile(known); err == nil {
+	if b, err := durable.ReadFile(known); err == nil {
 		var d digest.Digest
 		if d.UnmarshalText(b) == nil && (w.SHA256 == "" || d.Hash() == w.SHA256) {
 			return d, nil
@@ -83,8 +83,9 @@ func (f *Fetcher) spool(ctx context.Context, w lock.Wheel, algorithm, want strin
 		return d, fmt.Errorf("%w: %s is larger than %d bytes", ErrRefused, w.Filename, limit)
 	}
 	if got := hex.EncodeToString(h.Sum(nil)); got != want || w.Size > 0 && w.Size != d.Size() {
-		return d, fmt.Errorf("%w: %s is not what the lock says: its %s is %s, the lock has %s (%d bytes, the lock has %d): %w",
-			ErrRefused, w.Filename, algorithm, got, want, d.Size(), w.Size, digest.ErrMismatch)
+		// What it is is not told: a lock may name any file of this machine.
+		return d, fmt.Errorf("%w: %s is not what the lock says (%s %s): the lock is wrong, or the file was changed: %w",
+			ErrRefused, w.Filename, algorithm, want, digest.ErrMismatch)
 	}
 	if _, err := t.Seek(0, io.SeekStart); err != nil {
 		return d, err

@@ -10,6 +10,8 @@ import (
 
 	"github.com/jdx/go-netrc"
 	"github.com/pelletier/go-toml/v2"
+
+	"github.com/pexpress/pexpress/cache/durable"
 )
 
 // config is what pip and uv are configured with, as far as fetching a file goes.
@@ -71,7 +73,7 @@ func pipFiles() []string {
 
 // readPip reads the sections of a pip.conf that hold for downloads. A line that is indented goes on with the value above.
 func (c *config) readPip(path string) error {
-	f, err := os.Open(path)
+	f, err := durable.Open(path)
 	if err != nil {
 		return nil //nolint:nilerr // pip, too, passes over files that it cannot read
 	}
@@ -118,7 +120,7 @@ func (c *config) readUV() error {
 		files = append(files, filepath.Join(dir, "uv", "uv.toml"))
 	}
 	for _, path := range files {
-		b, err := os.ReadFile(path)
+		b, err := durable.ReadFile(path)
 		if err != nil {
 			continue
 		}
@@ -128,7 +130,7 @@ func (c *config) readUV() error {
 		}
 		c.addUV(u)
 	}
-	if b, err := os.ReadFile("pyproject.toml"); err == nil {
+	if b, err := durable.ReadFile("pyproject.toml"); err == nil {
 		var p struct {
 			Tool struct {
 				UV uvConfig `toml:"uv"`

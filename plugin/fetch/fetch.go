@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -20,6 +19,7 @@ import (
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/digest"
+	"github.com/pexpress/pexpress/cache/durable"
 	"github.com/pexpress/pexpress/plugin/lock"
 )
 
@@ -143,14 +143,14 @@ func (f *Fetcher) fetchOne(ctx context.Context, w lock.Wheel, d digest.Digest, a
 			continue // what was kept of an earlier try may be what is wrong
 		}
 		return fmt.Errorf("%w: %s is not what the lock says (size %d, sha256 %s): the lock is wrong, or the file was changed: %w",
-			ErrRefused, w.Filename, d.Size(), d.Hash(), err)
+			ErrRefused, w.Filename, d.Size(), d.Hash(), digest.ErrMismatch) // what it is is not told: see spool
 	}
 }
 
 // open returns the wheel's bytes.
 func (f *Fetcher) open(ctx context.Context, w lock.Wheel, size int64) (*stream, error) {
 	if path := localPath(w); path != "" {
-		file, err := os.Open(path)
+		file, err := durable.Open(path)
 		if err == nil {
 			return &stream{ctx: ctx, body: file, name: w.Filename}, nil
 		}

@@ -3,6 +3,7 @@ package lock
 import (
 	"fmt"
 	"math"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -14,9 +15,13 @@ type filename struct {
 	tags          []string // expanded: py2.py3-none-any is two
 }
 
+// wheelName is what a wheel may be called: PEP 427 escapes everything else, and what is not escaped ends in file names and
+// on terminals.
+var wheelName = regexp.MustCompile(`^[A-Za-z0-9_.+!-]+$`)
+
 func parseFilename(s string) (filename, error) {
 	parts := strings.Split(strings.TrimSuffix(s, ".whl"), "-")
-	if !strings.HasSuffix(s, ".whl") || len(parts) != 5 && len(parts) != 6 || strings.ContainsAny(s, "/\\\x00") {
+	if !strings.HasSuffix(s, ".whl") || len(parts) != 5 && len(parts) != 6 || !wheelName.MatchString(s) {
 		return filename{}, fmt.Errorf("%.200q is not a wheel's file name, NAME-VERSION[-BUILD]-PYTHON-ABI-PLATFORM.whl", s)
 	}
 	f := filename{name: NormalizeName(parts[0]), version: parts[1]}

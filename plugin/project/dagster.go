@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/pexpress/pexpress/cache/durable"
 )
 
 // cloudFile is Dagster Cloud's description of a project's code locations.
@@ -36,7 +38,7 @@ type cloudLocation struct {
 // left aside with a warning.
 func readDagsterCloud(dir string) (cloudConfig, error) {
 	var c cloudConfig
-	b, err := os.ReadFile(filepath.Join(dir, cloudFile))
+	b, err := durable.ReadFile(filepath.Join(dir, cloudFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return c, nil
 	}

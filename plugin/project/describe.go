@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/pexpress/pexpress/cache/durable"
 	"github.com/pexpress/pexpress/plugin/lock"
 )
 
@@ -79,7 +79,7 @@ func describe(dir string) (*description, error) {
 }
 
 func readOptional(file string) ([]byte, error) {
-	b, err := os.ReadFile(file)
+	b, err := durable.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

@@ -3,10 +3,11 @@ package project
 import (
 	"bytes"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/pexpress/pexpress/cache/durable"
 )
 
 // neverName reports whether the entry belongs to version control, which no setting can bring into source.pex.
@@ -78,6 +79,6 @@ func hashedRequirements(dir, name string) bool {
 	if !strings.HasPrefix(name, "requirements") || !strings.HasSuffix(name, ".txt") {
 		return false
 	}
-	b, err := os.ReadFile(filepath.Join(dir, name))
+	b, err := durable.ReadFile(filepath.Join(dir, name))
 	return err == nil && bytes.Contains(b, []byte("--hash="))
 }

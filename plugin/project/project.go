@@ -15,6 +15,8 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+
+	"github.com/pexpress/pexpress/cache/durable"
 )
 
 // DefaultLock is the name of the lock file unless the configuration says another.
@@ -160,7 +162,7 @@ func Load(dir string) (*Project, error) {
 func ownConfig(dir string, pyproject *document) (*document, *table, error) {
 	file := filepath.Join(dir, "pexpress.toml")
 	tool, inPyproject := lookup(pyproject.root, "tool", "pexpress")
-	b, err := os.ReadFile(file)
+	b, err := durable.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		m, ok := tool.(map[string]any)
 		if inPyproject && !ok {
@@ -186,7 +188,7 @@ var exactPython = regexp.MustCompile(`^([0-9]+\.[0-9]+)(\.[0-9]+)?$`)
 
 // pythonVersionFile returns the minor version that .python-version names, or "" if it names none exactly.
 func pythonVersionFile(dir string) string {
-	b, err := os.ReadFile(filepath.Join(dir, ".python-version"))
+	b, err := durable.ReadFile(filepath.Join(dir, ".python-version"))
 	if err != nil {
 		return ""
 	}

@@ -2,11 +2,11 @@ package project
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 
+	"github.com/pexpress/pexpress/cache/durable"
 	"github.com/pexpress/pexpress/plugin/lock"
 )
 
@@ -88,7 +88,7 @@ func requirementsFile(dir, name string, seen map[string]bool) ([]requirement, er
 		return nil, nil
 	}
 	seen[file] = true
-	b, err := os.ReadFile(file)
+	b, err := durable.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}

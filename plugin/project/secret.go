@@ -14,12 +14,12 @@ func looksSecret(name string) bool {
 	switch ext {
 	case ".py", ".example", ".sample", ".template", ".dist", ".pub":
 		return false
-	case ".pem", ".key", ".p12", ".pfx", ".jks", ".keystore", ".kdbx", ".ppk", ".tfvars", ".tfstate":
+	case ".env", ".pem", ".key", ".p12", ".pfx", ".jks", ".keystore", ".kdbx", ".ppk", ".tfvars", ".tfstate":
 		return true
 	}
 	switch name {
 	case ".env", ".envrc", ".netrc", "_netrc", ".pypirc", ".pgpass", ".htpasswd", ".git-credentials", ".dockercfg",
-		".npmrc", "credentials.json":
+		".npmrc", "credentials.json", "secrets.toml", "secrets.yaml", "secrets.yml", "secrets.json", "secrets.ini":
 		return true
 	}
 	for _, prefix := range []string{".env.", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519"} {

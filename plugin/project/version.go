@@ -2,10 +2,11 @@ package project
 
 import (
 	"cmp"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+
+	"github.com/pexpress/pexpress/cache/durable"
 )
 
 // unknownVersion is the version of a project whose build backend would ask version control for it.
@@ -44,7 +45,7 @@ func (d *description) versionAttr(attr string) string {
 	module, name := filepath.FromSlash(strings.ReplaceAll(attr[:i], ".", "/")), attr[i+1:]
 	for _, root := range append(d.sourceRoots(), ".") {
 		for _, file := range []string{module + ".py", filepath.Join(module, "__init__.py")} {
-			b, err := os.ReadFile(filepath.Join(d.Dir, root, file))
+			b, err := durable.ReadFile(filepath.Join(d.Dir, root, file))
 			if err != nil {
 				continue
 			}
@@ -61,7 +62,7 @@ func (d *description) versionFile(names []string) string {
 		if name == "" || !filepath.IsLocal(name) {
 			continue
 		}
-		if b, err := os.ReadFile(filepath.Join(d.Dir, name)); err == nil {
+		if b, err := durable.ReadFile(filepath.Join(d.Dir, name)); err == nil {
 			return strings.TrimSpace(string(b))
 		}
 	}
@@ -83,7 +84,7 @@ func (d *description) versionPattern(file, pattern string) string {
 	if file == "" || !filepath.IsLocal(file) {
 		return ""
 	}
-	b, err := os.ReadFile(filepath.Join(d.Dir, filepath.FromSlash(file)))
+	b, err := durable.ReadFile(filepath.Join(d.Dir, filepath.FromSlash(file)))
 	if err != nil {
 		return ""
 	}
@@ -121,7 +122,7 @@ var pkgInfoVersion = regexp.MustCompile(`(?m)^Version: (\S+)\s*$`)
 
 // versionPkgInfo reads the PKG-INFO that an unpacked source distribution has.
 func (d *description) versionPkgInfo() string {
-	b, err := os.ReadFile(filepath.Join(d.Dir, "PKG-INFO"))
+	b, err := durable.ReadFile(filepath.Join(d.Dir, "PKG-INFO"))
 	if err != nil {
 		return ""
 	}

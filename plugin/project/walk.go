@@ -13,6 +13,8 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/pexpress/pexpress/cache/durable"
 )
 
 // A filter holds what the configuration says about single files; its patterns are those of a .gitignore at the root
@@ -212,7 +214,7 @@ func (w *walker) readIgnore(dir string, p place, entries []fs.DirEntry) (*rules,
 	if !ok || !entries[i].Type().IsRegular() {
 		return p.rules, nil
 	}
-	text, err := os.ReadFile(filepath.Join(dir, ".gitignore"))
+	text, err := durable.ReadFile(filepath.Join(dir, ".gitignore"))
 	if err != nil {
 		return nil, err
 	}
@@ -229,7 +231,7 @@ func outerRules(base, gitTop string) (r *rules, above string, err error) {
 	}
 	dir, path := gitTop, ""
 	for part := range strings.SplitSeq(filepath.ToSlash(rel), "/") {
-		text, err := os.ReadFile(filepath.Join(dir, ".gitignore"))
+		text, err := durable.ReadFile(filepath.Join(dir, ".gitignore"))
 		if err != nil && !os.IsNotExist(err) {
 			return nil, "", err
 		}

@@ -61,10 +61,18 @@ func sweep(parent string) {
 		}
 		name := filepath.Join(parent, e.Name(), dirLock)
 		st, err := os.Lstat(name)
+		if errors.Is(err, os.ErrNotExist) {
+			// Its host was killed before it could lock it, or while it removed it.
+			if dir, err := os.Lstat(filepath.Dir(name)); err == nil && dir.IsDir() && time.Since(dir.ModTime()) > dirGrace && ours(dir) &&
+				dir.Mode().Perm() == 0o700 {
+				_ = os.RemoveAll(filepath.Dir(name))
+			}
+			continue
+		}
 		if err != nil || !st.Mode().IsRegular() || time.Since(st.ModTime()) < dirGrace {
 			continue
 		}
-		if own, ok := st.Sys().(*syscall.Stat_t); !ok || int(own.Uid) != os.Getuid() {
+		if !ours(st) {
 			continue
 		}
 		lock, err := os.OpenFile(name, os.O_RDWR|syscall.O_NOFOLLOW, 0)
@@ -76,4 +84,9 @@ func sweep(parent string) {
 		}
 		lock.Close()
 	}
+}
+
+func ours(st os.FileInfo) bool {
+	own, ok := st.Sys().(*syscall.Stat_t)
+	return ok && int(own.Uid) == os.Getuid()
 }

@@ -20,7 +20,7 @@ import (
 func (s *session) impliedLock(ctx context.Context, loc *project.Location) ([]byte, error) {
 	dir := filepath.Join(s.project.Dir, filepath.Dir(loc.Lock))
 	path := filepath.Join(dir, "requirements.txt")
-	content, err := os.ReadFile(path)
+	content, err := durable.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		if s.project.CheckLocked(loc, nil, func(string) (bool, error) { return true, nil }) == nil {
 			return []byte(emptyLock), nil // nothing is required: the standard library is enough
@@ -38,7 +38,7 @@ func (s *session) impliedLock(ctx context.Context, loc *project.Location) ([]byt
 	h := sha256.New()
 	fmt.Fprintf(h, "%s\n%s\n%s", req.Python, strings.Join(req.Platforms, ","), content)
 	kept := filepath.Join(s.app.stateDir(), "locks", hex.EncodeToString(h.Sum(nil)[:16])+".toml")
-	if b, err := os.ReadFile(kept); !errors.Is(err, os.ErrNotExist) {
+	if b, err := durable.ReadFile(kept); !errors.Is(err, os.ErrNotExist) {
 		return b, err
 	}
 	b, err := resolve.Lock(ctx, req)

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pexpress/pexpress/cache/digest"
+	"github.com/pexpress/pexpress/cache/durable"
 	"github.com/pexpress/pexpress/cache/merkle"
 	"github.com/pexpress/pexpress/plugin/action"
 	"github.com/pexpress/pexpress/plugin/build"
@@ -118,6 +119,15 @@ func (s *session) bootstrap(ctx context.Context) (*merkle.Tree, error) {
 	if s.runtime != nil {
 		return s.runtime, nil
 	}
+	r, err := s.buildBootstrap(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.runtime, err = merkle.Load(ctx, s.cas, r.Root)
+	return s.runtime, err
+}
+
+func (s *session) buildBootstrap(ctx context.Context) (*build.Result, error) {
 	p, err := action.Bootstrap(action.BootstrapInput{
 		Wheel:         action.File{Name: fetch.PexPin.Filename, Digest: fetch.PexPin.Digest()},
 		OutputVersion: pex.OutputVersion,
@@ -125,17 +135,18 @@ func (s *session) bootstrap(ctx context.Context) (*merkle.Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := s.executor().Run(ctx, p, func(ctx context.Context) error {
+	return s.executor().Run(ctx, p, func(ctx context.Context) error {
 		if _, err := s.fetcher.Pinned(ctx, fetch.PexPin); err != nil {
 			return fetchError(err)
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	s.runtime, err = merkle.Load(ctx, s.cas, r.Root)
-	return s.runtime, err
+}
+
+// keepBootstrap makes sure that the runtime is still there: it is an input that planning brought, perhaps long ago.
+func (s *session) keepBootstrap(ctx context.Context) error {
+	_, err := s.buildBootstrap(ctx)
+	return err
 }
 
 // planSource computes the Action of source.pex from the files of one location.
@@ -201,6 +212,9 @@ func (s *session) sourceTree(ctx context.Context, p *sourcePlan) (*merkle.Tree, 
 // buildDeps returns deps.pex, fetching and building only when the cache lacks it.
 func (s *session) buildDeps(ctx context.Context, p *depsPlan) (*build.Result, error) {
 	r, err := s.executor().Run(ctx, p.Plan, func(ctx context.Context) error {
+		if err := s.keepBootstrap(ctx); err != nil {
+			return err
+		}
 		start := time.Now()
 		st, err := s.fetcher.Fetch(ctx, p.wheels, p.digests)
 		if err != nil {
@@ -219,6 +233,9 @@ func (s *session) buildDeps(ctx context.Context, p *depsPlan) (*build.Result, er
 // buildSource returns source.pex, storing only the files that the cache lacks.
 func (s *session) buildSource(ctx context.Context, p *sourcePlan) (*build.Result, error) {
 	return s.executor().Run(ctx, p.Plan, func(ctx context.Context) error {
+		if err := s.keepBootstrap(ctx); err != nil {
+			return err
+		}
 		if err := build.PutBlobs(ctx, s.cas, p.blobs); err != nil {
 			return err
 		}
@@ -283,7 +300,7 @@ func fetchError(err error) error {
 // readLock reads the location's lock.
 func (s *session) readLock(ctx context.Context, loc *project.Location) (*lock.Lock, error) {
 	path := filepath.Join(s.project.Dir, loc.Lock)
-	b, err := os.ReadFile(path)
+	b, err := durable.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		b, err = s.impliedLock(ctx, loc)
 	}

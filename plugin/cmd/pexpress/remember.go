@@ -49,7 +49,7 @@ func (s *session) remember(b *built) error {
 
 // lastPlan returns the zero value when there is none that can be read: it serves explanations only.
 func (s *session) lastPlan(location string) (p lastPlan) {
-	b, err := os.ReadFile(s.planFile(location))
+	b, err := durable.ReadFile(s.planFile(location))
 	if err != nil || json.Unmarshal(b, &p) != nil {
 		return lastPlan{}
 	}

@@ -66,7 +66,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if a.ui.json {
 		fmt.Fprintln(stdout, eventJSON("error", map[string]any{"message": err.Error(), "exit_code": exitCode(err)}))
 	} else {
-		fmt.Fprintln(stderr, "pexpress: "+err.Error())
+		fmt.Fprintln(stderr, "pexpress: "+printable(err.Error()))
 	}
 	return err
 }

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"golang.org/x/term"
 )
@@ -33,7 +35,7 @@ func (u *ui) event(name string, v any, text string, args ...any) {
 	defer u.mu.Unlock()
 	if !u.json {
 		if text != "" {
-			fmt.Fprintf(u.out, text+"\n", args...)
+			fmt.Fprintln(u.out, printable(fmt.Sprintf(text, args...)))
 		}
 		return
 	}
@@ -61,7 +63,25 @@ func (u *ui) warn(text string) {
 		fmt.Fprintln(u.out, eventJSON("warning", map[string]string{"message": text}))
 		return
 	}
-	fmt.Fprintln(u.err, "warning: "+text)
+	fmt.Fprintln(u.err, "warning: "+printable(text))
+}
+
+// printable shows control characters as what they are: what a file is called, or a deployed program writes, must not
+// drive the reader's terminal.
+func printable(s string) string {
+	clean := func(r rune) bool { return r == '\n' || r == '\t' || unicode.IsPrint(r) }
+	if strings.IndexFunc(s, func(r rune) bool { return !clean(r) }) < 0 {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if clean(r) {
+			b.WriteRune(r)
+		} else {
+			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
+		}
+	}
+	return b.String()
 }
 
 // milliseconds is a duration that marshals as a number of milliseconds.
