@@ -152,7 +152,7 @@ func (b *bench) manyFiles() (row, error) {
 
 // bump replaces one wheel of the lock by another release of it.
 func (b *bench) bump() (row, error) {
-	const name, before, after = "six", "1.16.0", "1.17.0"
+	const name, before, after = "six", "1.17.0", "1.16.0"
 	project := b.path("bump")
 	if err := os.RemoveAll(project); err != nil {
 		return row{}, err
