@@ -166,10 +166,10 @@ func (b *bench) bump() (row, error) {
 			return nil, err
 		}
 		pinned := withoutHashes(string(content), name) + name + "==" + version + "\n"
-		if err := os.WriteFile(filepath.Join(project, "requirements.txt"), []byte(pinned), 0o644); err != nil {
+		if err := os.WriteFile(b.path("bump.txt"), []byte(pinned), 0o644); err != nil {
 			return nil, err
 		}
-		if _, err := b.pexpress("bump", "lock", "requirements.txt"); err != nil {
+		if _, err := b.pexpress("bump", "lock", "../bump.txt"); err != nil {
 			return nil, err
 		}
 		return b.pexpress("bump", "build")
