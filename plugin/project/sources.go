@@ -156,5 +156,5 @@ func (s *Sources) checkEntry(loc *Location) {
 		}
 	}
 	s.Warnings = append(s.Warnings, fmt.Sprintf(
-		"location %s runs the module %s, which is not in the sources; it must come from the dependencies", loc.Name, module))
+		"location %s runs the module %s, which is not in the sources; it must come from the dependencies or the standard library", loc.Name, module))
 }
