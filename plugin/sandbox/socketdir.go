@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	dirPrefix = "pexpress-"
+	dirPrefix = "pexpress-b-" // and digits: nothing else is ours to remove
 	dirLock   = "host.lock"
 	// dirGrace is the age from which on a directory that nobody has locked is one whose host is gone: a younger one may
 	// be about to be locked.
@@ -56,7 +56,8 @@ func (d *SocketDir) Close() error {
 func sweep(parent string) {
 	entries, _ := os.ReadDir(parent)
 	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), dirPrefix) {
+		digits, ok := strings.CutPrefix(e.Name(), dirPrefix)
+		if !ok || strings.Trim(digits, "0123456789") != "" {
 			continue
 		}
 		name := filepath.Join(parent, e.Name(), dirLock)
