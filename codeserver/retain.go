@@ -59,12 +59,13 @@ func (s *Server) retain() error {
 
 // keepLogs deletes the logs of versions that are gone.
 func (s *Server) keepLogs(kept map[string]bool) error {
-	logs, err := filepath.Glob(filepath.Join(s.opts.State, "logs", "*.log"))
+	dir := filepath.Join(s.opts.State, "logs")
+	logs, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
-	for _, path := range logs {
-		if !kept[path] {
+	for _, e := range logs {
+		if path := filepath.Join(dir, e.Name()); filepath.Ext(path) == ".log" && !kept[path] {
 			err = errors.Join(err, os.Remove(path))
 		}
 	}

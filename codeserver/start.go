@@ -2,7 +2,6 @@ package codeserver
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -65,15 +64,12 @@ func (s *Server) prepare(ctx context.Context, l *location, v *version, log *logb
 	return &prepared{env.Python(), env.Dir, dir, inject}, nil
 }
 
-// environment returns the environment of a deps tree. A wheel whose copy on the host turns out corrupt is set aside
-// then, and read from the cache the next time.
+// environment returns the environment of a deps tree.
 func (s *Server) environment(ctx context.Context, root digest.Digest, deps *merkle.Tree, py *venv.Interpreter) (env *venv.Env, err error) {
-	for range 4 {
+	err = loader.Heal(func() error {
 		env, err = s.venvs.Env(ctx, root, wheelsOf(deps), py, s.loader.CAS())
-		if !errors.Is(err, digest.ErrMismatch) || errors.Is(err, loader.ErrCache) {
-			break
-		}
-	}
+		return err
+	})
 	return env, err
 }
 

@@ -120,11 +120,13 @@ func (s *Server) restore() error {
 
 // removeUnfinished removes what a process has left that was killed while it wrote the state, or cut a log.
 func (s *Server) removeUnfinished() error {
-	left, err := filepath.Glob(filepath.Join(s.opts.State, ".state.json.*"))
-	logs, lerr := filepath.Glob(filepath.Join(s.opts.State, "logs", ".cut*"))
+	// Relative to the directory: its own name may hold what a pattern would read as its own.
+	state := os.DirFS(s.opts.State)
+	left, err := fs.Glob(state, ".state.json.*")
+	logs, lerr := fs.Glob(state, "logs/.cut*")
 	err = errors.Join(err, lerr)
-	for _, path := range append(left, logs...) {
-		err = errors.Join(err, os.Remove(path))
+	for _, name := range append(left, logs...) {
+		err = errors.Join(err, os.Remove(filepath.Join(s.opts.State, name)))
 	}
 	return err
 }

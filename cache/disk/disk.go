@@ -40,6 +40,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pexpress/pexpress/cache"
+	"github.com/pexpress/pexpress/cache/durable"
 )
 
 // ErrFull is wrapped by errors that say that the disk, the user's quota or the cache's own limit leaves no room.
@@ -130,17 +131,13 @@ func (s *Store) checkFormat() (isNew bool, err error) {
 	return false, nil
 }
 
-// cacheTag is the content of a CACHEDIR.TAG.
-const cacheTag = "Signature: 8a477f597d28d172789f06886806bc55\n# A cache of pexpress.\n"
-
 func (s *Store) makeDirs() error {
 	for _, dir := range []string{string(blobs), string(actions), "tmp", "pins", "quarantine"} {
 		if err := os.MkdirAll(s.path(dir), 0o755); err != nil {
 			return err
 		}
 	}
-	// By the convention that backup programs go by, and pexpress when it chooses a project's sources.
-	if err := os.WriteFile(s.path("CACHEDIR.TAG"), []byte(cacheTag), 0o644); err != nil {
+	if err := durable.TagCache(s.dir); err != nil {
 		return err
 	}
 	if err := syncDir(s.dir); err != nil {

@@ -51,3 +51,13 @@ func SyncFS(dir string) error {
 	}
 	return nil
 }
+
+// TagCache marks a directory as a cache, by the convention that backup programs go by, and pexpress when it chooses a
+// project's sources.
+func TagCache(dir string) error {
+	path := filepath.Join(dir, "CACHEDIR.TAG")
+	if _, err := os.Lstat(path); err == nil {
+		return nil
+	}
+	return os.WriteFile(path, []byte("Signature: 8a477f597d28d172789f06886806bc55\n# What pexpress can make again.\n"), 0o644)
+}

@@ -21,9 +21,9 @@ type Selection struct {
 	Want func(path string) bool
 }
 
-// Dir returns a directory with the selected files of a loaded tree, made if it is not there. A directory whose
-// files were changed since, by the version that ran in it, is made anew. like is a tree of which there may be a directory already,
-// whose bytecode is used again; it may be zero.
+// Dir returns a directory with the selected files of a loaded tree, made if it is not there. One whose files were changed
+// since, by the version that ran in it, is moved aside and made anew. like is a tree of which there may be a directory
+// already, whose bytecode is used again; it may be zero.
 func (l *Loader) Dir(ctx context.Context, t *merkle.Tree, sel Selection, like digest.Digest) (string, error) {
 	l.collect.RLock()
 	defer l.collect.RUnlock()
@@ -37,8 +37,7 @@ func (l *Loader) Dir(ctx context.Context, t *merkle.Tree, sel Selection, like di
 		case unchanged(dir, t, sel):
 			return struct{}{}, nil
 		default:
-			// A version has written over its own files. What it wrote beside them goes too: a digest names what runs.
-			if err := l.discard(dir); err != nil {
+			if err := l.moveAside(dir); err != nil {
 				return struct{}{}, err
 			}
 		}
@@ -65,16 +64,14 @@ func unchanged(dir string, t *merkle.Tree, sel Selection) bool {
 	return true
 }
 
-// discard removes a directory, in one step for those who look for it.
-func (l *Loader) discard(dir string) error {
-	trash, err := os.MkdirTemp(filepath.Join(l.dir, "tmp"), "trash")
-	if err != nil {
+// moveAside keeps a directory that a version has written over: a digest names what runs, but a version that still runs
+// there goes on in it, and what it wrote is not ours to lose. The last such copy is kept, as long as the tree is.
+func (l *Loader) moveAside(dir string) error {
+	aside := dir + "-changed"
+	if err := os.RemoveAll(aside); err != nil {
 		return err
 	}
-	if err := os.Rename(dir, filepath.Join(trash, "tree")); err != nil {
-		return err
-	}
-	return os.RemoveAll(trash)
+	return os.Rename(dir, aside)
 }
 
 func (l *Loader) dirOf(root digest.Digest, name string) string {
@@ -93,7 +90,7 @@ func (l *Loader) materialize(ctx context.Context, t *merkle.Tree, sel Selection,
 	}
 	defer os.RemoveAll(parent)
 	tmp := filepath.Join(parent, "tree")
-	err = heal(func() error {
+	err = Heal(func() error {
 		_, err := merkle.Materialize(ctx, l.local, selected, tmp)
 		// A blob that the host has lost since the load, as one that another reader has set aside.
 		if errors.Is(err, cache.ErrNotFound) {

@@ -109,7 +109,7 @@ func (l *Loader) load(ctx context.Context, root digest.Digest) (*merkle.Tree, St
 	tree, pinned := l.trees[root]
 	l.mu.Unlock()
 	if !pinned {
-		err := heal(func() (err error) {
+		err := Heal(func() (err error) {
 			tree, err = merkle.Load(ctx, c, root)
 			return err
 		})
@@ -153,9 +153,9 @@ func closure(t *merkle.Tree) []digest.Digest {
 	return all
 }
 
-// heal calls f again while it fails because a copy on this host turned out to be corrupt: the store has set that aside,
+// Heal calls f again while it fails because a copy on this host turned out to be corrupt: the store has set that aside,
 // so that the next call finds it missing and gets it from the cache.
-func heal(f func() error) error {
+func Heal(f func() error) error {
 	var err error
 	for range 8 {
 		if err = f(); !errors.Is(err, digest.ErrMismatch) || errors.Is(err, ErrCache) {
@@ -175,7 +175,7 @@ func (l *Loader) Read(ctx context.Context, t *merkle.Tree, path string, limit in
 			continue
 		}
 		var buf bytes.Buffer
-		err := heal(func() error {
+		err := Heal(func() error {
 			buf.Reset()
 			rc, err := l.CAS().Get(ctx, d)
 			if err != nil {

@@ -186,3 +186,34 @@ func TestKeep(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, 3, st.Blobs, "x.py is still here")
 }
+
+// TestChanged has a version write over its own files: the next start gets what the digest names, and what was written is
+// still there beside it.
+func TestChanged(t *testing.T) {
+	remote := memory.New()
+	root := makeTree(t, remote, map[string]string{"a/x.py": "x = 1", "a/y.py": "y"})
+	l := open(t, t.TempDir(), remote)
+	tree, _, err := l.Load(t.Context(), root)
+	require.NoError(t, err)
+	dir, err := l.Dir(t.Context(), tree, every, digest.Digest{})
+	require.NoError(t, err)
+	file := filepath.Join(dir, "a/x.py")
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "a/log"), []byte("beside"), 0o600))
+	again, err := l.Dir(t.Context(), tree, every, digest.Digest{})
+	require.NoError(t, err)
+	require.Equal(t, dir, again)
+	require.FileExists(t, filepath.Join(dir, "a/log"), "a file beside them changes none of them")
+
+	require.NoError(t, os.Chmod(file, 0o755))
+	require.NoError(t, os.WriteFile(file, []byte("x = 2"), 0o755))
+	_, err = l.Dir(t.Context(), tree, every, digest.Digest{})
+	require.NoError(t, err)
+	b, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.Equal(t, "x = 1", string(b))
+	b, err = os.ReadFile(filepath.Join(dir+"-changed", "a/x.py"))
+	require.NoError(t, err)
+	require.Equal(t, "x = 2", string(b))
+	require.NoError(t, l.Keep(t.Context(), nil))
+	require.NoDirExists(t, dir+"-changed", "it goes with its tree")
+}

@@ -74,7 +74,11 @@ const attempts = 8
 // turned out corrupt and was set aside. Everything that is missing then comes again.
 func (e *Executor) buildAgain(ctx context.Context, plan *action.Plan, inputs func(context.Context) error) (*repb.ActionResult, error) {
 	for attempt := 1; ; attempt++ {
-		ar, err := e.build(ctx, plan, inputs)
+		// What the inputs are refused for, such as a wheel that is not what the lock says, no second try mends.
+		if err := inputs(ctx); err != nil {
+			return nil, fmt.Errorf("inputs of %s: %w", plan.Output, err)
+		}
+		ar, err := e.build(ctx, plan)
 		lost := errors.Is(err, cache.ErrNotFound) || errors.Is(err, digest.ErrMismatch) || errors.Is(err, plugin.ErrInputUnreadable)
 		if err == nil || !lost || ctx.Err() != nil {
 			return ar, err
@@ -85,10 +89,8 @@ func (e *Executor) buildAgain(ctx context.Context, plan *action.Plan, inputs fun
 	}
 }
 
-func (e *Executor) build(ctx context.Context, plan *action.Plan, inputs func(context.Context) error) (*repb.ActionResult, error) {
-	if err := inputs(ctx); err != nil {
-		return nil, fmt.Errorf("inputs of %s: %w", plan.Output, err)
-	}
+// build runs a plan whose inputs are in the CAS.
+func (e *Executor) build(ctx context.Context, plan *action.Plan) (*repb.ActionResult, error) {
 	if err := plan.Upload(ctx, e.CAS); err != nil {
 		return nil, fmt.Errorf("upload the %s action: %w", plan.Kind, err)
 	}

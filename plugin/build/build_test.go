@@ -3,6 +3,7 @@ package build_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -119,6 +120,34 @@ func (f failing) GetActionResult(context.Context, digest.Digest) (*repb.ActionRe
 
 func (f failing) UpdateActionResult(context.Context, digest.Digest, *repb.ActionResult) error {
 	return f.err
+}
+
+// TestAttempts checks what is tried again: a build whose inputs the cache lost, and never inputs that are refused.
+func TestAttempts(t *testing.T) {
+	ctx := t.Context()
+	m := memory.New()
+	builders := &copier{}
+	e := &build.Executor{CAS: m, ActionCache: complete.New(m, m), Builders: builders}
+	asked := 0
+	_, err := e.Run(ctx, plan(t), func(context.Context) error {
+		asked++
+		return fmt.Errorf("a wheel is not what the lock says: %w", digest.ErrMismatch)
+	})
+	require.ErrorIs(t, err, digest.ErrMismatch)
+	require.Equal(t, [2]int{1, 0}, [2]int{asked, builders.started}, "to fetch it again would not help")
+
+	asked = 0
+	r, err := e.Run(ctx, plan(t), func(ctx context.Context) error {
+		if asked++; asked < 3 {
+			return nil // as if another process had emptied the cache meanwhile
+		}
+		return build.PutBlobs(ctx, m, map[digest.Digest][]byte{
+			digest.FromBytes([]byte("a")): []byte("a"), digest.FromBytes([]byte("x")): []byte("x"),
+		})
+	})
+	require.NoError(t, err)
+	require.Equal(t, plan(t).InputRoot.Root(), r.Root)
+	require.Equal(t, 3, asked)
 }
 
 // TestCounter checks that only what was not there before counts as shipped.

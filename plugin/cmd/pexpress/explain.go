@@ -102,19 +102,12 @@ func (s *session) explainAction(ctx context.Context, loc *project.Location, plan
 
 // explainShip adds up the inputs that the cache lacks. What the builder generates on top is small and not counted.
 func (s *session) explainShip(ctx context.Context, plan *action.Plan, e *explanation) error {
-	seen := map[digest.Digest]bool{}
 	var all []digest.Digest
-	add := func(d digest.Digest) {
-		if !seen[d] {
-			seen[d] = true
-			all = append(all, d)
-		}
-	}
 	for _, d := range plan.InputRoot.Files() {
-		add(d)
+		all = append(all, d)
 	}
 	for d := range plan.InputRoot.Blobs() {
-		add(d)
+		all = append(all, d)
 	}
 	missing, err := s.cas.FindMissing(ctx, all)
 	for _, d := range missing {

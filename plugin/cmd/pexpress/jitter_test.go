@@ -115,6 +115,7 @@ func TestJitter(t *testing.T) {
 	defer close(stop)
 	zones := []string{"UTC", "Asia/Kathmandu", "America/St_Johns"}
 	locales := []string{"C", "C.UTF-8", "tr_TR.UTF-8"}
+	pythons := pythonDirs(t)
 	for i := range rounds {
 		r := rand.New(rand.NewPCG(uint64(i), 7))
 		mask := []int{0o022, 0o077, 0o002, 0o000}[i%4]
@@ -122,10 +123,31 @@ func TestJitter(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), strings.Repeat("deep/", r.IntN(5)), fmt.Sprintf("checkout %d", i))
 		writeFixture(t, dir, r)
 		got := buildDigests(t, dir, t.TempDir(), "TZ="+zones[i%3], "LC_ALL="+locales[i%3], "LANG="+locales[(i+1)%3],
-			fmt.Sprintf("PYTHONHASHSEED=%d", i), "HOSTNAME=host"+fmt.Sprint(i))
+			fmt.Sprintf("PYTHONHASHSEED=%d", i), "HOSTNAME=host"+fmt.Sprint(i),
+			"PATH="+pythons[i%len(pythons)]+":"+os.Getenv("PATH"))
 		syscall.Umask(old)
 		require.Equal(t, want, got, "round %d", i)
 	}
+}
+
+// pythonDirs returns directories to have on PATH first, each with another python3: those that pyenv has here, as far as
+// their pip can say where a wheel is, and at least the tester's own.
+func pythonDirs(t *testing.T) []string {
+	root := os.Getenv("PYENV_ROOT")
+	if root == "" {
+		root = filepath.Join(os.Getenv("HOME"), ".pyenv")
+	}
+	dirs := []string{t.TempDir()}
+	found, err := filepath.Glob(filepath.Join(root, "versions/3.*/bin/python3"))
+	require.NoError(t, err)
+	for _, python := range found {
+		help, err := exec.Command(python, "-m", "pip", "install", "--help").Output()
+		if err == nil && strings.Contains(string(help), "--report") {
+			dirs = append(dirs, filepath.Dir(python))
+		}
+	}
+	t.Logf("%d Pythons beside the one on PATH", len(dirs)-1)
+	return dirs
 }
 
 const goldenFile = "testdata/digests.json"

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,6 +28,7 @@ func TestKill(t *testing.T) {
 	warm := t.TempDir()
 	dir := filepath.Join(t.TempDir(), "checkout")
 	writeFixture(t, dir, rand.New(rand.NewPCG(1, 1)))
+	lockSlowly(t, dir)
 	start := time.Now()
 	require.Equal(t, want, buildDigests(t, dir, warm))
 	whole := time.Since(start)
@@ -46,6 +49,40 @@ func TestKill(t *testing.T) {
 	}
 	t.Logf("%d rounds, %d builds killed before they ended", rounds, killed)
 	require.Positive(t, killed, "no build was killed in time: the test shows nothing")
+}
+
+// lockSlowly has the project's lock name its wheels by URLs of a server that takes its time, so that a build is killed
+// while it fetches, too. The lock's text is part of no Action: the digests stay.
+func lockSlowly(t *testing.T, dir string) {
+	files := http.FileServer(http.Dir(dir))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		files.ServeHTTP(slowWriter{w}, r)
+	}))
+	t.Cleanup(server.Close)
+	path := filepath.Join(dir, "pylock.toml")
+	lock, err := os.ReadFile(path)
+	require.NoError(t, err)
+	lock = bytes.ReplaceAll(lock, []byte(`path = "wheels/`), []byte(`url = "`+server.URL+`/wheels/`))
+	require.Contains(t, string(lock), server.URL)
+	require.NoError(t, os.WriteFile(path, lock, 0o644))
+}
+
+// slowWriter sends an answer in small pieces.
+type slowWriter struct{ http.ResponseWriter }
+
+func (w slowWriter) Write(b []byte) (n int, err error) {
+	for len(b) > 0 && err == nil {
+		piece := b[:min(64, len(b))]
+		b = b[len(piece):]
+		var m int
+		m, err = w.ResponseWriter.Write(piece)
+		n += m
+		if f, ok := w.ResponseWriter.(http.Flusher); ok {
+			f.Flush()
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return n, err
 }
 
 // killBuild starts a build and kills it after d; it reports whether the build was still running.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/complete"
+	"github.com/pexpress/pexpress/cache/durable"
 	"github.com/pexpress/pexpress/cache/merkle"
 	"github.com/pexpress/pexpress/cache/open"
 	"github.com/pexpress/pexpress/plugin/build"
@@ -72,7 +73,7 @@ func (s *session) openState() error {
 	if err := os.MkdirAll(state, 0o700); err != nil {
 		return unavailableError{fmt.Errorf("make the state directory: %w; set PEXPRESS_HOME to a directory that can be written", err)}
 	}
-	if err := tagCache(s.app.home); err != nil {
+	if err := durable.TagCache(s.app.home); err != nil {
 		return unavailableError{err}
 	}
 	var err error
@@ -85,16 +86,6 @@ func (s *session) openState() error {
 	}
 	s.builders = &builders{ui: s.app.ui}
 	return nil
-}
-
-// tagCache marks a directory as a cache, by the convention that backup programs, and pexpress's own choice of sources,
-// go by.
-func tagCache(dir string) error {
-	path := filepath.Join(dir, "CACHEDIR.TAG")
-	if _, err := os.Lstat(path); err == nil {
-		return nil
-	}
-	return os.WriteFile(path, []byte("Signature: 8a477f597d28d172789f06886806bc55\n# What pexpress can make again.\n"), 0o600)
 }
 
 func (s *session) close() error {
