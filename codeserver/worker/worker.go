@@ -90,18 +90,30 @@ func Start(spec Spec) (*Worker, error) {
 	return w, nil
 }
 
+// startTimeout is how long a shim has to start the process, a thing of milliseconds. One that was stopped by what it had
+// just started never says so.
+var startTimeout = 30 * time.Second
+
 // readPID waits until the shim has started the process, or has ended.
-func (w *Worker) readPID(status io.Reader) error {
-	line, err := bufio.NewReader(status).ReadString('\n')
+func (w *Worker) readPID(status *os.File) error {
+	err := status.SetReadDeadline(time.Now().Add(startTimeout))
 	if err == nil {
-		w.pid, err = strconv.Atoi(strings.TrimSpace(line))
+		var line string
+		line, err = bufio.NewReader(status).ReadString('\n')
+		if err == nil {
+			w.pid, err = strconv.Atoi(strings.TrimSpace(line))
+		}
 	}
 	close(w.started)
-	if err != nil {
-		w.Stop(context.Background())
-		return fmt.Errorf("the process did not start: %w", w.err)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		w.end()
+		return fmt.Errorf("the process did not start within %s", startTimeout)
 	}
-	return nil
+	w.Stop(context.Background())
+	return fmt.Errorf("the process did not start: %w", w.err)
 }
 
 // readLines hands on lines, long ones in pieces.
@@ -190,6 +202,11 @@ func (w *Worker) Stop(ctx context.Context) {
 	case <-ctx.Done():
 	case <-late.C:
 	}
+	w.end()
+}
+
+// end kills all at once.
+func (w *Worker) end() {
 	for _, p := range Descendants(w.cmd.Process.Pid) {
 		_ = syscall.Kill(p.PID, syscall.SIGKILL)
 	}
