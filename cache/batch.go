@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 
 	"golang.org/x/sync/errgroup"
 
@@ -20,6 +21,40 @@ type Blob struct {
 type BatchPutter interface {
 	// PutMany stores every blob, under the terms of CAS.Put. After an error any subset of them may be stored.
 	PutMany(ctx context.Context, blobs []Blob) error
+}
+
+// BatchGetter is a CAS that reads many small blobs for less than the sum of their Gets.
+type BatchGetter interface {
+	// GetMany calls each once for every digest, in order, under the terms of CAS.Get. The data is only lent: it is
+	// overwritten when each returns. An error of GetMany itself means that the rest was not tried.
+	GetMany(ctx context.Context, ds []digest.Digest, each func(i int, data []byte, err error)) error
+}
+
+// ZstdGetter is a CAS that holds blobs compressed and can hand them on as they are.
+type ZstdGetter interface {
+	// GetZstd returns the blob from offset on as one or more zstd frames, never as a part of one. What it yields is checked against stored checksums, not against d: whoever decompresses it verifies it.
+	GetZstd(ctx context.Context, d digest.Digest, offset int64) (io.ReadCloser, error)
+}
+
+// RangeGetter is a CAS that reads from the middle of a blob without reading what is before it.
+type RangeGetter interface {
+	// GetFrom returns the blob's bytes from offset on, verified as far as a part can be: by stored checksums.
+	GetFrom(ctx context.Context, d digest.Digest, offset int64) (io.ReadCloser, error)
+}
+
+// GetAll calls each for every digest, as BatchGetter says. No blob may be larger than limit.
+func GetAll(ctx context.Context, c CAS, ds []digest.Digest, limit int64, each func(i int, data []byte, err error)) error {
+	if b, ok := c.(BatchGetter); ok {
+		return b.GetMany(ctx, ds, each)
+	}
+	for i, d := range ds {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		data, err := ReadBlob(ctx, c, d, limit)
+		each(i, data, err)
+	}
+	return nil
 }
 
 // putsAtOnce is how many Puts a PutAll without a BatchPutter keeps under way: enough to hide the latency of a

@@ -5,7 +5,8 @@
 package digest
 
 import (
-	"crypto/sha256"
+	"bytes"
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -21,47 +22,70 @@ var ErrInvalid = errors.New("invalid digest")
 
 // Digest is the name of a blob. The zero value names nothing; see [Digest.IsZero].
 type Digest struct {
-	hash [sha256.Size]byte
+	hash [Size]byte
 	size int64
-	set  bool
+	fn   Function
 }
 
-// Empty is the digest of the empty blob, which REAPI says exists everywhere.
+// Empty is the sha256 digest of the empty blob. REAPI says that the empty blob exists everywhere; see [Digest.IsEmpty].
 var Empty = FromBytes(nil)
 
-// FromBytes returns the digest of b.
-func FromBytes(b []byte) Digest {
-	return Digest{hash: sha256.Sum256(b), size: int64(len(b)), set: true}
-}
+// FromBytes returns the sha256 digest of b.
+func FromBytes(b []byte) Digest { return SHA256.FromBytes(b) }
 
-// FromProto returns the digest of a REAPI message after checking it.
-func FromProto(p *repb.Digest) (Digest, error) {
+// FromProto returns the sha256 digest of a REAPI message after checking it.
+func FromProto(p *repb.Digest) (Digest, error) { return SHA256.FromProto(p) }
+
+// FromProto returns the digest of a REAPI message, made by f, after checking it.
+func (f Function) FromProto(p *repb.Digest) (Digest, error) {
 	if p == nil {
 		return Digest{}, fmt.Errorf("%w: no digest given", ErrInvalid)
 	}
-	return New(p.GetHash(), p.GetSizeBytes())
+	return f.New(p.GetHash(), p.GetSizeBytes())
 }
 
 // New returns the digest with the given sha256 hash, 64 lower-case hexadecimal digits, and size in bytes.
-func New(hash string, size int64) (Digest, error) {
-	if len(hash) != 2*sha256.Size {
-		return Digest{}, fmt.Errorf("%w: hash %.80q has %d characters, a sha256 has %d", ErrInvalid, hash, len(hash), 2*sha256.Size)
+func New(hash string, size int64) (Digest, error) { return SHA256.New(hash, size) }
+
+// New returns the digest with the given hash, 64 lower-case hexadecimal digits, and size in bytes.
+func (f Function) New(hash string, size int64) (Digest, error) {
+	if len(hash) != 2*Size {
+		return Digest{}, fmt.Errorf("%w: hash %.80q has %d characters, a %s has %d", ErrInvalid, hash, len(hash), f, 2*Size)
 	}
 	if size < 0 {
 		return Digest{}, fmt.Errorf("%w: %s has the negative size %d", ErrInvalid, hash, size)
 	}
-	if strings.ContainsAny(hash, "ABCDEF") {
-		return Digest{}, fmt.Errorf("%w: hash %s is not lower case", ErrInvalid, hash)
-	}
-	d := Digest{size: size, set: true}
-	if _, err := hex.Decode(d.hash[:], []byte(hash)); err != nil {
-		return Digest{}, fmt.Errorf("%w: hash %q is not hexadecimal", ErrInvalid, hash)
+	d := Digest{size: size, fn: f}
+	for i := range d.hash {
+		high, low := nibble[hash[2*i]], nibble[hash[2*i+1]]
+		if high|low > 15 {
+			return Digest{}, fmt.Errorf("%w: hash %q is not lower-case hexadecimal", ErrInvalid, hash)
+		}
+		d.hash[i] = high<<4 | low
 	}
 	return d, nil
 }
 
-// Parse reads the form that String writes: HASH/SIZE.
+// nibble maps a lower-case hexadecimal digit to its value, and everything else to more than 15. A server parses millions
+// of digests a second: hex.Decode would take upper case, too, and is slower.
+var nibble = func() (t [256]byte) {
+	for i := range t {
+		t[i] = 0xff
+	}
+	for i, c := range "0123456789abcdef" {
+		t[c] = byte(i)
+	}
+	return t
+}()
+
+// Parse reads the form that String writes: HASH/SIZE for sha256, FUNCTION/HASH/SIZE for others.
 func Parse(s string) (Digest, error) {
+	f := SHA256
+	if name, rest, ok := strings.Cut(s, "/"); ok {
+		if g, known := byName[name]; known {
+			f, s = g, rest
+		}
+	}
 	hash, size, ok := strings.Cut(s, "/")
 	if !ok {
 		return Digest{}, fmt.Errorf("%w: %.120q is not HASH/SIZE", ErrInvalid, s)
@@ -70,7 +94,7 @@ func Parse(s string) (Digest, error) {
 	if err != nil || strconv.FormatInt(n, 10) != size {
 		return Digest{}, fmt.Errorf("%w: %.20q is not a size in bytes", ErrInvalid, size)
 	}
-	return New(hash, n)
+	return f.New(hash, n)
 }
 
 // Marshal returns the deterministic encoding of m and its digest.
@@ -82,6 +106,9 @@ func Marshal(m proto.Message) ([]byte, Digest, error) {
 	return b, FromBytes(b), nil
 }
 
+// Function returns the digest function.
+func (d Digest) Function() Function { return d.fn }
+
 // Hash returns the hash as 64 lower-case hexadecimal digits.
 func (d Digest) Hash() string { return hex.EncodeToString(d.hash[:]) }
 
@@ -89,15 +116,22 @@ func (d Digest) Hash() string { return hex.EncodeToString(d.hash[:]) }
 func (d Digest) Size() int64 { return d.size }
 
 // IsZero reports whether d names nothing.
-func (d Digest) IsZero() bool { return !d.set }
+func (d Digest) IsZero() bool { return d.fn == 0 }
+
+// IsEmpty reports whether d names the empty blob.
+func (d Digest) IsEmpty() bool { return d.size == 0 && d.fn != 0 && d.hash == functions[d.fn].empty }
 
 // Short returns the first 12 digits of the hash, for people.
 func (d Digest) Short() string { return d.Hash()[:12] }
 
-// String returns HASH/SIZE, or "" for the zero value.
+// String returns HASH/SIZE, with FUNCTION/ before it unless that is sha256, or "" for the zero value.
 func (d Digest) String() string {
-	if d.IsZero() {
+	switch d.fn {
+	case 0:
 		return ""
+	case SHA256:
+	default:
+		return d.fn.String() + "/" + d.Hash() + "/" + strconv.FormatInt(d.size, 10)
 	}
 	return d.Hash() + "/" + strconv.FormatInt(d.size, 10)
 }
@@ -110,18 +144,9 @@ func (d Digest) Proto() *repb.Digest {
 	return &repb.Digest{Hash: d.Hash(), SizeBytes: d.size}
 }
 
-// Compare orders digests by hash, then size.
+// Compare orders digests by hash, then size, then function.
 func (d Digest) Compare(e Digest) int {
-	if c := strings.Compare(string(d.hash[:]), string(e.hash[:])); c != 0 {
-		return c
-	}
-	switch {
-	case d.size < e.size:
-		return -1
-	case d.size > e.size:
-		return 1
-	}
-	return 0
+	return cmp.Or(bytes.Compare(d.hash[:], e.hash[:]), cmp.Compare(d.size, e.size), cmp.Compare(d.fn, e.fn))
 }
 
 // MarshalText implements encoding.TextMarshaler with String's form.
@@ -142,12 +167,15 @@ func (d *Digest) UnmarshalText(b []byte) error {
 }
 
 // FromSum returns the digest with the given sha256 and size, which must not be negative.
-func FromSum(sum [sha256.Size]byte, size int64) Digest {
+func FromSum(sum [Size]byte, size int64) Digest { return SHA256.FromSum(sum, size) }
+
+// FromSum returns the digest with the given hash and size, which must not be negative.
+func (f Function) FromSum(sum [Size]byte, size int64) Digest {
 	if size < 0 {
 		panic("digest: negative size")
 	}
-	return Digest{hash: sum, size: size, set: true}
+	return Digest{hash: sum, size: size, fn: f}
 }
 
 // Sum returns the hash's bytes.
-func (d Digest) Sum() [sha256.Size]byte { return d.hash }
+func (d Digest) Sum() [Size]byte { return d.hash }

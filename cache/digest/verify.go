@@ -1,7 +1,6 @@
 package digest
 
 import (
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -16,10 +15,11 @@ var ErrMismatch = errors.New("content does not match its digest")
 type Hasher struct {
 	h    hash.Hash
 	size int64
+	fn   Function
 }
 
-// NewHasher returns a Hasher of the empty blob.
-func NewHasher() *Hasher { return &Hasher{h: sha256.New()} }
+// NewHasher returns a Hasher of the empty blob, for sha256.
+func NewHasher() *Hasher { return SHA256.NewHasher() }
 
 // Write implements io.Writer; it never fails.
 func (h *Hasher) Write(p []byte) (int, error) {
@@ -30,7 +30,7 @@ func (h *Hasher) Write(p []byte) (int, error) {
 
 // Digest returns the digest of the bytes written so far.
 func (h *Hasher) Digest() Digest {
-	d := Digest{size: h.size, set: true}
+	d := Digest{size: h.size, fn: h.fn}
 	h.h.Sum(d.hash[:0])
 	return d
 }
@@ -48,7 +48,7 @@ func FromReader(r io.Reader) (Digest, error) {
 // those that d names. It never yields more than d.Size() bytes, so a reader that stops at an error has read no more
 // than was declared.
 func NewReader(rc io.ReadCloser, d Digest) io.ReadCloser {
-	return &verifyReader{rc: rc, want: d, h: NewHasher()}
+	return &verifyReader{rc: rc, want: d, h: d.fn.NewHasher()}
 }
 
 type verifyReader struct {
@@ -96,7 +96,7 @@ func (v *verifyReader) finish() error {
 		return err
 	}
 	if got := v.h.Digest(); got != v.want {
-		return fmt.Errorf("%w: want %s, got sha256 %s", ErrMismatch, v.want, hex.EncodeToString(got.hash[:]))
+		return fmt.Errorf("%w: want %s, got %s %s", ErrMismatch, v.want, v.want.fn, hex.EncodeToString(got.hash[:]))
 	}
 	return io.EOF
 }

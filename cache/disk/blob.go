@@ -19,7 +19,7 @@ func (s *Store) Get(ctx context.Context, d digest.Digest) (io.ReadCloser, error)
 	if err := checkDigest(d); err != nil {
 		return nil, fmt.Errorf("get blob: %w", err)
 	}
-	if d == digest.Empty {
+	if d.IsEmpty() {
 		return io.NopCloser(bytes.NewReader(nil)), nil
 	}
 	r, mtime, err := s.openBlob(ctx, d)
@@ -42,7 +42,7 @@ func (s *Store) put(ctx context.Context, d digest.Digest, r io.Reader) error {
 	if err := errors.Join(ctx.Err(), checkDigest(d)); err != nil {
 		return err
 	}
-	if d == digest.Empty {
+	if d.IsEmpty() {
 		return nil
 	}
 	n := name{blobs, d}

@@ -20,13 +20,12 @@ func (s *Store) FindMissing(ctx context.Context, ds []digest.Digest) ([]digest.D
 // find returns the missing ones of ds and the names of those found that are perhaps not durable yet.
 func (s *Store) find(ctx context.Context, ds []digest.Digest) (missing []digest.Digest, fresh []name, err error) {
 	unique := make([]digest.Digest, 0, len(ds))
-	seen := make(map[digest.Digest]struct{}, len(ds)+1)
-	seen[digest.Empty] = struct{}{}
+	seen := make(map[digest.Digest]struct{}, len(ds))
 	for _, d := range ds {
 		if err := checkDigest(d); err != nil {
 			return nil, nil, fmt.Errorf("find missing blobs: %w", err)
 		}
-		if _, ok := seen[d]; !ok {
+		if _, ok := seen[d]; !ok && !d.IsEmpty() {
 			seen[d] = struct{}{}
 			unique = append(unique, d)
 		}

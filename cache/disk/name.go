@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 
@@ -40,7 +39,8 @@ type name struct {
 	digest digest.Digest
 }
 
-func (n name) file() string { return n.digest.Hash() + "-" + strconv.FormatInt(n.digest.Size(), 10) }
+// file is HASH-SIZE, with FUNCTION- before it unless that is sha256.
+func (n name) file() string { return strings.ReplaceAll(n.digest.String(), "/", "-") }
 
 func (n name) dir(s *Store) string { return s.path(string(n.area), n.digest.Hash()[:2]) }
 
@@ -50,12 +50,8 @@ func (n name) String() string { return n.area.noun() + " " + n.digest.String() }
 
 // parseName reads what file wrote. Files with other names are not the store's and are left alone.
 func parseName(a area, file string) (name, bool) {
-	hash, size, ok := strings.Cut(file, "-")
-	if !ok {
-		return name{}, false
-	}
-	d, err := digest.Parse(hash + "/" + size)
-	return name{a, d}, err == nil
+	d, err := digest.Parse(strings.ReplaceAll(file, "-", "/"))
+	return name{a, d}, err == nil && name{a, d}.file() == file
 }
 
 // checkDigest refuses the digest that names nothing.

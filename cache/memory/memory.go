@@ -87,7 +87,7 @@ func (s *Store) FindMissing(ctx context.Context, ds []digest.Digest) ([]digest.D
 }
 
 func (s *Store) blob(d digest.Digest) ([]byte, bool) {
-	if d == digest.Empty {
+	if d.IsEmpty() {
 		return nil, true
 	}
 	s.mu.RLock()

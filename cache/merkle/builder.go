@@ -150,7 +150,7 @@ func (t *Tree) addMessage(msg *repb.Directory) (digest.Digest, error) {
 		return d, err
 	}
 	if _, ok := t.dirs[d]; !ok {
-		t.dirs[d] = newDirectory(msg, data)
+		t.dirs[d] = newDirectory(msg, data, digest.SHA256)
 		t.order = append(t.order, d)
 	}
 	return d, nil

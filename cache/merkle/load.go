@@ -75,12 +75,12 @@ func (l *loader) load(d digest.Digest, depth int) error {
 	if err := proto.Unmarshal(data, msg); err != nil {
 		return fmt.Errorf("blob %s is not a Directory: %w", d, err)
 	}
-	if err := checkDirectory(msg); err != nil {
+	if err := checkDirectory(msg, d.Function()); err != nil {
 		return fmt.Errorf("Directory %s: %w", d, err)
 	}
 	n := len(msg.GetFiles()) + len(msg.GetSymlinks())
 	for _, c := range msg.GetDirectories() {
-		cd, _ := digest.FromProto(c.GetDigest())
+		cd, _ := d.Function().FromProto(c.GetDigest())
 		if err := l.load(cd, depth+1); err != nil {
 			return err
 		}
@@ -90,13 +90,13 @@ func (l *loader) load(d digest.Digest, depth int) error {
 		}
 	}
 	l.weight[d] = n
-	l.tree.dirs[d] = newDirectory(msg, data)
+	l.tree.dirs[d] = newDirectory(msg, data, d.Function())
 	l.tree.order = append(l.tree.order, d)
 	return nil
 }
 
 // checkDirectory checks names, their order and their digests.
-func checkDirectory(msg *repb.Directory) error {
+func checkDirectory(msg *repb.Directory, fn digest.Function) error {
 	seen := map[string]bool{}
 	last := ""
 	check := func(name string, first bool) error {
@@ -113,7 +113,7 @@ func checkDirectory(msg *repb.Directory) error {
 		if err := check(f.GetName(), i == 0); err != nil {
 			return err
 		}
-		if _, err := digest.FromProto(f.GetDigest()); err != nil {
+		if _, err := fn.FromProto(f.GetDigest()); err != nil {
 			return err
 		}
 	}
@@ -121,7 +121,7 @@ func checkDirectory(msg *repb.Directory) error {
 		if err := check(c.GetName(), i == 0); err != nil {
 			return err
 		}
-		if _, err := digest.FromProto(c.GetDigest()); err != nil {
+		if _, err := fn.FromProto(c.GetDigest()); err != nil {
 			return err
 		}
 	}

@@ -43,14 +43,14 @@ type directory struct {
 }
 
 // newDirectory returns a Directory whose digests have been checked.
-func newDirectory(msg *repb.Directory, data []byte) *directory {
+func newDirectory(msg *repb.Directory, data []byte, fn digest.Function) *directory {
 	d := &directory{msg: msg, data: data}
 	for _, f := range msg.GetFiles() {
-		fd, _ := digest.FromProto(f.GetDigest())
+		fd, _ := fn.FromProto(f.GetDigest())
 		d.files = append(d.files, fd)
 	}
 	for _, c := range msg.GetDirectories() {
-		cd, _ := digest.FromProto(c.GetDigest())
+		cd, _ := fn.FromProto(c.GetDigest())
 		d.dirs = append(d.dirs, cd)
 	}
 	return d

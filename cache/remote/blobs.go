@@ -53,7 +53,7 @@ func (c *Cache) Get(ctx context.Context, d digest.Digest) (io.ReadCloser, error)
 }
 
 func (c *Cache) getSmall(ctx context.Context, d digest.Digest) ([]byte, error) {
-	if d == digest.Empty {
+	if d.IsEmpty() {
 		return nil, nil
 	}
 	resp, err := c.sdk.BatchReadBlobs(ctx, &repb.BatchReadBlobsRequest{InstanceName: c.instance, Digests: []*repb.Digest{d.Proto()}})
@@ -98,7 +98,7 @@ func (r *streamReader) Close() error {
 
 // Put implements cache.CAS.
 func (c *Cache) Put(ctx context.Context, d digest.Digest, r io.Reader) error {
-	if d == digest.Empty {
+	if d.IsEmpty() {
 		return nil
 	}
 	verified := digest.NewReader(io.NopCloser(r), d)

@@ -117,7 +117,7 @@ func (c *Cache) FindMissing(ctx context.Context, ds []digest.Digest) ([]digest.D
 	}
 	var unique []digest.Digest
 	for _, d := range ds {
-		if _, ok := seen[d]; ok || d == digest.Empty {
+		if _, ok := seen[d]; ok || d.IsEmpty() {
 			continue
 		}
 		seen[d] = false

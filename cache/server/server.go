@@ -27,8 +27,36 @@ import (
 // messages around them.
 const MaxBatch = 4<<20 - 64<<10
 
-// Register adds the services of a cache to s. Without an ActionCache (nil) the service is left out, and Capabilities
-// says so.
+// Access is what a call is about to do with an instance.
+type Access int
+
+// The kinds of access, each a right of its own.
+const (
+	Read         Access = iota // of blobs and of ActionResults
+	WriteCAS                   // store blobs
+	WriteActions               // store ActionResults
+)
+
+// Instance is the cache that an instance name stands for.
+type Instance struct {
+	CAS         cache.CAS
+	ActionCache cache.ActionCache // nil if the instance has none
+}
+
+// Instances finds instances, and decides who may do what with them: ctx is that of the call, with the peer's
+// credentials. An error should be a gRPC status: NotFound has no meaning here, it would read as a miss.
+type Instances interface {
+	Instance(ctx context.Context, name string, want Access) (Instance, error)
+}
+
+// Single returns Instances that has one cache, for every name and everyone.
+func Single(cas cache.CAS, ac cache.ActionCache) Instances { return single{cas, ac} }
+
+type single Instance
+
+func (s single) Instance(context.Context, string, Access) (Instance, error) { return Instance(s), nil }
+
+// Register adds the services of a cache to s.
 func Register(s *grpc.Server, cas cache.CAS, ac cache.ActionCache) {
 	srv := &server{cas: cas, ac: ac}
 	repb.RegisterCapabilitiesServer(s, srv)

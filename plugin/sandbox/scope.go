@@ -50,7 +50,7 @@ func (s *Scoped) Has(d digest.Digest) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_, ok := s.inScope[d]
-	return ok || d == digest.Empty
+	return ok || d.IsEmpty()
 }
 
 // Get implements cache.CAS.
@@ -58,7 +58,7 @@ func (s *Scoped) Get(ctx context.Context, d digest.Digest) (io.ReadCloser, error
 	s.mu.Lock()
 	k, ok := s.inScope[d]
 	s.mu.Unlock()
-	if !ok && d != digest.Empty {
+	if !ok && !d.IsEmpty() {
 		return nil, cache.NotFound("blob, among those that the action declares,", d)
 	}
 	if k == file {
@@ -175,7 +175,6 @@ func (s *Scoped) FindMissing(ctx context.Context, ds []digest.Digest) ([]digest.
 		return nil, err
 	}
 	there := make(map[digest.Digest]bool, len(ds)) // or answered already
-	there[digest.Empty] = true
 	for _, d := range ask {
 		there[d] = true
 	}
@@ -184,7 +183,7 @@ func (s *Scoped) FindMissing(ctx context.Context, ds []digest.Digest) ([]digest.
 	}
 	var out []digest.Digest
 	for _, d := range ds {
-		if !there[d] {
+		if !there[d] && !d.IsEmpty() {
 			out = append(out, d)
 		}
 		there[d] = true
