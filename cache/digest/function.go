@@ -32,6 +32,8 @@ var functions = [...]struct {
 	make  func() hash.Hash
 	empty [Size]byte
 }{
+	// What is read as the zero Digest matches nothing, whatever it is hashed by.
+	0:      {"no function", repb.DigestFunction_UNKNOWN, nil, sha256.New, [Size]byte{}},
 	SHA256: {"sha256", repb.DigestFunction_SHA256, sha256.Sum256, sha256.New, sha256.Sum256(nil)},
 	BLAKE3: {"blake3", repb.DigestFunction_BLAKE3, blake3.Sum256, func() hash.Hash { return blake3.New() }, blake3.Sum256(nil)},
 }

@@ -101,6 +101,9 @@ func (c *Cache) Put(ctx context.Context, d digest.Digest, r io.Reader) error {
 	if d.IsEmpty() {
 		return nil
 	}
+	if d.IsZero() {
+		return fmt.Errorf("put blob: %w: no digest given", digest.ErrInvalid)
+	}
 	verified := digest.NewReader(io.NopCloser(r), d)
 	if d.Size() > smallBlob {
 		return c.putStream(ctx, d, verified)
