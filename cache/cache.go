@@ -21,6 +21,9 @@ import (
 // ErrNotFound is wrapped by the error for a blob or ActionResult that the cache does not hold.
 var ErrNotFound = errors.New("not found in the cache")
 
+// ErrFull is wrapped by errors that say that a disk, a quota or the cache's own limit leaves no room.
+var ErrFull = errors.New("no room left for the cache")
+
 // CAS is a content-addressable store. Implementations are safe for concurrent use.
 type CAS interface {
 	// Get returns the blob's bytes. They are verified: a reader that reaches io.EOF has read exactly what d names,

@@ -44,7 +44,7 @@ import (
 )
 
 // ErrFull is wrapped by errors that say that the disk, the user's quota or the cache's own limit leaves no room.
-var ErrFull = errors.New("no room left for the cache")
+var ErrFull = cache.ErrFull
 
 // format is the content of VERSION. It changes when an older program could misread or damage a newer store.
 const format = "1\n"

@@ -1,0 +1,217 @@
+package pack
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/pexpress/pexpress/cache"
+	"github.com/pexpress/pexpress/cache/durable"
+)
+
+// makeRoom evicts until the chunks fit. Only the committer calls it.
+func (s *Store) makeRoom(chunks []*chunk) error {
+	need := int64(0)
+	for _, c := range chunks {
+		need += int64(len(c.data))
+		for i := range c.items {
+			need += c.items[i].stored()
+		}
+	}
+	if s.used.Load()+need > s.opts.MaxBytes && s.opts.Now().Before(s.full) {
+		return s.noRoom()
+	}
+	for s.used.Load()+need > s.opts.MaxBytes {
+		freed, err := s.evictOne()
+		if err != nil {
+			return err
+		}
+		if !freed {
+			// To look again at every write would only make a full store slow as well.
+			s.full = s.opts.Now().Add(time.Second)
+			return s.noRoom()
+		}
+	}
+	return nil
+}
+
+func (s *Store) noRoom() error {
+	if s.opts.Retention > 0 {
+		return fmt.Errorf("%w: all of its %d bytes were found present within the last %s, and are promised for that long: raise the limit",
+			cache.ErrFull, s.opts.MaxBytes, 3*s.opts.Retention/2)
+	}
+	return fmt.Errorf("%w: what is to be written is larger than its limit of %d bytes: raise the limit", cache.ErrFull, s.opts.MaxBytes)
+}
+
+// evictOne removes the oldest segment that is worth it and carries over what must stay or was used since. It reports
+// false when there is none.
+func (s *Store) evictOne() (bool, error) {
+	s.mu.RLock()
+	order := slices.Clone(s.order)
+	s.mu.RUnlock()
+	for _, id := range order {
+		freed, err := s.evict(id)
+		if freed || err != nil {
+			return freed, err
+		}
+	}
+	if s.active.size == 0 {
+		return false, nil
+	}
+	last := s.active.id
+	if err := errors.Join(s.writeIndex(s.active), s.next()); err != nil {
+		return false, err
+	}
+	return s.evict(last)
+}
+
+// worth is the least part of a segment that its removal must free, where a promise keeps the rest.
+const worth = 4
+
+// evict removes a segment, unless too much of it must stay.
+func (s *Store) evict(id uint32) (bool, error) {
+	s.mu.RLock()
+	g := s.segments[id]
+	s.mu.RUnlock()
+	ix, err := s.readIndex(g)
+	if err != nil {
+		// It was read or written before: make it again from the records.
+		again := &segment{id: g.id, f: g.f}
+		if again.items, err = scan(again); err != nil {
+			return false, fmt.Errorf("evict segment %d: %w", id, err)
+		}
+		ix = again.index()
+	}
+	stay, gone, kept := s.sort(g, ix)
+	if total := g.size + g.extra; s.opts.Retention > 0 && total-kept < total/worth {
+		return false, nil
+	}
+	c := &chunk{}
+	for _, it := range stay {
+		if err := s.carry(c, g, it); err != nil {
+			// Unreadable: it is lost whether it is carried or not.
+			gone = append(gone, it)
+		}
+	}
+	if len(c.data) > 0 {
+		if err := s.append([]*chunk{c}); err != nil {
+			return false, err
+		}
+	}
+	s.stats.carried.Add(int64(len(c.items)))
+	s.stats.evictedSegments.Add(1)
+	s.mu.Lock()
+	for i := range gone {
+		r := gone[i].ref()
+		// Promised in the meantime? Then its touch is in the queue behind this, and will find that it has gone.
+		if e := s.table.find(&r); e != nil && e.loc == gone[i].loc {
+			s.drop(r)
+			s.stats.evicted.Add(1)
+		}
+	}
+	delete(s.segments, id)
+	s.order = slices.DeleteFunc(s.order, func(o uint32) bool { return o == id })
+	s.used.Add(-g.size)
+	s.mu.Unlock()
+	// The index goes first: without it a segment is read from its records, without its segment an index is nothing. Who
+	// reads from the file at this moment keeps it open; the garbage collector closes it.
+	err = errors.Join(os.Remove(s.segmentPath(id)+indexSuffix), os.Remove(s.segmentPath(id)),
+		durable.SyncDir(filepath.Join(s.dir, "segments")))
+	if err == nil {
+		s.removeDoomed()
+	}
+	return true, err
+}
+
+// sort says which of a segment's live items stay, and how many bytes they keep.
+func (s *Store) sort(g *segment, ix index) (stay, gone []item, kept int64) {
+	now := s.seconds()
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for it := range ix.items(g.id) {
+		r := it.ref()
+		e := s.table.find(&r)
+		if newer, ok := s.carried[it.loc]; ok && it.isFile() && newer != g.id {
+			continue
+		}
+		if it.kind == kindTouch || it.kind == kindGone || e == nil || e.loc != it.loc {
+			continue
+		}
+		size := e.stored() + headerSize
+		if !e.isFile() {
+			size += e.size()
+		}
+		keep := s.promised(e, now)
+		if s.opts.Retention == 0 {
+			// Used again since it was written, and not a moment later by whoever wrote it. At most half stays, or a store
+			// that is read all over would be copied round and round.
+			keep = e.touched() > it.touch+60 && kept+size <= (g.size+g.extra)/2
+		}
+		if keep {
+			it.touch = e.touched()
+			stay, kept = append(stay, *it), kept+size
+		} else {
+			gone = append(gone, *it)
+		}
+	}
+	return stay, gone, kept
+}
+
+// promised reports whether an entry was reported present so lately that it must stay. A use is recorded when the last
+// one recorded is half of the retention ago, so the last one answered can be that much later than the one recorded.
+func (s *Store) promised(e *entry, now uint32) bool {
+	r := uint32(s.opts.Retention / time.Second)
+	return r > 0 && e.touched()+r+r/2+1 >= now
+}
+
+// carry adds a live item of an old segment to a chunk.
+func (s *Store) carry(c *chunk, g *segment, it item) error {
+	r, payload, err := readRecord(g.f, int64(it.offset), it.payloadLength(), nil)
+	if err != nil {
+		return err
+	}
+	r.time = it.touch
+	if s.opts.Retention == 0 {
+		r.time = s.seconds()
+	}
+	c.add(r, payload)
+	return nil
+}
+
+// payloadLength is what follows the header of the item's record.
+func (it *item) payloadLength() int64 {
+	if it.isFile() {
+		return filePayload
+	}
+	return it.size()
+}
+
+// sweep removes files that no entry names, left behind by uploads that a crash ended. Those of this run are not among
+// them: their numbers are larger.
+func (s *Store) sweep() {
+	first := s.nextID.Load() >> 32 << 32
+	live := map[uint64]bool{}
+	s.mu.RLock()
+	s.table.all(func(e *entry) bool {
+		if e.isFile() {
+			live[e.loc] = true
+		}
+		return true
+	})
+	s.mu.RUnlock()
+	top := filepath.Join(s.dir, "files")
+	dirs, _ := os.ReadDir(top)
+	for _, dir := range dirs {
+		files, _ := os.ReadDir(filepath.Join(top, dir.Name()))
+		for _, f := range files {
+			id, err := strconv.ParseUint(f.Name(), 16, 64)
+			if err == nil && id < first && !live[id] {
+				_ = os.Remove(filepath.Join(top, dir.Name(), f.Name()))
+			}
+		}
+	}
+}
