@@ -25,8 +25,9 @@ type BatchPutter interface {
 
 // BatchGetter is a CAS that reads many small blobs for less than the sum of their Gets.
 type BatchGetter interface {
-	// GetMany calls each once for every digest, in order, under the terms of CAS.Get. The data is only lent: it is
-	// overwritten when each returns. An error of GetMany itself means that the rest was not tried.
+	// GetMany calls each once for every digest, in any order but one at a time, under the terms of CAS.Get; i is the
+	// digest's place in ds. The data is only lent: it is overwritten when each returns. An error of GetMany itself means
+	// that the rest was not tried.
 	GetMany(ctx context.Context, ds []digest.Digest, each func(i int, data []byte, err error)) error
 }
 

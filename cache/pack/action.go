@@ -20,7 +20,7 @@ const maxAction = 16 << 20
 
 // GetActionResult implements cache.ActionCache.
 func (c *Cache) GetActionResult(ctx context.Context, action digest.Digest) (*repb.ActionResult, error) {
-	b, err := c.ActionBytes(ctx, action)
+	b, _, err := c.ActionBytes(ctx, action)
 	if err != nil {
 		return nil, err
 	}
@@ -31,38 +31,38 @@ func (c *Cache) GetActionResult(ctx context.Context, action digest.Digest) (*rep
 	return ar, nil
 }
 
-// ActionBytes returns the ActionResult as it was encoded.
-func (c *Cache) ActionBytes(ctx context.Context, action digest.Digest) ([]byte, error) {
+// ActionBytes returns the ActionResult as it was encoded, and who wrote it.
+func (c *Cache) ActionBytes(ctx context.Context, action digest.Digest) (b []byte, writer string, err error) {
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	r := refOf(action, c.ns, classAction)
 	at, ok := c.s.locate(&r)
 	if !ok {
 		c.s.stats.misses.Add(1)
-		return nil, cache.NotFound("result of action", action)
+		return nil, "", cache.NotFound("result of action", action)
 	}
 	if c.s.stale(&at.entry, c.s.seconds()) {
 		touch := &chunk{}
 		touch.add(record{kind: kindTouch | ofAction, ns: c.ns, digest: action, time: c.s.seconds()})
 		if err := c.s.commit(touch); err != nil {
-			return nil, fmt.Errorf("result of action %s: record its use: %w", action, err)
+			return nil, "", fmt.Errorf("result of action %s: record its use: %w", action, err)
 		}
 		if at, ok = c.s.locate(&r); !ok {
-			return nil, cache.NotFound("result of action", action)
+			return nil, "", cache.NotFound("result of action", action)
 		}
 	}
 	payload, err := c.s.small(at, action, nil)
 	if errors.Is(err, digest.ErrMismatch) {
 		// What can't be read is not there: the build that asked makes it again.
-		return nil, fmt.Errorf("%w: %w", cache.NotFound("result of action", action), err)
+		return nil, "", fmt.Errorf("%w: %w", cache.NotFound("result of action", action), err)
 	}
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	c.s.stats.hits.Add(1)
-	_, b, err := cutWriter(payload)
-	return b, err
+	writer, b, err = cutWriter(payload)
+	return b, writer, err
 }
 
 // UpdateActionResult implements cache.ActionCache. It records who wrote it; see cache.WithPrincipal.
@@ -105,10 +105,19 @@ func cutWriter(payload []byte) (writer string, b []byte, err error) {
 	return string(payload[1:n]), payload[n:], nil
 }
 
-// DropAction removes an ActionResult.
-func (c *Cache) DropAction(action digest.Digest) error {
+// DropActions removes ActionResults.
+func (c *Cache) DropActions(actions []digest.Digest) error {
+	return c.dropAll(actions, kindGone|ofAction)
+}
+
+// Drop removes blobs.
+func (c *Cache) Drop(ds []digest.Digest) error { return c.dropAll(ds, kindGone) }
+
+func (c *Cache) dropAll(ds []digest.Digest, k kind) error {
 	ch := &chunk{}
-	ch.add(record{kind: kindGone | ofAction, ns: c.ns, digest: action, time: c.s.seconds()})
+	for _, d := range ds {
+		ch.add(record{kind: k, ns: c.ns, digest: d, time: c.s.seconds()})
+	}
 	return c.s.commit(ch)
 }
 

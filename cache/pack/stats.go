@@ -105,6 +105,43 @@ func (s *Store) Actions(ctx context.Context, f func(Action) bool) error {
 	return nil
 }
 
+// Blobs calls f for every blob until it returns false.
+func (s *Store) Blobs(ctx context.Context, f func(namespace string, d digest.Digest) bool) error {
+	for _, e := range s.snapshot() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		r := e.ref()
+		at, ok := s.locate(&r)
+		if e.class&classAction != 0 || !ok {
+			continue
+		}
+		d, err := s.digestOf(at)
+		if err != nil {
+			continue // Verify finds it
+		}
+		s.mu.RLock()
+		name := s.names[r.ns]
+		s.mu.RUnlock()
+		if !f(name, d) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// digestOf returns the whole digest of a blob.
+func (s *Store) digestOf(at located) (digest.Digest, error) {
+	if at.isFile() {
+		return s.fileDigest(at)
+	}
+	if at.g == nil {
+		return digest.Digest{}, ErrClosed
+	}
+	rec, _, err := readRecord(at.g.f, at.offset(), at.size(), nil)
+	return rec.digest, err
+}
+
 // Report is what Verify found.
 type Report struct {
 	Checked int
