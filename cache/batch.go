@@ -3,6 +3,7 @@ package cache
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -31,9 +32,13 @@ type BatchGetter interface {
 	GetMany(ctx context.Context, ds []digest.Digest, each func(i int, data []byte, err error)) error
 }
 
+// ErrNoZstd is wrapped by the error for a blob that is not at hand in compressed form: Get has it, if there is such a blob.
+var ErrNoZstd = errors.New("not held compressed")
+
 // ZstdGetter is a CAS that holds blobs compressed and can hand them on as they are.
 type ZstdGetter interface {
-	// GetZstd returns the blob from offset on as one or more zstd frames, never as a part of one. What it yields is checked against stored checksums, not against d: whoever decompresses it verifies it.
+	// GetZstd returns the blob from offset on as one or more zstd frames, never as a part of one. What it yields is checked
+	// against stored checksums, not against d: whoever decompresses it verifies it. ErrNoZstd sends the caller to Get.
 	GetZstd(ctx context.Context, d digest.Digest, offset int64) (io.ReadCloser, error)
 }
 

@@ -24,7 +24,8 @@ var ErrNotFound = errors.New("not found in the cache")
 // ErrFull is wrapped by errors that say that a disk, a quota or the cache's own limit leaves no room.
 var ErrFull = errors.New("no room left for the cache")
 
-// CAS is a content-addressable store. Implementations are safe for concurrent use.
+// CAS is a content-addressable store. Implementations are safe for concurrent use, and keep none of the slices that they
+// are given once a call has returned.
 type CAS interface {
 	// Get returns the blob's bytes. They are verified: a reader that reaches io.EOF has read exactly what d names,
 	// and any other content ends in an error that wraps digest.ErrMismatch. An absent blob is ErrNotFound.

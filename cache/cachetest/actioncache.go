@@ -16,9 +16,14 @@ import (
 // TestActionCache checks that what newCache returns keeps every promise of cache.ActionCache. The CAS is the one in
 // which the ActionCache expects outputs to be. Each subtest calls newCache once.
 func TestActionCache(t *testing.T, newCache func(t *testing.T) (cache.CAS, cache.ActionCache)) {
+	TestActionCacheWith(t, digest.SHA256, newCache)
+}
+
+// TestActionCacheWith is TestActionCache for Actions and outputs named by fn.
+func TestActionCacheWith(t *testing.T, fn digest.Function, newCache func(t *testing.T) (cache.CAS, cache.ActionCache)) {
 	for _, test := range []struct {
 		name string
-		run  func(*testing.T, cache.CAS, cache.ActionCache)
+		run  func(*testing.T, digest.Function, cache.CAS, cache.ActionCache)
 	}{
 		{"round trip", testResult},
 		{"not found", testResultNotFound},
@@ -29,15 +34,15 @@ func TestActionCache(t *testing.T, newCache func(t *testing.T) (cache.CAS, cache
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			cas, ac := newCache(t)
-			test.run(t, cas, ac)
+			test.run(t, fn, cas, ac)
 		})
 	}
 }
 
 // result returns an ActionResult whose one output file is in cas.
-func result(t *testing.T, cas cache.CAS, seed uint64) *repb.ActionResult {
+func result(t *testing.T, fn digest.Function, cas cache.CAS, seed uint64) *repb.ActionResult {
 	t.Helper()
-	d := mustPut(t, cas, content(seed, 1000))
+	d := mustPut(t, fn, cas, content(seed, 1000))
 	return &repb.ActionResult{
 		ExitCode:    int32(seed % 100),
 		OutputFiles: []*repb.OutputFile{{Path: "out", Digest: d.Proto(), IsExecutable: true}},
@@ -54,35 +59,35 @@ func requireResult(t *testing.T, ac cache.ActionCache, action digest.Digest, wan
 	require.True(t, proto.Equal(want, got), "want %v, got %v", want, got)
 }
 
-func testResult(t *testing.T, cas cache.CAS, ac cache.ActionCache) {
+func testResult(t *testing.T, fn digest.Function, cas cache.CAS, ac cache.ActionCache) {
 	for i := range uint64(5) {
-		action := mustPut(t, cas, content(100+i, 50))
-		r := result(t, cas, 200+i)
+		action := mustPut(t, fn, cas, content(100+i, 50))
+		r := result(t, fn, cas, 200+i)
 		require.NoError(t, ac.UpdateActionResult(t.Context(), action, r))
 		requireResult(t, ac, action, r)
 	}
 }
 
-func testResultNotFound(t *testing.T, cas cache.CAS, ac cache.ActionCache) {
+func testResultNotFound(t *testing.T, fn digest.Function, cas cache.CAS, ac cache.ActionCache) {
 	// An Action that is a blob of the CAS has no result for that alone.
-	action := mustPut(t, cas, content(110, 50))
+	action := mustPut(t, fn, cas, content(110, 50))
 	_, err := ac.GetActionResult(t.Context(), action)
 	require.ErrorIs(t, err, cache.ErrNotFound)
 	require.ErrorContains(t, err, action.Hash())
 }
 
-func testResultOverwrite(t *testing.T, cas cache.CAS, ac cache.ActionCache) {
-	action := mustPut(t, cas, content(120, 50))
+func testResultOverwrite(t *testing.T, fn digest.Function, cas cache.CAS, ac cache.ActionCache) {
+	action := mustPut(t, fn, cas, content(120, 50))
 	for i := range uint64(3) {
-		r := result(t, cas, 220+i)
+		r := result(t, fn, cas, 220+i)
 		require.NoError(t, ac.UpdateActionResult(t.Context(), action, r))
 		requireResult(t, ac, action, r)
 	}
 }
 
-func testResultCopies(t *testing.T, cas cache.CAS, ac cache.ActionCache) {
-	action := mustPut(t, cas, content(130, 50))
-	r := result(t, cas, 230)
+func testResultCopies(t *testing.T, fn digest.Function, cas cache.CAS, ac cache.ActionCache) {
+	action := mustPut(t, fn, cas, content(130, 50))
+	r := result(t, fn, cas, 230)
 	want := proto.CloneOf(r)
 	require.NoError(t, ac.UpdateActionResult(t.Context(), action, r))
 	r.OutputFiles[0].Path = "changed after the update"
@@ -92,11 +97,11 @@ func testResultCopies(t *testing.T, cas cache.CAS, ac cache.ActionCache) {
 	requireResult(t, ac, action, want)
 }
 
-func testResultConcurrent(t *testing.T, cas cache.CAS, ac cache.ActionCache) {
-	action := mustPut(t, cas, content(140, 50))
+func testResultConcurrent(t *testing.T, fn digest.Function, cas cache.CAS, ac cache.ActionCache) {
+	action := mustPut(t, fn, cas, content(140, 50))
 	var results []*repb.ActionResult
 	for i := range uint64(8) {
-		results = append(results, result(t, cas, 240+i))
+		results = append(results, result(t, fn, cas, 240+i))
 	}
 	require.NoError(t, ac.UpdateActionResult(t.Context(), action, results[0]))
 	var g errgroup.Group
@@ -118,12 +123,12 @@ func testResultConcurrent(t *testing.T, cas cache.CAS, ac cache.ActionCache) {
 	require.True(t, whole, "%v is none of those that were stored", got)
 }
 
-func testResultCanceled(t *testing.T, cas cache.CAS, ac cache.ActionCache) {
-	action := mustPut(t, cas, content(150, 50))
-	r := result(t, cas, 250)
+func testResultCanceled(t *testing.T, fn digest.Function, cas cache.CAS, ac cache.ActionCache) {
+	action := mustPut(t, fn, cas, content(150, 50))
+	r := result(t, fn, cas, 250)
 	require.NoError(t, ac.UpdateActionResult(t.Context(), action, r))
 	ctx := canceled(t)
-	require.Error(t, ac.UpdateActionResult(ctx, action, result(t, cas, 251)))
+	require.Error(t, ac.UpdateActionResult(ctx, action, result(t, fn, cas, 251)))
 	_, err := ac.GetActionResult(ctx, action)
 	require.Error(t, err)
 	require.NotErrorIs(t, err, cache.ErrNotFound, "a canceled call is not a miss")

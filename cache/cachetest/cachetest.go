@@ -1,5 +1,5 @@
 // Package cachetest is the one conformance suite of the cache: every backend, every decorator and every pair of
-// client and server runs it. A test of an implementation is a factory and one call.
+// client and server runs it, for each digest function. A test of an implementation is a factory and one call.
 package cachetest
 
 import (
@@ -26,11 +26,11 @@ func content(seed uint64, n int) []byte {
 }
 
 // blobs returns n different blobs of the given size.
-func blobs(seed uint64, n, size int) []cache.Blob {
+func blobs(fn digest.Function, seed uint64, n, size int) []cache.Blob {
 	bs := make([]cache.Blob, n)
 	for i := range bs {
 		b := content(seed<<32+uint64(i), size)
-		bs[i] = cache.Blob{Digest: digest.FromBytes(b), Data: b}
+		bs[i] = cache.Blob{Digest: fn.FromBytes(b), Data: b}
 	}
 	return bs
 }
@@ -44,10 +44,10 @@ func digests(bs []cache.Blob) []digest.Digest {
 	return ds
 }
 
-func mustPut(t *testing.T, c cache.CAS, b []byte) digest.Digest {
+func mustPut(t *testing.T, fn digest.Function, c cache.CAS, b []byte) digest.Digest {
 	t.Helper()
-	d, err := cache.PutBlob(t.Context(), c, b)
-	require.NoError(t, err)
+	d := fn.FromBytes(b)
+	require.NoError(t, c.Put(t.Context(), d, bytes.NewReader(b)))
 	return d
 }
 

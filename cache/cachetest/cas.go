@@ -15,11 +15,17 @@ import (
 	"github.com/pexpress/pexpress/cache/digest"
 )
 
-// TestCAS checks that what newCAS returns keeps every promise of cache.CAS. Each subtest calls newCAS once.
+// TestCAS checks that what newCAS returns keeps every promise of cache.CAS, for blobs named by sha256. Each subtest calls
+// newCAS once.
 func TestCAS(t *testing.T, newCAS func(t *testing.T) cache.CAS) {
+	TestCASWith(t, digest.SHA256, newCAS)
+}
+
+// TestCASWith is TestCAS for blobs named by fn.
+func TestCASWith(t *testing.T, fn digest.Function, newCAS func(t *testing.T) cache.CAS) {
 	for _, test := range []struct {
 		name string
-		run  func(*testing.T, cache.CAS)
+		run  func(*testing.T, digest.Function, cache.CAS)
 	}{
 		{"round trip", testRoundTrip},
 		{"slow writer", testSlowWriter},
@@ -33,24 +39,25 @@ func TestCAS(t *testing.T, newCAS func(t *testing.T) cache.CAS) {
 		{"concurrent puts of one blob", testConcurrentPuts},
 		{"many small blobs", testManySmall},
 		{"put all", testPutAll},
+		{"find by hash", testFindHash},
 		{"closed early", testClosedEarly},
 		{"canceled", testCanceled},
 		{"canceled while putting", testCanceledPut},
 	} {
-		t.Run(test.name, func(t *testing.T) { test.run(t, newCAS(t)) })
+		t.Run(test.name, func(t *testing.T) { test.run(t, fn, newCAS(t)) })
 	}
 }
 
-func testRoundTrip(t *testing.T, c cache.CAS) {
+func testRoundTrip(t *testing.T, fn digest.Function, c cache.CAS) {
 	for _, size := range []int{0, 1, 64<<10 - 1, 64 << 10, 64<<10 + 1, 5 << 20} {
 		b := content(1, size)
-		requireBlob(t, c, mustPut(t, c, b), b)
+		requireBlob(t, c, mustPut(t, fn, c, b), b)
 	}
 }
 
-func testSlowWriter(t *testing.T, c cache.CAS) {
+func testSlowWriter(t *testing.T, fn digest.Function, c cache.CAS) {
 	b := content(2, 3000)
-	d := digest.FromBytes(b)
+	d := fn.FromBytes(b)
 	require.NoError(t, c.Put(t.Context(), d, iotest.OneByteReader(bytes.NewReader(b))))
 	rc, err := c.Get(t.Context(), d)
 	require.NoError(t, err)
@@ -60,10 +67,10 @@ func testSlowWriter(t *testing.T, c cache.CAS) {
 	require.Equal(t, b, got)
 }
 
-func testWrongContent(t *testing.T, c cache.CAS) {
+func testWrongContent(t *testing.T, fn digest.Function, c cache.CAS) {
 	for _, size := range []int{1, 1000, 3 << 20} {
 		right := content(3, size)
-		d := digest.FromBytes(right)
+		d := fn.FromBytes(right)
 		flipped := bytes.Clone(right)
 		flipped[size/2] ^= 1
 		for name, wrong := range map[string][]byte{
@@ -79,53 +86,55 @@ func testWrongContent(t *testing.T, c cache.CAS) {
 	}
 }
 
-func testFailingReader(t *testing.T, c cache.CAS) {
+func testFailingReader(t *testing.T, fn digest.Function, c cache.CAS) {
 	b := content(4, 100<<10)
-	d := digest.FromBytes(b)
+	d := fn.FromBytes(b)
 	broken := errors.New("the source broke")
 	r := io.MultiReader(bytes.NewReader(b[:70<<10]), iotest.ErrReader(broken))
 	require.ErrorIs(t, c.Put(t.Context(), d, r), broken)
 	requireAbsent(t, c, d)
 }
 
-func testNotFound(t *testing.T, c cache.CAS) {
-	stored := mustPut(t, c, content(5, 500))
-	requireAbsent(t, c, digest.FromBytes(content(6, 500)))
+func testNotFound(t *testing.T, fn digest.Function, c cache.CAS) {
+	stored := mustPut(t, fn, c, content(5, 500))
+	requireAbsent(t, c, fn.FromBytes(content(6, 500)))
 	// The size is part of the name: the right hash with another size names nothing.
-	other, err := digest.New(stored.Hash(), 499)
+	other, err := fn.New(stored.Hash(), 499)
 	require.NoError(t, err)
 	requireAbsent(t, c, other)
 	requireBlob(t, c, stored, content(5, 500))
 }
 
-func testNoDigest(t *testing.T, c cache.CAS) {
+func testNoDigest(t *testing.T, fn digest.Function, c cache.CAS) {
 	require.Error(t, readAll(t.Context(), c, digest.Digest{}))
 	require.Error(t, c.Put(t.Context(), digest.Digest{}, bytes.NewReader(nil)))
 }
 
-func testEmptyBlob(t *testing.T, c cache.CAS) {
-	requireBlob(t, c, digest.Empty, []byte{})
-	missing, err := c.FindMissing(t.Context(), []digest.Digest{digest.Empty})
+func testEmptyBlob(t *testing.T, fn digest.Function, c cache.CAS) {
+	empty := fn.FromBytes(nil)
+	requireBlob(t, c, empty, []byte{})
+	missing, err := c.FindMissing(t.Context(), []digest.Digest{empty})
 	require.NoError(t, err)
 	require.Empty(t, missing)
-	require.Equal(t, digest.Empty, mustPut(t, c, nil))
-	requireBlob(t, c, digest.Empty, []byte{})
+	require.Equal(t, empty, mustPut(t, fn, c, nil))
+	requireBlob(t, c, empty, []byte{})
 }
 
-func testPutAgain(t *testing.T, c cache.CAS) {
+func testPutAgain(t *testing.T, fn digest.Function, c cache.CAS) {
 	b := content(7, 2000)
-	d := mustPut(t, c, b)
-	require.Equal(t, d, mustPut(t, c, b))
+	d := mustPut(t, fn, c, b)
+	require.Equal(t, d, mustPut(t, fn, c, b))
 	requireBlob(t, c, d, b)
 }
 
-func testFindMissing(t *testing.T, c cache.CAS) {
-	bs := blobs(8, 6, 100)
+func testFindMissing(t *testing.T, fn digest.Function, c cache.CAS) {
+	empty := fn.FromBytes(nil)
+	bs := blobs(fn, 8, 6, 100)
 	ds := digests(bs)
 	for _, i := range []int{1, 4} {
-		mustPut(t, c, bs[i].Data)
+		mustPut(t, fn, c, bs[i].Data)
 	}
-	ask := []digest.Digest{ds[5], ds[1], digest.Empty, ds[0], ds[5], ds[4], ds[3], ds[0], ds[2]}
+	ask := []digest.Digest{ds[5], ds[1], empty, ds[0], ds[5], ds[4], ds[3], ds[0], ds[2]}
 	missing, err := c.FindMissing(t.Context(), ask)
 	require.NoError(t, err)
 	require.Equal(t, []digest.Digest{ds[5], ds[0], ds[3], ds[2]}, missing)
@@ -135,9 +144,9 @@ func testFindMissing(t *testing.T, c cache.CAS) {
 	require.Empty(t, missing)
 }
 
-func testConcurrentPuts(t *testing.T, c cache.CAS) {
+func testConcurrentPuts(t *testing.T, fn digest.Function, c cache.CAS) {
 	b := content(9, 300<<10)
-	d := digest.FromBytes(b)
+	d := fn.FromBytes(b)
 	var g errgroup.Group
 	for range 8 {
 		g.Go(func() error {
@@ -151,8 +160,8 @@ func testConcurrentPuts(t *testing.T, c cache.CAS) {
 	requireBlob(t, c, d, b)
 }
 
-func testManySmall(t *testing.T, c cache.CAS) {
-	bs := blobs(10, 400, 64)
+func testManySmall(t *testing.T, fn digest.Function, c cache.CAS) {
+	bs := blobs(fn, 10, 400, 64)
 	var g errgroup.Group
 	g.SetLimit(16)
 	for _, b := range bs {
@@ -162,19 +171,46 @@ func testManySmall(t *testing.T, c cache.CAS) {
 	requireAll(t, c, bs)
 }
 
-func testPutAll(t *testing.T, c cache.CAS) {
-	bs := blobs(11, 300, 200)
-	mustPut(t, c, bs[7].Data)
-	twice := append(append([]cache.Blob{{Digest: digest.Empty}}, bs...), bs[3])
+func testPutAll(t *testing.T, fn digest.Function, c cache.CAS) {
+	empty := fn.FromBytes(nil)
+	bs := blobs(fn, 11, 300, 200)
+	mustPut(t, fn, c, bs[7].Data)
+	twice := append(append([]cache.Blob{{Digest: empty}}, bs...), bs[3])
 	require.NoError(t, cache.PutAll(t.Context(), c, twice))
 	requireAll(t, c, bs)
 	require.NoError(t, cache.PutAll(t.Context(), c, bs), "all of them again")
 	require.NoError(t, cache.PutAll(t.Context(), c, nil))
 
-	wrong := cache.Blob{Digest: digest.FromBytes(content(12, 10)), Data: content(13, 10)}
+	wrong := cache.Blob{Digest: fn.FromBytes(content(12, 10)), Data: content(13, 10)}
 	require.ErrorIs(t, cache.PutAll(t.Context(), c, []cache.Blob{wrong}), digest.ErrMismatch)
 	requireAbsent(t, c, wrong.Digest)
-	require.Error(t, cache.PutAll(canceled(t), c, blobs(14, 3, 10)))
+	require.Error(t, cache.PutAll(canceled(t), c, blobs(fn, 14, 3, 10)))
+}
+
+// testFindHash is for what is a cache.HashFinder.
+func testFindHash(t *testing.T, fn digest.Function, c cache.CAS) {
+	find := func(d digest.Digest) (digest.Digest, error) {
+		got, ok, err := cache.FindHash(t.Context(), c, d.Function(), d.Sum())
+		if !ok {
+			t.Skip("it finds no blobs by hash")
+		}
+		return got, err
+	}
+	d := mustPut(t, fn, c, content(19, 700))
+	got, err := find(d)
+	require.NoError(t, err)
+	require.Equal(t, d, got)
+	_, err = find(fn.FromBytes(content(20, 700)))
+	require.ErrorIs(t, err, cache.ErrNotFound)
+	for _, other := range digest.Functions {
+		if other != fn {
+			_, err = find(other.FromSum(d.Sum(), d.Size()))
+			require.ErrorIs(t, err, cache.ErrNotFound, "the same hash by another function is another's")
+		}
+	}
+	got, err = find(fn.FromBytes(nil))
+	require.NoError(t, err)
+	require.True(t, got.IsEmpty(), "the empty blob is always there")
 }
 
 func requireAll(t *testing.T, c cache.CAS, bs []cache.Blob) {
@@ -187,9 +223,9 @@ func requireAll(t *testing.T, c cache.CAS, bs []cache.Blob) {
 	}
 }
 
-func testClosedEarly(t *testing.T, c cache.CAS) {
+func testClosedEarly(t *testing.T, fn digest.Function, c cache.CAS) {
 	b := content(15, 5<<20)
-	d := mustPut(t, c, b)
+	d := mustPut(t, fn, c, b)
 	for _, n := range []int64{0, 1, 200 << 10} {
 		rc, err := c.Get(t.Context(), d)
 		require.NoError(t, err)
@@ -200,23 +236,23 @@ func testClosedEarly(t *testing.T, c cache.CAS) {
 	requireBlob(t, c, d, b)
 }
 
-func testCanceled(t *testing.T, c cache.CAS) {
-	d := mustPut(t, c, content(16, 1000))
+func testCanceled(t *testing.T, fn digest.Function, c cache.CAS) {
+	d := mustPut(t, fn, c, content(16, 1000))
 	fresh := content(17, 1000)
 	ctx := canceled(t)
 	err := readAll(ctx, c, d)
 	require.Error(t, err)
 	require.NotErrorIs(t, err, cache.ErrNotFound, "a canceled call is not a miss")
-	require.Error(t, c.Put(ctx, digest.FromBytes(fresh), bytes.NewReader(fresh)))
+	require.Error(t, c.Put(ctx, fn.FromBytes(fresh), bytes.NewReader(fresh)))
 	_, err = c.FindMissing(ctx, []digest.Digest{d})
 	require.Error(t, err)
-	requireAbsent(t, c, digest.FromBytes(fresh))
+	requireAbsent(t, c, fn.FromBytes(fresh))
 }
 
 // testCanceledPut cancels a Put halfway. It may still succeed, but it must not say one thing and do another.
-func testCanceledPut(t *testing.T, c cache.CAS) {
+func testCanceledPut(t *testing.T, fn digest.Function, c cache.CAS) {
 	b := content(18, 5<<20)
-	d := digest.FromBytes(b)
+	d := fn.FromBytes(b)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	r := &hookReader{r: bytes.NewReader(b), after: 1 << 20, hook: cancel}

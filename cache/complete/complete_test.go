@@ -72,7 +72,7 @@ func TestGaps(t *testing.T) {
 			Path: "d", TreeDigest: td.Proto(), RootDirectoryDigest: tree.Root().Proto(),
 		}},
 	}
-	all, err := complete.Closure(ctx, m, ar)
+	all, err := complete.Closure(ctx, m, digest.SHA256, ar)
 	require.NoError(t, err)
 	require.Len(t, all, 8, "three files, stdout and stderr, the Tree, two Directories")
 	action := digest.FromBytes([]byte("action"))

@@ -55,7 +55,7 @@ type Options struct {
 	MaxBytes int64
 }
 
-// Store is an open cache directory. It implements cache.CAS, cache.ActionCache and cache.BatchPutter.
+// Store is an open cache directory. It implements cache.CAS, cache.ActionCache, cache.BatchPutter and cache.HashFinder.
 type Store struct {
 	dir      string
 	maxBytes int64
@@ -71,6 +71,7 @@ var (
 	_ cache.CAS         = (*Store)(nil)
 	_ cache.ActionCache = (*Store)(nil)
 	_ cache.BatchPutter = (*Store)(nil)
+	_ cache.HashFinder  = (*Store)(nil)
 )
 
 // Open opens the cache in dir and makes it where there is none. It fails when dir cannot be written to.

@@ -22,16 +22,22 @@ type Store struct {
 	mu      sync.RWMutex
 	blobs   map[digest.Digest][]byte
 	results map[digest.Digest]*repb.ActionResult
+	sizes   map[digest.Digest]int64 // of blobs by their digests without size
 }
 
 var (
 	_ cache.CAS         = (*Store)(nil)
 	_ cache.ActionCache = (*Store)(nil)
+	_ cache.HashFinder  = (*Store)(nil)
 )
 
 // New returns an empty Store.
 func New() *Store {
-	return &Store{blobs: make(map[digest.Digest][]byte), results: make(map[digest.Digest]*repb.ActionResult)}
+	return &Store{
+		blobs:   make(map[digest.Digest][]byte),
+		results: make(map[digest.Digest]*repb.ActionResult),
+		sizes:   make(map[digest.Digest]int64),
+	}
 }
 
 // Get implements cache.CAS.
@@ -67,7 +73,23 @@ func (s *Store) Put(ctx context.Context, d digest.Digest, r io.Reader) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.blobs[d] = b
+	s.sizes[d.Function().FromSum(d.Sum(), 0)] = d.Size()
 	return nil
+}
+
+// FindHash implements cache.HashFinder.
+func (s *Store) FindHash(ctx context.Context, fn digest.Function, sum [digest.Size]byte) (digest.Digest, error) {
+	if err := ctx.Err(); err != nil {
+		return digest.Digest{}, err
+	}
+	key := fn.FromSum(sum, 0)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	size, ok := s.sizes[key]
+	if !ok && !key.IsEmpty() {
+		return digest.Digest{}, cache.NotFound("blob", key)
+	}
+	return fn.FromSum(sum, size), nil
 }
 
 // FindMissing implements cache.CAS.

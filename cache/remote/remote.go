@@ -34,6 +34,23 @@ type Cache struct {
 	conn     *grpc.ClientConn
 	sdk      *client.Client
 	instance string
+	zstd     bool
+}
+
+// Zstd returns the same connection with blobs travelling compressed. It is for servers whose capabilities list ZSTD.
+func (c *Cache) Zstd() *Cache {
+	z := *c
+	z.zstd = true
+	return &z
+}
+
+// functionOf returns what a request says about the function of its digests. That of sha256 is left out, for servers
+// that do not know the field.
+func functionOf(d digest.Digest) repb.DigestFunction_Value {
+	if f := d.Function(); f != digest.SHA256 {
+		return f.Proto()
+	}
+	return repb.DigestFunction_UNKNOWN
 }
 
 // Dial returns a client of the cache at target: grpc://host:port[/instance], grpcs://… (TLS) or unix:///socket. It
@@ -94,43 +111,32 @@ func rpcError(what string, d digest.Digest, err error) error {
 
 // FindMissing implements cache.CAS.
 func (c *Cache) FindMissing(ctx context.Context, ds []digest.Digest) ([]digest.Digest, error) {
-	var missing []digest.Digest
-	seen := make(map[digest.Digest]bool, len(ds))
-	var ask []*repb.Digest
-	flush := func() error {
-		if len(ask) == 0 {
-			return nil
-		}
-		resp, err := c.sdk.FindMissingBlobs(ctx, &repb.FindMissingBlobsRequest{InstanceName: c.instance, BlobDigests: ask})
-		if err != nil {
-			return fmt.Errorf("find missing blobs: %w", err)
-		}
-		for _, p := range resp.GetMissingBlobDigests() {
-			d, err := digest.FromProto(p)
-			if err != nil {
-				return fmt.Errorf("find missing blobs: the cache answered: %w", err)
-			}
-			seen[d] = true
-		}
-		ask = ask[:0]
-		return nil
-	}
+	seen := make(map[digest.Digest]bool, len(ds)) // to whether it is missing
+	ask := map[digest.Function][]*repb.Digest{}   // a request is about digests of one function
 	var unique []digest.Digest
 	for _, d := range ds {
 		if _, ok := seen[d]; ok || d.IsEmpty() {
 			continue
 		}
+		if d.IsZero() {
+			return nil, fmt.Errorf("find missing blobs: %w: no digest given", digest.ErrInvalid)
+		}
 		seen[d] = false
 		unique = append(unique, d)
-		if ask = append(ask, d.Proto()); len(ask) == batchFind {
-			if err := flush(); err != nil {
+		fn := d.Function()
+		if ask[fn] = append(ask[fn], d.Proto()); len(ask[fn]) == batchFind {
+			if err := c.findBatch(ctx, fn, ask[fn], seen); err != nil {
 				return nil, err
 			}
+			ask[fn] = ask[fn][:0]
 		}
 	}
-	if err := flush(); err != nil {
-		return nil, err
+	for fn, batch := range ask {
+		if err := c.findBatch(ctx, fn, batch, seen); err != nil {
+			return nil, err
+		}
 	}
+	var missing []digest.Digest
 	for _, d := range unique {
 		if seen[d] {
 			missing = append(missing, d)
@@ -139,16 +145,41 @@ func (c *Cache) FindMissing(ctx context.Context, ds []digest.Digest) ([]digest.D
 	return missing, nil
 }
 
+// findBatch marks those of a batch that are missing.
+func (c *Cache) findBatch(ctx context.Context, fn digest.Function, batch []*repb.Digest, missing map[digest.Digest]bool) error {
+	if len(batch) == 0 {
+		return nil
+	}
+	req := &repb.FindMissingBlobsRequest{InstanceName: c.instance, BlobDigests: batch}
+	if fn != digest.SHA256 {
+		req.DigestFunction = fn.Proto()
+	}
+	resp, err := c.sdk.FindMissingBlobs(ctx, req)
+	if err != nil {
+		return fmt.Errorf("find missing blobs: %w", err)
+	}
+	for _, p := range resp.GetMissingBlobDigests() {
+		d, err := fn.FromProto(p)
+		if err != nil {
+			return fmt.Errorf("find missing blobs: the cache answered: %w", err)
+		}
+		missing[d] = true
+	}
+	return nil
+}
+
 // GetActionResult implements cache.ActionCache.
 func (c *Cache) GetActionResult(ctx context.Context, action digest.Digest) (*repb.ActionResult, error) {
-	ar, err := c.sdk.GetActionResult(ctx, &repb.GetActionResultRequest{InstanceName: c.instance, ActionDigest: action.Proto()})
+	ar, err := c.sdk.GetActionResult(ctx, &repb.GetActionResultRequest{
+		InstanceName: c.instance, DigestFunction: functionOf(action), ActionDigest: action.Proto(),
+	})
 	return ar, rpcError("action result", action, err)
 }
 
 // UpdateActionResult implements cache.ActionCache.
 func (c *Cache) UpdateActionResult(ctx context.Context, action digest.Digest, result *repb.ActionResult) error {
 	_, err := c.sdk.UpdateActionResult(ctx, &repb.UpdateActionResultRequest{
-		InstanceName: c.instance, ActionDigest: action.Proto(), ActionResult: result,
+		InstanceName: c.instance, DigestFunction: functionOf(action), ActionDigest: action.Proto(), ActionResult: result,
 	})
 	return rpcError("store action result", action, err)
 }

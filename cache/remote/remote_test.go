@@ -23,26 +23,62 @@ func pair(t *testing.T) *remote.Cache {
 	socket := filepath.Join(t.TempDir(), "s")
 	l, err := net.Listen("unix", socket)
 	require.NoError(t, err)
-	s := grpc.NewServer()
+	s := grpc.NewServer(server.Options()...)
 	m := memory.New()
-	server.Register(s, m, m)
+	service := server.Register(s, server.Single(m, m))
 	go func() { _ = s.Serve(l) }()
-	t.Cleanup(s.Stop)
+	t.Cleanup(func() {
+		s.Stop()
+		service.Close()
+	})
 	c, err := remote.Dial(context.Background(), "unix://"+socket)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
 	return c
 }
 
+// variants are the ways in which blobs are named and travel.
+func variants(t *testing.T, run func(t *testing.T, fn digest.Function, pair func(*testing.T) *remote.Cache)) {
+	for _, fn := range digest.Functions {
+		t.Run(fn.String(), func(t *testing.T) { run(t, fn, pair) })
+		t.Run(fn.String()+" zstd", func(t *testing.T) {
+			run(t, fn, func(t *testing.T) *remote.Cache { return pair(t).Zstd() })
+		})
+	}
+}
+
 func TestCAS(t *testing.T) {
-	cachetest.TestCAS(t, func(t *testing.T) cache.CAS { return pair(t) })
+	variants(t, func(t *testing.T, fn digest.Function, pair func(*testing.T) *remote.Cache) {
+		cachetest.TestCASWith(t, fn, func(t *testing.T) cache.CAS { return pair(t) })
+	})
 }
 
 func TestActionCache(t *testing.T) {
-	cachetest.TestActionCache(t, func(t *testing.T) (cache.CAS, cache.ActionCache) {
-		c := pair(t)
-		return c, c
+	variants(t, func(t *testing.T, fn digest.Function, pair func(*testing.T) *remote.Cache) {
+		cachetest.TestActionCacheWith(t, fn, func(t *testing.T) (cache.CAS, cache.ActionCache) {
+			c := pair(t)
+			return c, c
+		})
 	})
+}
+
+// TestFunctionsTogether asks for blobs of several functions in one call, which are several requests.
+func TestFunctionsTogether(t *testing.T) {
+	c := pair(t)
+	var blobs []cache.Blob
+	var ds []digest.Digest
+	for i := range 10 {
+		b := bytes.Repeat([]byte{byte(i)}, 100+i)
+		d := digest.Functions[i%2].FromBytes(b)
+		blobs, ds = append(blobs, cache.Blob{Digest: d, Data: b}), append(ds, d)
+	}
+	missing, err := c.FindMissing(t.Context(), ds)
+	require.NoError(t, err)
+	require.Equal(t, ds, missing)
+	require.NoError(t, c.PutMany(t.Context(), blobs))
+	missing, err = c.FindMissing(t.Context(), ds)
+	require.NoError(t, err)
+	require.Empty(t, missing)
 }
 
 func TestDialRefuses(t *testing.T) {

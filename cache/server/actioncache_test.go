@@ -62,15 +62,15 @@ func TestTreesAreUnpacked(t *testing.T) {
 
 func TestHostileTrees(t *testing.T) {
 	s := serve(t)
-	f := &repb.FileNode{Name: "../f", Digest: of("x").Proto()}
+	f := &repb.FileNode{Name: "f", Digest: &repb.Digest{Hash: "x"}}
 	lacking := &repb.Directory{Directories: []*repb.DirectoryNode{{Name: "d", Digest: of("gone").Proto()}}}
 	for what, c := range map[string]struct {
 		tree *repb.Digest
 		code codes.Code
 		says string
 	}{
-		"a name that leaves the tree": {putMessage(t, s.store, &repb.Tree{Root: &repb.Directory{Files: []*repb.FileNode{f}}}).Proto(), codes.InvalidArgument, "not allowed"},
-		"a Directory that is missing": {putMessage(t, s.store, &repb.Tree{Root: lacking}).Proto(), codes.InvalidArgument, of("gone").Hash()},
+		"a digest that is none":       {putMessage(t, s.store, &repb.Tree{Root: &repb.Directory{Files: []*repb.FileNode{f}}}).Proto(), codes.InvalidArgument, "invalid digest"},
+		"a Directory that is missing": {putMessage(t, s.store, &repb.Tree{Root: lacking}).Proto(), codes.FailedPrecondition, of("gone").Hash()},
 		"no Tree at all":              {put(t, s.store, "no message").Proto(), codes.InvalidArgument, "is not a Tree"},
 		"a Tree that is not there":    {of("gone").Proto(), codes.FailedPrecondition, "upload it first"},
 		"no digest":                   {&repb.Digest{Hash: "x"}, codes.InvalidArgument, "invalid digest"},

@@ -100,8 +100,10 @@ func TestRead(t *testing.T) {
 	requireCode(t, codes.NotFound, err, of("gone").String())
 	_, err = readAll(t, s, "blobs/"+d.Hash()+"/9223372036854775807", 0, 0)
 	requireCode(t, codes.NotFound, err, d.Hash())
-	_, err = readAll(t, s, "compressed-blobs/zstd/"+d.String(), 0, 0)
-	requireCode(t, codes.InvalidArgument, err, "compressed blobs are not supported")
+	_, err = readAll(t, s, "compressed-blobs/deflate/"+d.String(), 0, 0)
+	requireCode(t, codes.InvalidArgument, err, "deflate\" is not supported")
+	_, err = readAll(t, s, "compressed-blobs/zstd/"+d.String(), 0, 5)
+	requireCode(t, codes.InvalidArgument, err, "limit")
 }
 
 func TestWrite(t *testing.T) {
@@ -137,6 +139,7 @@ func TestWriteRefuses(t *testing.T) {
 		"nothing but a name": {msg(0, "", true)},
 	} {
 		t.Run(what, func(t *testing.T) {
+			msgs[0].ResourceName = "uploads/" + strings.ReplaceAll(what, " ", "-") + "/blobs/" + hello.String()
 			_, err := send(t, s, msgs...)
 			requireCode(t, codes.InvalidArgument, err, hello.Hash())
 			missing, err := s.store.FindMissing(t.Context(), []digest.Digest{hello})
@@ -144,7 +147,7 @@ func TestWriteRefuses(t *testing.T) {
 			require.Len(t, missing, 1)
 		})
 	}
-	for _, bad := range []string{"", "blobs/" + hello.String(), "uploads/blobs/" + hello.String(), "uploads/u/compressed-blobs/zstd/" + hello.String()} {
+	for _, bad := range []string{"", "blobs/" + hello.String(), "uploads/blobs/" + hello.String(), "uploads/u/compressed-blobs/brotli/" + hello.String()} {
 		_, err := upload(t, s, bad, "hello")
 		requireCode(t, codes.InvalidArgument, err, "uploads/UUID")
 	}

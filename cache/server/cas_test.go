@@ -64,7 +64,7 @@ func TestBatchUpdateBlobs(t *testing.T) {
 	for _, r := range resp.GetResponses() {
 		got = append(got, codes.Code(r.GetStatus().GetCode()))
 	}
-	const bad = codes.InvalidArgument
+	const bad = codes.InvalidArgument // of the one that says zstd, too
 	require.Equal(t, []codes.Code{codes.OK, bad, bad, bad, bad, codes.OK, codes.OK}, got)
 	require.Contains(t, resp.GetResponses()[1].GetStatus().GetMessage(), of("right").Hash())
 	missing, err := s.store.FindMissing(t.Context(), []digest.Digest{of("good"), of("right"), of("wrong"), of("packed"), of("last")})
@@ -185,7 +185,7 @@ func TestGetTree(t *testing.T) {
 func TestGetTreeRefuses(t *testing.T) {
 	s := serve(t)
 	tree := wide(t, s.store, 3)
-	for _, token := range []string{"x", "-1", "5", "99999999999999999999", "\x00\x00\x00\x01"} {
+	for _, token := range []string{"x", "-1", "5", of("another").String(), "blake3/" + tree.Root().String(), "\x00\x00\x00\x01"} {
 		_, err := pages(t, s, &repb.GetTreeRequest{RootDigest: tree.Root().Proto(), PageToken: token})
 		requireCode(t, codes.InvalidArgument, err, "page token")
 	}
@@ -193,9 +193,6 @@ func TestGetTreeRefuses(t *testing.T) {
 	requireCode(t, codes.NotFound, err, of("gone").Hash())
 	_, err = pages(t, s, &repb.GetTreeRequest{RootDigest: put(t, s.store, "no message").Proto()})
 	requireCode(t, codes.InvalidArgument, err, "is not a Directory")
-	evil := putMessage(t, s.store, &repb.Directory{Files: []*repb.FileNode{{Name: "..", Digest: of("x").Proto()}}})
-	_, err = pages(t, s, &repb.GetTreeRequest{RootDigest: evil.Proto()})
-	requireCode(t, codes.InvalidArgument, err, "not allowed")
 	_, err = pages(t, s, &repb.GetTreeRequest{RootDigest: &repb.Digest{Hash: of("x").Hash(), SizeBytes: 1 << 60}})
 	requireCode(t, codes.InvalidArgument, err, "larger than")
 	for _, d := range malformed {

@@ -37,11 +37,15 @@ func serve(t *testing.T) *served {
 }
 
 func dial(t *testing.T, cas cache.CAS, ac cache.ActionCache) *served {
+	return dialWith(t, server.Single(cas, ac))
+}
+
+func dialWith(t *testing.T, instances server.Instances, opts ...server.Option) *served {
 	socket := filepath.Join(t.TempDir(), "s")
 	l, err := net.Listen("unix", socket)
 	require.NoError(t, err)
-	g := grpc.NewServer()
-	server.Register(g, cas, ac)
+	g := grpc.NewServer(server.Options()...)
+	service := server.Register(g, instances, opts...)
 	done := make(chan error, 1)
 	go func() { done <- g.Serve(l) }()
 	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -49,6 +53,7 @@ func dial(t *testing.T, cas cache.CAS, ac cache.ActionCache) *served {
 	t.Cleanup(func() {
 		require.NoError(t, conn.Close())
 		g.Stop()
+		service.Close()
 		require.NoError(t, <-done)
 	})
 	return &served{
@@ -81,13 +86,18 @@ func TestCapabilities(t *testing.T) {
 	got, err := serve(t).caps.GetCapabilities(t.Context(), &repb.GetCapabilitiesRequest{InstanceName: "any"})
 	require.NoError(t, err)
 	c := got.GetCacheCapabilities()
-	require.Equal(t, []repb.DigestFunction_Value{repb.DigestFunction_SHA256}, c.GetDigestFunctions())
+	require.Equal(t, []repb.DigestFunction_Value{repb.DigestFunction_SHA256, repb.DigestFunction_BLAKE3}, c.GetDigestFunctions())
 	require.True(t, c.GetActionCacheUpdateCapabilities().GetUpdateEnabled())
 	require.Equal(t, int64(server.MaxBatch), c.GetMaxBatchTotalSizeBytes())
-	require.Empty(t, c.GetSupportedCompressors())
+	require.Equal(t, []repb.Compressor_Value{repb.Compressor_ZSTD}, c.GetSupportedCompressors())
+	require.Equal(t, []repb.Compressor_Value{repb.Compressor_ZSTD}, c.GetSupportedBatchUpdateCompressors())
+	require.True(t, c.GetSplitBlobSupport())
+	require.True(t, c.GetSpliceBlobSupport())
+	require.Equal(t, uint64(512<<10), c.GetFastCdc_2020Params().GetAvgChunkSizeBytes())
 	require.Nil(t, got.GetExecutionCapabilities())
 	require.Equal(t, int32(2), got.GetLowApiVersion().GetMajor())
 	require.Equal(t, int32(2), got.GetHighApiVersion().GetMajor())
+	require.Equal(t, int32(13), got.GetHighApiVersion().GetMinor())
 }
 
 func TestWithoutActionCache(t *testing.T) {
@@ -101,7 +111,7 @@ func TestWithoutActionCache(t *testing.T) {
 
 func TestOtherDigestFunctions(t *testing.T) {
 	s := serve(t)
-	const f = repb.DigestFunction_BLAKE3
+	const f = repb.DigestFunction_SHA1
 	d := of("x").Proto()
 	_, find := s.cas.FindMissingBlobs(t.Context(), &repb.FindMissingBlobsRequest{DigestFunction: f})
 	_, update := s.cas.BatchUpdateBlobs(t.Context(), &repb.BatchUpdateBlobsRequest{DigestFunction: f})
@@ -112,8 +122,6 @@ func TestOtherDigestFunctions(t *testing.T) {
 	require.NoError(t, err)
 	_, walk := tree.Recv()
 	for _, err := range []error{find, update, read, get, set, walk} {
-		requireCode(t, codes.InvalidArgument, err, "BLAKE3 is not supported")
+		requireCode(t, codes.InvalidArgument, err, "SHA1 is not supported")
 	}
-	_, err = s.cas.FindMissingBlobs(t.Context(), &repb.FindMissingBlobsRequest{DigestFunction: repb.DigestFunction_SHA256})
-	require.NoError(t, err)
 }

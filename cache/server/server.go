@@ -1,26 +1,25 @@
-// Package server serves a cache as the Remote Execution API v2 and ByteStream define it: Capabilities,
-// ContentAddressableStorage, ByteStream and ActionCache. It is the edge at which errors become gRPC codes.
+// Package server serves a cache as the Remote Execution API v2 and ByteStream define it (Capabilities,
+// ContentAddressableStorage, ByteStream and ActionCache) and over Bazel's HTTP protocol. It is the edge at which errors
+// become gRPC codes.
 //
-// The instance name is accepted as it comes and means nothing yet: all share one cache. Blobs travel uncompressed.
+// Every call names an instance. [Instances] says what that stands for and whether the caller may do what the call is
+// about to do; nothing here decides about rights.
+//
+// Blobs are named by SHA256 or BLAKE3 and travel as they are or as zstd. A request without a digest function means
+// SHA256: the hashes of both are equally long, so nothing else could be inferred.
 package server
 
 import (
 	"context"
-	"errors"
-	"fmt"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
-	"github.com/bazelbuild/remote-apis/build/bazel/semver"
 	bspb "google.golang.org/genproto/googleapis/bytestream"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/digest"
-	"github.com/pexpress/pexpress/cache/disk"
-	"github.com/pexpress/pexpress/cache/merkle"
 )
 
 // MaxBatch is the most bytes that one batch request or answer may hold: what gRPC takes by default, less room for the
@@ -56,15 +55,20 @@ type single Instance
 
 func (s single) Instance(context.Context, string, Access) (Instance, error) { return Instance(s), nil }
 
-// Register adds the services of a cache to s.
-func Register(s *grpc.Server, cas cache.CAS, ac cache.ActionCache) {
-	srv := &server{cas: cas, ac: ac}
+// Service is what Register has added to a server.
+type Service struct{ srv *server }
+
+// Close gives up what interrupted uploads have sent. It is for after the server's Stop, before the caches are closed.
+func (s *Service) Close() { s.srv.uploads.close() }
+
+// Register adds the services of a cache to s, which should have been made with [Options].
+func Register(s *grpc.Server, instances Instances, opts ...Option) *Service {
+	srv := newServer(instances, opts)
 	repb.RegisterCapabilitiesServer(s, srv)
-	repb.RegisterContentAddressableStorageServer(s, srv)
+	s.RegisterService(casDesc(), srv)
+	repb.RegisterActionCacheServer(s, srv)
 	bspb.RegisterByteStreamServer(s, srv)
-	if ac != nil {
-		repb.RegisterActionCacheServer(s, srv)
-	}
+	return &Service{srv}
 }
 
 type server struct {
@@ -72,79 +76,49 @@ type server struct {
 	repb.UnimplementedContentAddressableStorageServer
 	repb.UnimplementedActionCacheServer
 	bspb.UnimplementedByteStreamServer
-	cas cache.CAS
-	ac  cache.ActionCache
+	instances Instances
+	settings
+	budget  *budget
+	zstd    *codec
+	uploads *uploads
 }
 
-// GetCapabilities implements repb.CapabilitiesServer.
-func (s *server) GetCapabilities(context.Context, *repb.GetCapabilitiesRequest) (*repb.ServerCapabilities, error) {
-	return &repb.ServerCapabilities{
-		CacheCapabilities: &repb.CacheCapabilities{
-			DigestFunctions:               []repb.DigestFunction_Value{repb.DigestFunction_SHA256},
-			ActionCacheUpdateCapabilities: &repb.ActionCacheUpdateCapabilities{UpdateEnabled: s.ac != nil},
-			MaxBatchTotalSizeBytes:        MaxBatch,
-			SymlinkAbsolutePathStrategy:   repb.SymlinkAbsolutePathStrategy_DISALLOWED,
-		},
-		LowApiVersion:  &semver.SemVer{Major: 2},
-		HighApiVersion: &semver.SemVer{Major: 2, Minor: 3},
-	}, nil
+func newServer(instances Instances, opts []Option) *server {
+	s := &server{instances: instances, settings: defaults(), zstd: newCodec()}
+	for _, o := range opts {
+		o(&s.settings)
+	}
+	s.budget = newBudget(s.memory)
+	s.uploads = newUploads(s.kept)
+	return s
 }
 
-// errStored marks a failure of what the cache holds, so that it is not taken for one of what the client sent.
-var errStored = errors.New("the cache's copy was corrupt and is set aside: send or build it again")
-
-// stored marks an error of reading.
-func stored(err error) error {
-	if errors.Is(err, digest.ErrMismatch) {
-		return fmt.Errorf("%w: %w", errStored, err)
-	}
-	return err
+// instance returns the cache that a call is about, if the caller may do with it what want says.
+func (s *server) instance(ctx context.Context, name string, want Access) (Instance, error) {
+	inst, err := s.instances.Instance(ctx, name, want)
+	return inst, fail(err)
 }
 
-// code sorts an error by what the caller can do about it.
-func code(err error) codes.Code {
-	switch {
-	case errors.Is(err, cache.ErrNotFound):
-		return codes.NotFound
-	case errors.Is(err, errStored):
-		return codes.DataLoss
-	case errors.Is(err, disk.ErrFull):
-		return codes.ResourceExhausted
-	case errors.Is(err, digest.ErrInvalid), errors.Is(err, digest.ErrMismatch),
-		errors.Is(err, merkle.ErrPath), errors.Is(err, proto.Error):
-		return codes.InvalidArgument
-	case errors.Is(err, context.Canceled):
-		return codes.Canceled
-	case errors.Is(err, context.DeadlineExceeded):
-		return codes.DeadlineExceeded
+// actions is instance for calls that cannot do without an ActionCache.
+func (s *server) actions(ctx context.Context, name string, want Access) (Instance, error) {
+	inst, err := s.instance(ctx, name, want)
+	if err == nil && inst.ActionCache == nil {
+		err = status.Errorf(codes.Unimplemented, "instance %.200q has no ActionCache", name)
 	}
-	return codes.Unavailable
+	return inst, err
 }
 
-// fail turns an error into the status that a client sees; nil stays nil. What has a status keeps it.
-func fail(err error) error {
-	if err == nil {
-		return nil
-	}
-	if _, ok := status.FromError(err); ok {
-		return err
-	}
-	return status.Error(code(err), err.Error())
-}
-
-// checkFunction refuses digests by another function than sha256, the default of an absent value.
-func checkFunction(f repb.DigestFunction_Value) error {
-	if f != repb.DigestFunction_UNKNOWN && f != repb.DigestFunction_SHA256 {
-		return status.Errorf(codes.InvalidArgument, "digest function %s is not supported: use SHA256", f)
-	}
-	return nil
+// function returns the digest function that a request names.
+func function(v repb.DigestFunction_Value) (digest.Function, error) {
+	f, err := digest.FunctionFromProto(v)
+	return f, fail(err)
 }
 
 // parseAll checks the digests of a request.
-func parseAll(ps []*repb.Digest) ([]digest.Digest, error) {
+func parseAll(f digest.Function, ps []*repb.Digest) ([]digest.Digest, error) {
 	ds := make([]digest.Digest, len(ps))
 	for i, p := range ps {
-		d, err := digest.FromProto(p)
+		d, err := f.FromProto(p)
 		if err != nil {
 			return nil, fail(err)
 		}

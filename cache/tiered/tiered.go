@@ -107,18 +107,15 @@ func getFrom(ctx context.Context, cas cache.CAS, d digest.Digest, offset int64) 
 	return rc, nil
 }
 
-// ErrNoZstd says that a blob is not at hand in compressed form: read it with Get.
-var ErrNoZstd = errors.New("not held compressed")
-
 // GetZstd implements cache.ZstdGetter for what is in the front.
 func (c *Cache) GetZstd(ctx context.Context, d digest.Digest, offset int64) (io.ReadCloser, error) {
 	z, ok := c.front.(cache.ZstdGetter)
 	if !ok {
-		return nil, ErrNoZstd
+		return nil, cache.ErrNoZstd
 	}
 	rc, err := z.GetZstd(ctx, d, offset)
 	if c.frontMiss(ctx, err) {
-		return nil, fmt.Errorf("%w: %s", ErrNoZstd, d)
+		return nil, fmt.Errorf("%w: %s", cache.ErrNoZstd, d)
 	}
 	return rc, err
 }

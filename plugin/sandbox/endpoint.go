@@ -16,8 +16,9 @@ const maxRequest = 8 << 20
 
 // Endpoint is a CAS served on a unix socket.
 type Endpoint struct {
-	server *grpc.Server
-	socket string
+	server  *grpc.Server
+	service *server.Service
+	socket  string
 }
 
 // ServeCAS serves cas, by REAPI, on a new unix socket until Close.
@@ -28,14 +29,15 @@ func ServeCAS(socket string, cas cache.CAS) (*Endpoint, error) {
 	}
 	// When Stop returns nobody works on the cache any more, so that its owner may close it.
 	s := grpc.NewServer(grpc.MaxRecvMsgSize(maxRequest), grpc.WaitForHandlers(true))
-	server.Register(s, cas, nil)
+	service := server.Register(s, server.Single(cas, nil))
 	go func() { _ = s.Serve(l) }()
-	return &Endpoint{s, socket}, nil
+	return &Endpoint{s, service, socket}, nil
 }
 
 // Close ends the server and removes its socket.
 func (e *Endpoint) Close() error {
 	e.server.Stop()
+	e.service.Close()
 	if err := os.Remove(e.socket); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}

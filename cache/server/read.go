@@ -1,0 +1,134 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	bspb "google.golang.org/genproto/googleapis/bytestream"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/pexpress/pexpress/cache"
+	"github.com/pexpress/pexpress/cache/digest"
+)
+
+// Read implements bspb.ByteStreamServer. The offset counts the blob's own bytes, also where they travel compressed.
+func (s *server) Read(req *bspb.ReadRequest, stream bspb.ByteStream_ReadServer) error {
+	r, err := readName(req.GetResourceName())
+	if err != nil {
+		return fail(err)
+	}
+	ctx := stream.Context()
+	inst, err := s.instance(ctx, r.instance, Read)
+	if err != nil {
+		return err
+	}
+	d, offset, limit := r.digest, req.GetReadOffset(), req.GetReadLimit()
+	switch {
+	case limit < 0:
+		return status.Errorf(codes.InvalidArgument, "limit %d of blob %s is negative", limit, d)
+	case limit > 0 && r.zstd:
+		return status.Errorf(codes.InvalidArgument, "blob %s cannot be read compressed with a limit: leave the limit out", d)
+	case offset < 0 || offset > d.Size():
+		return status.Errorf(codes.OutOfRange, "offset %d of blob %s", offset, d)
+	}
+	if r.zstd {
+		return s.readZstd(stream, inst.CAS, d, offset)
+	}
+	rc, err := openAt(ctx, inst.CAS, d, offset)
+	if err != nil {
+		return fail(stored(err))
+	}
+	defer rc.Close()
+	var src io.Reader = rc
+	// A limit that cuts nothing off is left out: the reader says whether the bytes are right only at their end.
+	if limit > 0 && limit < d.Size()-offset {
+		src = io.LimitReader(rc, limit)
+	}
+	return s.send(stream, src, d.Size()-offset)
+}
+
+// openAt returns a reader of d from offset on.
+func openAt(ctx context.Context, cas cache.CAS, d digest.Digest, offset int64) (io.ReadCloser, error) {
+	if offset == 0 || d.IsEmpty() {
+		return cas.Get(ctx, d)
+	}
+	if g, ok := cas.(cache.RangeGetter); ok {
+		return g.GetFrom(ctx, d, offset)
+	}
+	rc, err := cas.Get(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := io.CopyN(io.Discard, rc, offset); err != nil {
+		return nil, errors.Join(err, rc.Close())
+	}
+	return rc, nil
+}
+
+// send streams at most about size bytes of src.
+func (s *server) send(stream bspb.ByteStream_ReadServer, src io.Reader, size int64) error {
+	buf, release, err := s.budget.buffer(stream.Context(), size)
+	if err != nil {
+		return err
+	}
+	defer release()
+	for {
+		n, err := src.Read(buf)
+		if n > 0 {
+			if err := stream.Send(&bspb.ReadResponse{Data: buf[:n]}); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fail(stored(err))
+		}
+	}
+}
+
+// readZstd streams a blob as zstd: as the CAS holds it, if it holds it so, and else compressed here.
+func (s *server) readZstd(stream bspb.ByteStream_ReadServer, cas cache.CAS, d digest.Digest, offset int64) error {
+	ctx := stream.Context()
+	if g, ok := cas.(cache.ZstdGetter); ok && !d.IsEmpty() {
+		rc, err := g.GetZstd(ctx, d, offset)
+		if err == nil {
+			defer rc.Close()
+			return s.send(stream, rc, d.Size())
+		}
+		if !errors.Is(err, cache.ErrNoZstd) {
+			return fail(stored(err))
+		}
+	}
+	rc, err := openAt(ctx, cas, d, offset)
+	if err != nil {
+		return fail(stored(err))
+	}
+	defer rc.Close()
+	release, err := s.budget.take(ctx, min(encoderMemory, 2*d.Size()+smallChunk))
+	if err != nil {
+		return err
+	}
+	defer release()
+	// A failure of the source ends the stream before the frame does, so that nobody takes what was sent for the blob.
+	out := sender{stream}
+	if err := s.zstd.compress(out, rc); err != nil {
+		return fail(stored(err))
+	}
+	return nil
+}
+
+// sender writes to a Read's stream.
+type sender struct{ stream bspb.ByteStream_ReadServer }
+
+func (s sender) Write(p []byte) (int, error) {
+	for sent := 0; sent < len(p); sent += largeChunk {
+		if err := s.stream.Send(&bspb.ReadResponse{Data: p[sent:min(sent+largeChunk, len(p))]}); err != nil {
+			return sent, err
+		}
+	}
+	return len(p), nil
+}
