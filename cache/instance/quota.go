@@ -1,0 +1,162 @@
+package instance
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/pexpress/pexpress/cache"
+	"github.com/pexpress/pexpress/cache/digest"
+	"github.com/pexpress/pexpress/cache/full"
+)
+
+// QuotaError is the error for a blob or result that has no room left.
+type QuotaError struct {
+	Instance    string
+	Used, Limit int64
+}
+
+// Error implements error.
+func (e *QuotaError) Error() string {
+	return fmt.Sprintf("instance %q holds %d of the %d bytes that it may: delete with 'pexcache gc' or 'pexcache purge', wait until what is old expires, or have its quota raised",
+		e.Instance, e.Used, e.Limit)
+}
+
+// Unwrap says that there is no room.
+func (e *QuotaError) Unwrap() error { return cache.ErrFull }
+
+// GRPCStatus is the status that clients see.
+func (e *QuotaError) GRPCStatus() *status.Status {
+	return status.New(codes.ResourceExhausted, e.Error())
+}
+
+// recount is how long what this process has counted itself is relied on before the store is asked again.
+const recount = 30 * time.Second
+
+// quota keeps a namespace below a limit. The store says how many bytes it holds, whoever wrote them; to that is added what
+// this process has written since it said so, counted as if nothing of it had been there before. So one node never goes
+// over, and several together by at most what each writes between two countings.
+type quota struct {
+	name  string
+	limit int64
+	usage func(ctx context.Context, name string) (int64, error)
+	now   func() time.Time
+
+	mu      sync.Mutex
+	counted time.Time // when the store was asked last
+	asking  bool
+	held    int64 // what it said
+	since   int64 // written after that
+	coming  int64 // being written
+}
+
+func newQuota(name string, limit int64, usage func(context.Context, string) (int64, error)) *quota {
+	return &quota{name: name, limit: limit, usage: usage, now: time.Now}
+}
+
+// reserve makes room for n bytes, or says that there is none. done says whether they were written.
+func (q *quota) reserve(ctx context.Context, n int64) (done func(written bool), err error) {
+	if err := q.count(ctx); err != nil {
+		return nil, err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if used := q.held + q.since + q.coming; n > q.limit-used {
+		return nil, &QuotaError{Instance: q.name, Used: used, Limit: q.limit}
+	}
+	q.coming += n
+	return func(written bool) {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.coming -= n
+		if written {
+			q.since += n
+		}
+	}, nil
+}
+
+// count asks the store if its last answer is too old. One caller asks; others go on with what is known, unless nothing is.
+func (q *quota) count(ctx context.Context) error {
+	q.mu.Lock()
+	first := q.counted.IsZero()
+	if q.now().Sub(q.counted) < recount || q.asking && !first {
+		q.mu.Unlock()
+		return nil
+	}
+	q.asking = true
+	before := q.since
+	q.mu.Unlock()
+
+	held, err := q.usage(ctx, q.name)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.asking = false
+	if err != nil {
+		if first {
+			return fmt.Errorf("how much instance %q holds: %w", q.name, err)
+		}
+		return nil
+	}
+	if first && !q.counted.IsZero() {
+		return nil // another caller was faster: what it counted may be added to already
+	}
+	q.counted, q.held = q.now(), held
+	q.since -= before
+	return nil
+}
+
+// limitedCAS is a CAS below a quota.
+type limitedCAS struct {
+	full.CAS
+	q *quota
+}
+
+// Put implements cache.CAS.
+func (c *limitedCAS) Put(ctx context.Context, d digest.Digest, r io.Reader) error {
+	done, err := c.q.reserve(ctx, d.Size())
+	if err != nil {
+		return fmt.Errorf("put blob %s: %w", d, err)
+	}
+	err = c.CAS.Put(ctx, d, r)
+	done(err == nil)
+	return err
+}
+
+// PutMany implements cache.BatchPutter.
+func (c *limitedCAS) PutMany(ctx context.Context, blobs []cache.Blob) error {
+	var n int64
+	for _, b := range blobs {
+		n += int64(len(b.Data))
+	}
+	done, err := c.q.reserve(ctx, n)
+	if err != nil {
+		return fmt.Errorf("put %d blobs: %w", len(blobs), err)
+	}
+	err = c.CAS.PutMany(ctx, blobs)
+	done(err == nil)
+	return err
+}
+
+// limitedActions is an ActionCache below a quota.
+type limitedActions struct {
+	cache.ActionCache
+	q *quota
+}
+
+// UpdateActionResult implements cache.ActionCache.
+func (a *limitedActions) UpdateActionResult(ctx context.Context, action digest.Digest, result *repb.ActionResult) error {
+	done, err := a.q.reserve(ctx, int64(proto.Size(result)))
+	if err != nil {
+		return fmt.Errorf("store the ActionResult of %s: %w", action, err)
+	}
+	err = a.ActionCache.UpdateActionResult(ctx, action, result)
+	done(err == nil)
+	return err
+}

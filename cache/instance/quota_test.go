@@ -1,0 +1,50 @@
+package instance
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestRecount drives the clock: what the store says replaces what was counted here before it was asked.
+func TestRecount(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	held, err := int64(0), error(nil)
+	q := newQuota("q", 100, func(context.Context, string) (int64, error) { return held, err })
+	q.now = func() time.Time { return now }
+	write := func(n int64) error {
+		done, err := q.reserve(t.Context(), n)
+		if err == nil {
+			done(true)
+		}
+		return err
+	}
+	require.NoError(t, write(60))
+	require.Error(t, write(60), "60 of 100 are taken")
+	now = now.Add(recount)
+	require.NoError(t, write(60), "the store had the blob already: nothing was added")
+	held = 99
+	require.Error(t, write(60))
+	now = now.Add(recount)
+	require.NoError(t, write(1), "another node has filled it up to 99")
+	require.Error(t, write(1))
+	now = now.Add(recount)
+	err = errors.New("away")
+	require.Error(t, write(1), "the last answer holds while the store gives none")
+	held, err = 0, nil
+	require.NoError(t, write(100))
+}
+
+func TestReservedRoomIsTaken(t *testing.T) {
+	q := newQuota("q", 100, func(context.Context, string) (int64, error) { return 0, nil })
+	done, err := q.reserve(t.Context(), 100)
+	require.NoError(t, err)
+	_, err = q.reserve(t.Context(), 1)
+	require.Error(t, err, "two that write at once do not both get the last room")
+	done(false)
+	_, err = q.reserve(t.Context(), 100)
+	require.NoError(t, err)
+}
