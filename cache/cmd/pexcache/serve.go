@@ -1,0 +1,296 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/reflection"
+
+	"github.com/pexpress/pexpress/cache/auth"
+	"github.com/pexpress/pexpress/cache/instance"
+	"github.com/pexpress/pexpress/cache/observe"
+	"github.com/pexpress/pexpress/cache/server"
+)
+
+const serveHelp = `Serve until ended by SIGTERM or SIGINT.
+
+Without authentication the addresses must be loopback or unix sockets, and everyone there may read and write the default
+instance. Instances, who may use them, and OpenID Connect issuers are in the configuration file; docs/pexcache.md lists
+all keys. Credentials for S3 come from where the AWS tools look: environment, files, web identity, instance role.`
+
+func serveCommand() *cobra.Command {
+	c, path := defaults(), ""
+	cmd := &cobra.Command{
+		Use: "serve", Short: "Serve a cache", Long: serveHelp, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := c.load(cmd, path); err != nil {
+				return err
+			}
+			if err := c.check(); err != nil {
+				return err
+			}
+			return serve(cmd.Context(), &c, cmd.ErrOrStderr())
+		},
+	}
+	cmd.Flags().StringVar(&path, "config", "", "TOML file with the same keys as the flags, and tables; flags count before it")
+	c.flags(cmd.Flags())
+	return cmd
+}
+
+// node is a running server.
+type node struct {
+	c       *config
+	log     *slog.Logger
+	store   *store
+	traces  *observe.Traces
+	grpc    *grpc.Server
+	health  *health.Server
+	service *server.Service
+	http    *http.Server
+	web     *web
+	failed  chan error
+}
+
+func serve(ctx context.Context, c *config, stderr io.Writer) (err error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
+		return err
+	}
+	n := &node{c: c, log: observe.NewLog(stderr, level), health: health.NewServer(), failed: make(chan error, 8)}
+	n.store = &store{log: n.log}
+	defer func() { err = errors.Join(err, n.close()) }()
+	background, stop := context.WithCancel(context.Background())
+	defer stop()
+	if err := n.build(ctx, background); err != nil {
+		return err
+	}
+	if err := n.listen(); err != nil {
+		return err
+	}
+	n.report("READY=1\nSTATUS=serving " + c.Listen)
+	select {
+	case <-ctx.Done():
+	case err = <-n.failed:
+	}
+	n.drain()
+	return err
+}
+
+// build makes everything that serves, and opens the store last: until then nothing is there to close.
+func (n *node) build(ctx, background context.Context) error {
+	authenticator, watched, err := n.authentication()
+	if err != nil {
+		return configError{err}
+	}
+	instances, err := instance.New(n.store, n.c.instances())
+	if err != nil {
+		return configError{err}
+	}
+	if n.traces, err = observe.OpenTraces(ctx, version); err != nil {
+		return configError{err}
+	}
+	v := observe.New(observe.Options{
+		Version: version, Tiers: n.store.figures, Prices: n.c.prices(), Log: n.log,
+		Family: func(name string) string { f, _ := instances.Family(name); return f },
+	})
+	var creds []grpc.ServerOption
+	if n.c.TLSCert != "" {
+		certs, err := openCertificates(n.c.TLSCert, n.c.TLSKey, n.c.TLSClientCA)
+		if err != nil {
+			return configError{err}
+		}
+		watched = append(watched, certs.reload)
+		creds = append(creds, grpc.Creds(credentials.NewTLS(certs.config("h2"))))
+		defer func() { n.http.TLSConfig = certs.config("h2", "http/1.1") }()
+	}
+	n.web = &web{instances: instances, observers: n.c.Observers}
+	opts := []server.Option{server.WithMemory(int64(n.c.Memory))}
+	if n.c.Disk != "" {
+		opts = append(opts, server.WithSpool(n.c.spool()))
+	}
+	n.http = newHTTPServer(n.web.handler(authenticator, v, n.traces, opts))
+	n.http.ErrorLog = slog.NewLogLogger(n.log.Handler(), slog.LevelDebug)
+	n.grpc = grpc.NewServer(n.options(v, authenticator, creds)...)
+	n.service = server.Register(n.grpc, v.Instances(instances), opts...)
+	healthpb.RegisterHealthServer(n.grpc, n.health)
+	reflection.Register(n.grpc)
+	if err := n.store.open(ctx, n.c, v.Transport(transport(), n.traces)); err != nil {
+		return err
+	}
+	go v.Run(background)
+	go n.watch(background, watched)
+	if n.c.Pprof != "" {
+		go func() { n.fail(profiler(background, n.c.Pprof)) }()
+	}
+	return nil
+}
+
+// options are those of the gRPC server. Counting comes first, so that what is refused is counted, too.
+func (n *node) options(v *observe.Observer, a *auth.Authenticator, creds []grpc.ServerOption) []grpc.ServerOption {
+	opts := append(creds, grpc.ChainUnaryInterceptor(v.Unary, a.Unary), grpc.ChainStreamInterceptor(v.Stream, a.Stream))
+	opts = append(opts, n.traces.ServerOptions()...)
+	return append(opts, server.Options()...)
+}
+
+// authentication returns who says who callers are, and the files that it has to read again when they change.
+func (n *node) authentication() (*auth.Authenticator, []reloader, error) {
+	var o auth.Options
+	var watched []reloader
+	if n.c.Tokens != "" {
+		tokens, err := auth.OpenTokens(n.c.Tokens)
+		if err != nil {
+			return nil, nil, err
+		}
+		o.Verifiers = append(o.Verifiers, tokens)
+		watched = append(watched, tokens.Reload)
+	}
+	if len(n.c.OIDC) > 0 {
+		issuers, err := auth.NewOIDC(n.c.issuers(), auth.OIDCOptions{})
+		if err != nil {
+			return nil, nil, err
+		}
+		o.Verifiers = append(o.Verifiers, issuers)
+	}
+	// Who shows nothing passes if some instance, or the status page, is for such callers.
+	o.Anonymous = auth.Patterns(n.c.Observers).Match(auth.Anonymous)
+	for _, i := range n.c.instances() {
+		for _, p := range []auth.Patterns{i.Read, i.WriteCAS, i.WriteActions} {
+			o.Anonymous = o.Anonymous || p.Match(auth.Anonymous)
+		}
+	}
+	return auth.New(o), watched, nil
+}
+
+// listen opens the addresses and begins to serve.
+func (n *node) listen() error {
+	l, err := listen(n.c.Listen, n.c.Connections)
+	if err != nil {
+		return err
+	}
+	go func() { n.fail(n.grpc.Serve(l)) }()
+	n.log.Info("serving gRPC", "address", addressOf(l), "tls", n.c.TLSCert != "")
+	if n.c.HTTPListen != "none" {
+		l, err := listen(n.c.HTTPListen, n.c.Connections)
+		if err != nil {
+			return err
+		}
+		serve := n.http.Serve
+		if n.c.TLSCert != "" {
+			serve = func(l net.Listener) error { return n.http.ServeTLS(l, "", "") }
+		}
+		go func() {
+			if err := serve(l); !errors.Is(err, http.ErrServerClosed) {
+				n.fail(err)
+			}
+		}()
+		n.log.Info("serving HTTP", "address", addressOf(l), "tls", n.c.TLSCert != "")
+	}
+	n.health.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
+	return nil
+}
+
+func addressOf(l net.Listener) string {
+	if a := l.Addr(); a.Network() != "unix" {
+		return a.String()
+	}
+	return "a unix socket"
+}
+
+// fail ends the server for an error of one of its parts.
+func (n *node) fail(err error) {
+	if err != nil {
+		select {
+		case n.failed <- err:
+		default: // it is ending for others already
+		}
+	}
+}
+
+// drain lets requests under way end, once nobody sends new ones.
+func (n *node) drain() {
+	n.report("STOPPING=1")
+	n.log.Info("ending: requests under way are finished", "within", time.Duration(n.c.Drain).String())
+	n.health.Shutdown()
+	n.web.closing.Store(true)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(n.c.Drain))
+	defer cancel()
+	ended := make(chan struct{})
+	go func() {
+		n.grpc.GracefulStop()
+		close(ended)
+	}()
+	if err := n.http.Shutdown(ctx); err != nil {
+		n.log.Warn("HTTP requests were cut off", "error", err.Error())
+		n.http.Close()
+	}
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		n.log.Warn("calls were cut off", "after", time.Duration(n.c.Drain).String())
+		n.grpc.Stop()
+		<-ended
+	}
+}
+
+// close ends what is left.
+func (n *node) close() error {
+	if n.grpc != nil {
+		n.grpc.Stop()
+		n.http.Close()
+		n.service.Close()
+	}
+	err := n.store.close()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if terr := n.traces.Close(ctx); terr != nil {
+		n.log.Warn("the last traces were not sent", "error", terr.Error())
+	}
+	return err
+}
+
+func (n *node) report(state string) {
+	if err := notify(state); err != nil {
+		n.log.Warn("systemd was not told", "error", err.Error())
+	}
+}
+
+// reloader reads files again.
+type reloader func() (changed bool, err error)
+
+// rereadEvery is how often files are looked at that may change.
+const rereadEvery = 10 * time.Second
+
+// watch reads files again until ctx ends. What makes no sense changes nothing, and is said once each time.
+func (n *node) watch(ctx context.Context, files []reloader) {
+	ticker := time.NewTicker(rereadEvery)
+	defer ticker.Stop()
+	said := make([]string, len(files))
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		for i, reload := range files {
+			changed, err := reload()
+			switch {
+			case err != nil && err.Error() != said[i]:
+				n.log.Error("a file cannot be read again; what it said before still holds", "error", err.Error())
+				said[i] = err.Error()
+			case err == nil && changed:
+				n.log.Info("certificates or tokens were read again")
+				said[i] = ""
+			}
+		}
+	}
+}
