@@ -1,0 +1,311 @@
+package s3
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// atOnce bounds the requests that one piece of work has under way.
+const atOnce = 16
+
+// tries is how often an object is read that comes back damaged: on the way, most likely.
+const tries = 3
+
+// tail is a tail as it was listed.
+type tail struct {
+	id       id
+	modified time.Time
+}
+
+// flight shares runs of one piece of work among callers: each gets the result of a run that began after it came.
+type flight struct {
+	mu        sync.Mutex
+	cur, next *flightRun
+}
+
+type flightRun struct {
+	done chan struct{}
+	err  error
+}
+
+// do waits for a run of f that begins after the call, together with all who came meanwhile. The run does not end when ctx
+// does: others wait for it.
+func (f *flight) do(ctx context.Context, work func() error) error {
+	f.mu.Lock()
+	if f.next == nil {
+		f.next = &flightRun{done: make(chan struct{})}
+	}
+	r := f.next
+	if f.cur == nil {
+		f.start(work)
+	}
+	f.mu.Unlock()
+	select {
+	case <-r.done:
+		return r.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// start runs what is next; f.mu is held.
+func (f *flight) start(work func() error) {
+	r := f.next
+	f.cur, f.next = r, nil
+	go func() {
+		r.err = work()
+		close(r.done)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.cur = nil
+		if f.next != nil {
+			f.start(work)
+		}
+	}()
+}
+
+// look is the list path: it reads what other nodes have committed. The LIST comes first and the manifest last, since
+// tails are deleted only after a manifest has taken up what they say: whatever was acknowledged before the look began is
+// in one or the other.
+func (s *Store) look(ctx context.Context) error {
+	return s.looking.do(ctx, func() error { return s.lookNow(s.ctx) })
+}
+
+func (s *Store) lookNow(ctx context.Context) error {
+	s.count.refreshes.Add(1)
+	for range tries {
+		if err := s.ensureManifest(ctx); err != nil {
+			return err
+		}
+		n := s.index.beginLook()
+		listed, err := s.listTails(ctx)
+		if err != nil {
+			return err
+		}
+		if err := s.readTails(ctx, listed); err != nil {
+			return err
+		}
+		reset, err := s.readManifest(ctx)
+		if err != nil {
+			return err
+		}
+		if reset {
+			continue
+		}
+		s.index.prune(n, listed)
+		s.count.tails.Store(int64(len(listed)))
+		s.wakeCompaction(len(listed))
+		return nil
+	}
+	return fmt.Errorf("%w: the manifest was replaced too often meanwhile", ErrStale)
+}
+
+// ensureManifest reads the manifest before the first LIST. What a manifest condemns must be known before tails are
+// taken up: a tail that was read, and then folded and deleted together with its pack, would otherwise look alive.
+func (s *Store) ensureManifest(ctx context.Context) error {
+	if s.index.hasManifest() {
+		return nil
+	}
+	_, err := s.readManifest(ctx)
+	return err
+}
+
+func (x *index) hasManifest() bool {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.manifest != nil
+}
+
+// listTails returns the tails that count.
+func (s *Store) listTails(ctx context.Context) ([]tail, error) {
+	var out []tail
+	err := s.list(ctx, tailDir, func(o Info) {
+		if i, ok := idOf(tailDir, o.Key); ok {
+			out = append(out, tail{i, o.Modified})
+		}
+	})
+	return out, err
+}
+
+// list calls each for every object under dir.
+func (s *Store) list(ctx context.Context, dir string, each func(Info)) error {
+	for after := ""; ; {
+		p, err := s.bucket.List(ctx, dir, after)
+		if err != nil {
+			return fmt.Errorf("list %s: %w", dir, err)
+		}
+		for _, o := range p.Objects {
+			each(o)
+			after = o.Key
+		}
+		if !p.More || len(p.Objects) == 0 {
+			return nil
+		}
+	}
+}
+
+// readTails takes up the tails that this node has not read. One that is gone was folded: the manifest has it.
+func (s *Store) readTails(ctx context.Context, listed []tail) error {
+	unread := s.index.unread(listed)
+	if len(unread) == 0 {
+		return nil
+	}
+	got, err := s.fetchTails(ctx, unread)
+	if err != nil {
+		return err
+	}
+	s.index.addTails(got)
+	return nil
+}
+
+// fetchTails reads tails. A void one is nil in the result, one that is gone is not in it.
+func (s *Store) fetchTails(ctx context.Context, tails []tail) (map[id]*entries, error) {
+	var mu sync.Mutex
+	got := make(map[id]*entries, len(tails))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(atOnce)
+	for _, t := range tails {
+		g.Go(func() error {
+			e, err := s.fetchTail(ctx, t)
+			if errors.Is(err, ErrNoObject) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			got[t.id] = e
+			return nil
+		})
+	}
+	return got, g.Wait()
+}
+
+// fetchTail reads a tail. One that was written long after its pack is void, for everyone alike: by then, the pack may
+// have been swept as one that was never committed. See commitLimit.
+func (s *Store) fetchTail(ctx context.Context, t tail) (*entries, error) {
+	e, err := s.fetchEntries(ctx, tailDir, t.id)
+	if errors.Is(err, errFormat) {
+		e, err = s.packEntries(ctx, t.id) // the pack says it all once more
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range e.packs {
+		if t.modified.Sub(time.Unix(p.date, 0)) > s.commitLimit() {
+			return nil, nil
+		}
+	}
+	return e, nil
+}
+
+func (s *Store) fetchEntries(ctx context.Context, dir string, i id) (e *entries, err error) {
+	_, err = s.fetch(ctx, dir+i.String(), "", func(b []byte, _ Meta) error {
+		e, err = decodeEntries(b)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// fetch reads a whole object into memory and hands it to use, once more if the connection broke or use finds it damaged.
+func (s *Store) fetch(ctx context.Context, key, etag string, use func([]byte, Meta) error) (Meta, error) {
+	var err error
+	for range tries {
+		var o *Object
+		if o, err = s.bucket.Get(ctx, key, GetOptions{IfNoneMatch: etag}); err != nil {
+			return Meta{}, fmt.Errorf("get %s: %w", key, err)
+		}
+		var b bytes.Buffer
+		_, err = b.ReadFrom(o.Body)
+		o.Body.Close()
+		if err == nil {
+			err = use(b.Bytes(), o.Meta)
+		}
+		if err == nil {
+			return o.Meta, nil
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return Meta{}, fmt.Errorf("get %s: %w", key, err)
+}
+
+// readManifest makes the manifest in the bucket the view.
+func (s *Store) readManifest(ctx context.Context) (reset bool, err error) {
+	select {
+	case s.manifestLock <- struct{}{}:
+		defer func() { <-s.manifestLock }()
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+	for range tries {
+		var u *update
+		if u, err = s.fetchManifest(ctx); u == nil || err != nil {
+			return false, err
+		}
+		u.runs, err = s.fetchRuns(ctx, s.index.wanted(u.manifest))
+		if errors.Is(err, ErrNoObject) {
+			continue // folded since: there is a newer manifest
+		}
+		if err != nil {
+			return false, err
+		}
+		return s.index.apply(u), nil
+	}
+	return false, fmt.Errorf("%w: %w", ErrIndexLost, err)
+}
+
+// fetchManifest returns nil if the manifest is the one in view.
+func (s *Store) fetchManifest(ctx context.Context) (*update, error) {
+	s.index.mu.RLock()
+	etag, known := s.index.etag, s.index.manifest != nil
+	s.index.mu.RUnlock()
+	u := &update{asked: s.now()}
+	meta, err := s.fetch(ctx, manifestKey, etag, func(b []byte, _ Meta) (err error) {
+		u.manifest, err = decodeManifest(b)
+		return err
+	})
+	var same *NotModified
+	switch {
+	case errors.As(err, &same):
+		s.index.renew(u.asked, same.Date)
+		return nil, nil
+	case errors.Is(err, ErrNoObject) && known:
+		return nil, fmt.Errorf("%w: the manifest is gone: %w", ErrIndexLost, err)
+	case err != nil:
+		return nil, err
+	}
+	u.meta = meta
+	return u, nil
+}
+
+func (s *Store) fetchRuns(ctx context.Context, want []id) (map[id]*entries, error) {
+	var mu sync.Mutex
+	got := make(map[id]*entries, len(want))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(atOnce)
+	for _, i := range want {
+		g.Go(func() error {
+			e, err := s.fetchEntries(ctx, runDir, i)
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			got[i] = e
+			return nil
+		})
+	}
+	return got, g.Wait()
+}
