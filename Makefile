@@ -11,7 +11,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOFUMPT     := mvdan.cc/gofumpt@v0.12.0
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
-.PHONY: build test race lint fmt bench soak demo test-clients clean proto help
+.PHONY: build test race lint fmt bench bench-cache soak demo test-clients clean proto help
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -39,6 +39,10 @@ $(CACHE)/clients/ready: examples/clients.txt
 
 bench: build ## measure the design's budgets beside their peers, in paired runs
 	$(GO) run ./examples/bench
+
+bench-cache: ## measure pexcache beside bazel-remote and a null server, in one run
+	$(GO) build -trimpath -o bin/ ./cache/cmd/pexcache
+	$(GO) run ./examples/bench-cache
 
 soak: build ## the heavy tests at their full counts
 	PEXPRESS_SOAK=1 $(GO) test -count=1 -timeout 120m -v -run 'Kill|Jitter|Soak' ./...
