@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -58,8 +59,12 @@ func (q *queue) put(c *chunk) bool {
 	return true
 }
 
-// maxCommit bounds what one commit writes.
-const maxCommit = 32 << 20
+const (
+	// maxCommit bounds what one commit writes.
+	maxCommit = 32 << 20
+	// linger is how long a commit waits for others where there were many just before: about as long as a sync takes.
+	linger = 100 * time.Microsecond
+)
 
 // take waits for chunks and returns those that one commit can hold; false when the queue is closed and empty.
 func (q *queue) take() ([]*chunk, bool) {
@@ -71,6 +76,18 @@ func (q *queue) take() ([]*chunk, bool) {
 		}
 		q.wake.Wait()
 	}
+	return q.cut(), true
+}
+
+// more returns what has come since, without waiting for it.
+func (q *queue) more() []*chunk {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.cut()
+}
+
+// cut takes the chunks that one commit can hold. Its caller holds mu.
+func (q *queue) cut() []*chunk {
 	n, size := 0, 0
 	for n < len(q.chunks) && (n == 0 || size+len(q.chunks[n].data) <= maxCommit) {
 		size += len(q.chunks[n].data)
@@ -80,7 +97,7 @@ func (q *queue) take() ([]*chunk, bool) {
 	if q.chunks = q.chunks[n:]; len(q.chunks) == 0 {
 		q.chunks = nil
 	}
-	return taken, true
+	return taken
 }
 
 // close refuses what comes later; false if that was so before.
@@ -109,11 +126,19 @@ func (s *Store) commit(c *chunk) error {
 // committer is the one goroutine that writes to segments.
 func (s *Store) committer() {
 	defer close(s.closed)
+	last := 0
 	for {
 		chunks, ok := s.queue.take()
 		if !ok {
 			return
 		}
+		if last > 2*len(chunks) {
+			// Those who waited for the last commit are about to write again. Without this moment the first of them would
+			// get a sync to himself and the others would wait for it.
+			time.Sleep(linger)
+			chunks = append(chunks, s.queue.more()...)
+		}
+		last = len(chunks)
 		err := s.makeRoom(chunks)
 		if err == nil {
 			err = s.append(chunks)

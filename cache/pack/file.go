@@ -108,15 +108,16 @@ func (w *fileWriter) frames(ctx context.Context, r io.Reader) error {
 	}
 }
 
-// frame stores one frame, compressed if that saves an eighth or more. What does not compress is not tried again and
-// again: most large blobs are archives.
+// frame stores one frame, compressed if that makes it half as large or smaller: for less, what compressing and, at each
+// read, decompressing cost is not worth the room on a local disk. What does not compress is not tried again and again:
+// most large blobs are archives.
 func (w *fileWriter) frame(b []byte, packed *[]byte) error {
 	length := uint32(len(b)) | rawFrame
 	if w.skip > 0 {
 		w.skip--
 	} else {
 		*packed = encoder.EncodeAll(b, (*packed)[:0])
-		if len(*packed) < len(b)-len(b)/8 {
+		if len(*packed) <= len(b)/2 {
 			b, length, w.futile = *packed, uint32(len(*packed)), 0
 		} else {
 			w.futile = min(w.futile+1, 5)
