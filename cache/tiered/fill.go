@@ -45,6 +45,9 @@ func (fs *fills) read(ctx context.Context, c *Cache, d digest.Digest, offset int
 		return nil, fmt.Errorf("read %s: offset %d is outside of it", d, offset)
 	}
 	f, err := fs.join(ctx, c, d)
+	if errors.Is(err, errFilled) {
+		return nil, err
+	}
 	if err != nil {
 		// No room for the blob on its way: the caller gets it straight from the back.
 		c.warn(err)
@@ -63,6 +66,9 @@ func (fs *fills) read(ctx context.Context, c *Cache, d digest.Digest, offset int
 	return r, nil
 }
 
+// errFilled says that the blob is in the front by now.
+var errFilled = errors.New("the near tier has it")
+
 // join returns the fill of d, with one more reader.
 func (fs *fills) join(ctx context.Context, c *Cache, d digest.Digest) (*fill, error) {
 	fs.mu.Lock()
@@ -70,6 +76,10 @@ func (fs *fills) join(ctx context.Context, c *Cache, d digest.Digest) (*fill, er
 	if f := fs.running[d]; f != nil {
 		f.readers++
 		return f, nil
+	}
+	// Was it filled since the front was asked?
+	if missing, err := c.front.FindMissing(ctx, []digest.Digest{d}); err == nil && len(missing) == 0 {
+		return nil, errFilled
 	}
 	f := &fill{d: d, readers: 1}
 	f.more.L = &f.mu

@@ -86,7 +86,14 @@ func (c *Cache) GetFrom(ctx context.Context, d digest.Digest, offset int64) (io.
 	if !c.frontMiss(ctx, err) {
 		return rc, err
 	}
-	return c.fills.read(ctx, c, d, offset)
+	rc, err = c.fills.read(ctx, c, d, offset)
+	if !errors.Is(err, errFilled) {
+		return rc, err
+	}
+	if rc, err = getFrom(ctx, c.front, d, offset); !c.frontMiss(ctx, err) {
+		return rc, err
+	}
+	return getFrom(ctx, c.back, d, offset) // the front has what it can't read
 }
 
 // getFrom reads from the middle of a blob, by reading what is before it where there is no other way.
@@ -193,7 +200,7 @@ func (c *Cache) PutMany(ctx context.Context, blobs []cache.Blob) error {
 	kept := make(chan error, 1)
 	go func() { kept <- cache.PutAll(ctx, c.front, blobs) }()
 	err := cache.PutAll(ctx, c.back, blobs)
-	if kept := <-kept; kept != nil && err == nil {
+	if kept := <-kept; kept != nil && err == nil && ctx.Err() == nil {
 		c.warn(fmt.Errorf("write to the near tier: %w", kept))
 	}
 	return err

@@ -31,10 +31,14 @@ type WriteBack struct {
 	mu      sync.Mutex
 	wake    sync.Cond
 	pending batch
-	fresh   map[key]int // writes of each pending ActionResult, so that a newer one is not dropped with an older one
 	closed  bool
 	stop    context.CancelFunc
 	done    chan struct{}
+
+	// changes is held for reading while an ActionResult is written to the journal, and for writing while one is read from it
+	// or dropped: a newer one must not be dropped with an older one.
+	changes sync.RWMutex
+	writes  map[key]int // of each pending ActionResult, under mu
 }
 
 type key struct {
@@ -56,7 +60,7 @@ func OpenWriteBack(dir string, max int64, tiers func(namespace string) (*Cache, 
 		return nil, fmt.Errorf("write-back journal: %w", err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	w := &WriteBack{journal: journal, cache: tiers, warn: warn, fresh: map[key]int{}, stop: stop, done: make(chan struct{})}
+	w := &WriteBack{journal: journal, cache: tiers, warn: warn, writes: map[key]int{}, stop: stop, done: make(chan struct{})}
 	w.wake.L = &w.mu
 	err = errors.Join(
 		journal.Blobs(ctx, func(ns string, d digest.Digest) bool {
@@ -214,10 +218,10 @@ func (w *WriteBack) bringAction(ctx context.Context, k key) error {
 	if err != nil {
 		return err
 	}
-	w.mu.Lock()
-	writes := w.fresh[k]
-	w.mu.Unlock()
+	w.changes.Lock()
+	writes := w.count(k, 0)
 	b, writer, err := from.ActionBytes(ctx, k.digest)
+	w.changes.Unlock()
 	if errors.Is(err, cache.ErrNotFound) {
 		return nil
 	}
@@ -231,13 +235,28 @@ func (w *WriteBack) bringAction(ctx context.Context, k key) error {
 	if err != nil {
 		return err
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.fresh[k] != writes {
+	w.changes.Lock()
+	defer w.changes.Unlock()
+	if w.count(k, 0) != writes {
 		return nil // written again meanwhile, and pending again
 	}
-	delete(w.fresh, k)
-	return from.DropActions([]digest.Digest{k.digest})
+	if err := from.DropActions([]digest.Digest{k.digest}); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.writes, k)
+	return nil
+}
+
+// count adds to the writes of an ActionResult and returns how many there were.
+func (w *WriteBack) count(k key, more int) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if more > 0 {
+		w.writes[k] += more
+	}
+	return w.writes[k]
 }
 
 // Namespace returns the cache of a namespace: its tiers, with the journal before them.
@@ -359,10 +378,11 @@ func (c *Delayed) GetActionResult(ctx context.Context, action digest.Digest) (*r
 // a result before its blobs.
 func (c *Delayed) UpdateActionResult(ctx context.Context, action digest.Digest, result *repb.ActionResult) error {
 	k := key{c.name, action}
-	c.w.mu.Lock()
-	c.w.fresh[k]++
-	c.w.mu.Unlock()
-	if err := c.journal.UpdateActionResult(ctx, action, result); err != nil {
+	c.w.changes.RLock()
+	err := c.journal.UpdateActionResult(ctx, action, result)
+	c.w.count(k, 1)
+	c.w.changes.RUnlock()
+	if err != nil {
 		return err
 	}
 	c.w.add(batch{actions: []key{k}})
