@@ -53,6 +53,7 @@ type host struct {
 	t       *testing.T
 	dir     string // everything
 	project string
+	remote  string // address of the cache; "" is one on the host's own disk
 	server  *exec.Cmd
 	log     *os.File
 }
@@ -75,12 +76,20 @@ func (h *host) write(name, content string) {
 
 func (h *host) env() []string {
 	env := os.Environ()
+	if h.remote != "" {
+		env = append(env, "PEXPRESS_CACHE="+h.remote)
+	}
 	return append(env, "PEXPRESS_HOME="+filepath.Join(h.dir, "home"), "PEXPRESS_CODESERVER="+h.socket())
 }
 
 func (h *host) socket() string { return "unix://" + filepath.Join(h.dir, "cs.sock") }
 
-func (h *host) cache() string { return filepath.Join(h.dir, "home", "cache") }
+func (h *host) cache() string {
+	if h.remote != "" {
+		return h.remote
+	}
+	return filepath.Join(h.dir, "home", "cache")
+}
 
 // start starts the codeserver and waits until it answers.
 func (h *host) start() {

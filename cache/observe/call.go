@@ -75,7 +75,7 @@ func (v *Observer) end(ctx context.Context, c *call, code string, f failure, err
 	attrs := []slog.Attr{
 		slog.String("request", c.id), slog.String("method", c.method), slog.String("instance", instance),
 		slog.String("principal", text(&c.who)), slog.String("code", code),
-		slog.Duration("took", took), slog.Int64("bytes", c.bytes.Load()),
+		slog.Float64("ms", float64(took.Microseconds())/1000), slog.Int64("bytes", c.bytes.Load()),
 	}
 	if m := requestMetadata(ctx); m != nil {
 		attrs = append(attrs, slog.String("mnemonic", short(m.GetActionMnemonic())), slog.String("target", short(m.GetTargetId())),

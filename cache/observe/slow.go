@@ -24,6 +24,7 @@ type SlowCall struct {
 type slow struct {
 	now   func() time.Time
 	floor atomic.Int64 // nanoseconds that a call must have taken to be of interest
+	until atomic.Int64 // when the first of those that are kept expires, and the floor with it
 	mu    sync.Mutex
 	kept  []SlowCall // slowest first
 }
@@ -35,7 +36,7 @@ const (
 
 // add is called for every request, and cheap for all but the slow ones.
 func (s *slow) add(took time.Duration, c *call, code string) {
-	if int64(took) < s.floor.Load() {
+	if int64(took) < s.floor.Load() && s.now().UnixNano() < s.until.Load() {
 		return
 	}
 	s.mu.Lock()
@@ -64,11 +65,17 @@ func (s *slow) expire() {
 }
 
 func (s *slow) setFloor() {
-	floor := int64(0)
+	floor, until := int64(0), s.now().Add(keepSlowFor)
 	if len(s.kept) == keepSlow {
 		floor = int64(s.kept[keepSlow-1].Seconds * float64(time.Second))
 	}
+	for _, c := range s.kept {
+		if end := c.Ended.Add(keepSlowFor); end.Before(until) {
+			until = end
+		}
+	}
 	s.floor.Store(floor)
+	s.until.Store(until.UnixNano())
 }
 
 func (s *slow) list() []SlowCall {

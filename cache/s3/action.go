@@ -112,7 +112,7 @@ func (c *Cache) pointer(ctx context.Context, act, result digest.Digest) (item, e
 		}
 	}
 	payload := appendPointer(nil, p)
-	return item{header{kindAction, c.name, act, int64(len(payload))}, payload, p}, nil
+	return item{header: header{kindAction, c.name, act, int64(len(payload))}, payload: payload, pointer: p}, nil
 }
 
 // GetActionResult implements cache.ActionCache.

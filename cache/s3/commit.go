@@ -2,6 +2,7 @@ package s3
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -27,6 +28,7 @@ type item struct {
 	header  header
 	payload []byte
 	pointer *pointer // of an action
+	used    uint32   // 0 is now
 }
 
 type itemKey struct {
@@ -48,7 +50,10 @@ type committer struct {
 	last     time.Time
 	pending  map[itemKey]*batch
 	freed    chan struct{} // closed when a pack leaves memory
+	closed   bool
 }
+
+var errClosed = errors.New("the store is closed")
 
 // batch is a pack being filled.
 type batch struct {
@@ -65,6 +70,7 @@ type committed struct {
 	header  header
 	pointer *pointer
 	offset  uint32
+	used    uint32
 }
 
 func newCommitter(s *Store) *committer {
@@ -112,13 +118,16 @@ func (c *committer) add(ctx context.Context, group []item, joined map[*batch]boo
 			return ctx.Err()
 		}
 	}
+	if c.closed {
+		return errClosed
+	}
 	if c.gather == nil {
 		c.open()
 	}
 	b := c.gather
 	for i := range group {
 		it := &group[i]
-		b.items = append(b.items, committed{it.header, it.pointer, uint32(len(b.pack))})
+		b.items = append(b.items, committed{it.header, it.pointer, uint32(len(b.pack)), it.used})
 		b.pack = appendRecord(b.pack, &it.header, it.payload)
 		if it.header.kind == kindBlob {
 			c.pending[itemKey{it.header.namespace, it.header.digest}] = b
@@ -253,7 +262,7 @@ func since(now, then time.Time) time.Duration {
 	return max(now.Sub(then), now.Round(0).Sub(then.Round(0)))
 }
 
-// tailOf returns the index of one pack.
+// tailOf returns the index of one pack. Items without a time of use of their own were used at the given one.
 func tailOf(p packRef, items []committed, used uint32) *entries {
 	e := &entries{packs: []packRef{p}, all: make([]entry, 0, len(items))}
 	spaces, principals := names{of: map[string]uint32{}}, names{of: map[string]uint32{}}
@@ -263,6 +272,9 @@ func tailOf(p packRef, items []committed, used uint32) *entries {
 			key:    makeKey(spaces.number(it.header.namespace), it.header.kind, it.header.digest),
 			offset: it.offset, used: used,
 		}
+		if it.used > 0 {
+			en.used = it.used
+		}
 		if it.pointer != nil {
 			en.target = target{it.pointer.result, it.pointer.time, principals.number(it.pointer.principal)}
 		}
@@ -270,4 +282,25 @@ func tailOf(p packRef, items []committed, used uint32) *entries {
 	}
 	e.namespaces, e.principals = spaces.all, principals.all
 	return e
+}
+
+// close waits for what is under way, and sends what gathers without waiting for more. Later commits fail.
+func (c *committer) close() {
+	c.mu.Lock()
+	if c.gather != nil {
+		c.gather.late = true
+	}
+	c.closed = true
+	c.start()
+	for c.under > 0 || c.gather != nil || len(c.full) > 0 {
+		freed := c.freed
+		c.mu.Unlock()
+		<-freed
+		c.mu.Lock()
+		if c.gather != nil {
+			c.gather.late = true
+			c.start()
+		}
+	}
+	c.mu.Unlock()
 }

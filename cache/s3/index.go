@@ -1,7 +1,6 @@
 package s3
 
 import (
-	"encoding/binary"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"

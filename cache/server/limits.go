@@ -78,8 +78,20 @@ func (l Limits) tap() tap.ServerInHandle {
 			w.timer.Stop()
 			cancel(nil)
 		})
-		return context.WithValue(ctx, watchKey{}, w), nil
+		return idleContext{context.WithValue(ctx, watchKey{}, w)}, nil
 	}
+}
+
+// idleContext is the context of a call that may end because its client is idle. gRPC takes the code of such a call from
+// Err: that the call was canceled would be wrong, and hide why.
+type idleContext struct{ context.Context }
+
+func (c idleContext) Err() error {
+	err := c.Context.Err()
+	if err != nil && errors.Is(context.Cause(c.Context), errIdle) {
+		return context.DeadlineExceeded
+	}
+	return err
 }
 
 // watchUnary ends the watch over a call whose one message is there.

@@ -3,6 +3,7 @@ package server_test
 import (
 	"net"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
@@ -27,6 +28,8 @@ type served struct {
 	cas   repb.ContentAddressableStorageClient
 	ac    repb.ActionCacheClient
 	bytes bspb.ByteStreamClient
+	conn  *grpc.ClientConn
+	close func()
 }
 
 func serve(t *testing.T) *served {
@@ -50,13 +53,15 @@ func dialWith(t *testing.T, instances server.Instances, opts ...server.Option) *
 	go func() { done <- g.Serve(l) }()
 	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	require.NoError(t, err)
-	t.Cleanup(func() {
+	end := sync.OnceFunc(func() {
 		require.NoError(t, conn.Close())
 		g.Stop()
 		service.Close()
 		require.NoError(t, <-done)
 	})
+	t.Cleanup(end)
 	return &served{
+		close: end, conn: conn,
 		caps: repb.NewCapabilitiesClient(conn), cas: repb.NewContentAddressableStorageClient(conn),
 		ac: repb.NewActionCacheClient(conn), bytes: bspb.NewByteStreamClient(conn),
 	}

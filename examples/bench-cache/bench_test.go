@@ -35,6 +35,7 @@ func TestEveryWorkload(t *testing.T) {
 	require.NoError(t, tg.connect(2, 1))
 	defer tg.close()
 	p := newPlan(encoder{chunk: o.chunk}, o.seed, o.compressible, o.prepare<<20)
+	p.larges, p.longest = 1, [2]float64{2 << 20, 3 << 20}
 	for _, w := range p.workloads() {
 		samples, err := runWorkload(t.Context(), o, w, []*target{tg})
 		require.NoError(t, err, w.name)

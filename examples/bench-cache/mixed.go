@@ -12,7 +12,7 @@ type build struct {
 	outputs []blob
 }
 
-// builds returns Actions whose outputs come to about total bytes, and one with a blob of a hundred MiB and more.
+// builds returns Actions whose outputs come to about total bytes, and one whose output is a blob of the longest kind.
 func (p *plan) builds(src *source, total int64) []build {
 	var bs []build
 	for total > 0 {
@@ -23,7 +23,7 @@ func (p *plan) builds(src *source, total int64) []build {
 		}
 		bs = append(bs, b)
 	}
-	return append(bs, build{src.blob(150), []blob{src.blob(src.between(100<<20, 250<<20))}})
+	return append(bs, build{src.blob(150), []blob{src.blob(src.between(p.longest[0], p.longest[1]))}})
 }
 
 func (p *plan) known() []build { return p.builds(p.source(streamMixed, 0), p.budget) }

@@ -31,10 +31,12 @@ const (
 // plan makes the workloads.
 type plan struct {
 	encoder
-	seed   uint64
-	share  float64
-	budget int64 // bytes prepared for one round
-	small  []blob
+	seed    uint64
+	share   float64
+	budget  int64      // bytes prepared for one round
+	larges  int        // large blobs that are read
+	longest [2]float64 // between which the longest blob of the mixed load is, in bytes
+	small   []blob
 }
 
 // The streams of random numbers, by what they are for.
@@ -47,7 +49,9 @@ const (
 )
 
 func newPlan(e encoder, seed uint64, share float64, budget int64) *plan {
-	p := &plan{encoder: e, seed: seed, share: share, budget: budget}
+	p := &plan{
+		encoder: e, seed: seed, share: share, budget: budget, larges: 16, longest: [2]float64{100 << 20, 250 << 20},
+	}
 	p.small = p.source(streamSmall, 0).blobs(population, smallSize)
 	return p
 }

@@ -22,18 +22,17 @@ type web struct {
 	closing   atomic.Bool
 }
 
-// handler puts the parts together. Everything but the probe is behind authentication.
+// handler puts the parts together. Everything but the probe is behind authentication; what looks at the server is not
+// counted among what it does.
 func (w *web) handler(a *auth.Authenticator, v *observe.Observer, traces *observe.Traces, opts []server.Option) http.Handler {
-	status := v.StatusPage(w.guard)
-	inner := http.NewServeMux()
-	inner.Handle("GET /{$}", status)
-	inner.Handle("GET /status.json", status)
-	inner.Handle("GET /metrics", v.Metrics(w.guard))
-	inner.Handle("/", server.HTTP(v.Instances(w.instances), opts...))
-	outer := http.NewServeMux()
-	outer.HandleFunc("GET /healthz", w.healthz)
-	outer.Handle("/", traces.HTTP(v.HTTP(a.HTTP(inner))))
-	return outer
+	status := a.HTTP(v.StatusPage(w.guard))
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", w.healthz)
+	mux.Handle("GET /{$}", status)
+	mux.Handle("GET /status.json", status)
+	mux.Handle("GET /metrics", a.HTTP(v.Metrics(w.guard)))
+	mux.Handle("/", traces.HTTP(v.HTTP(a.HTTP(server.HTTP(v.Instances(w.instances), opts...)))))
+	return mux
 }
 
 // healthz answers probes, which show nothing and learn nothing but whether to send requests here.
@@ -64,7 +63,7 @@ func (w *web) guard(out http.ResponseWriter, r *http.Request) (show func(string)
 	return func(family string) bool { return w.instances.MayReadFamily(ctx, family) }, all, true
 }
 
-// serveHTTP returns the server of the HTTP address. Its limits end connections that are slow on purpose; the cache's own
+// newHTTPServer returns the server of the HTTP address. Its limits end connections that are slow on purpose; the cache's own
 // handler watches over bodies.
 func newHTTPServer(h http.Handler) *http.Server {
 	return &http.Server{

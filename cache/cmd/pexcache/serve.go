@@ -124,7 +124,8 @@ func (n *node) build(ctx, background context.Context) error {
 	n.service = server.Register(n.grpc, v.Instances(instances), opts...)
 	healthpb.RegisterHealthServer(n.grpc, n.health)
 	reflection.Register(n.grpc)
-	if err := n.store.open(ctx, n.c, v.Transport(transport(), n.traces)); err != nil {
+	measured := func(base http.RoundTripper) http.RoundTripper { return v.Transport(base, n.traces) }
+	if err := n.store.open(ctx, n.c, measured); err != nil {
 		return err
 	}
 	go v.Run(background)

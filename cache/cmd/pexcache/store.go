@@ -31,8 +31,8 @@ type store struct {
 	tiers map[string]*tiered.Cache
 }
 
-// open opens the tiers. transport is for requests to S3.
-func (s *store) open(ctx context.Context, c *config, transport http.RoundTripper) (err error) {
+// open opens the tiers. wrap gets to see requests to S3.
+func (s *store) open(ctx context.Context, c *config, wrap func(http.RoundTripper) http.RoundTripper) (err error) {
 	s.tiers = map[string]*tiered.Cache{}
 	defer func() {
 		if err != nil {
@@ -44,7 +44,7 @@ func (s *store) open(ctx context.Context, c *config, transport http.RoundTripper
 		if err != nil {
 			return err
 		}
-		o.Transport, o.Log = transport, s.log
+		o.Wrap, o.Log = wrap, s.log
 		if s.bucket, err = s3.Open(ctx, o); err != nil {
 			return err
 		}
@@ -126,13 +126,26 @@ func (s *store) Namespace(name string) (cache.CAS, cache.ActionCache, error) {
 // Usage implements instance.Store.
 func (s *store) Usage(ctx context.Context, name string) (int64, error) {
 	if s.bucket != nil {
-		return s.bucket.Usage(ctx, name)
+		return bucketUsage(ctx, s.bucket, name)
 	}
 	c, err := s.disk.Namespace(name)
 	if err != nil {
 		return 0, err
 	}
 	return c.Bytes(), nil
+}
+
+// counter is a bucket that knows what each namespace holds.
+type counter interface {
+	Usage(ctx context.Context, namespace string) (int64, error)
+}
+
+func bucketUsage(ctx context.Context, b any, name string) (int64, error) {
+	c, ok := b.(counter)
+	if !ok {
+		return 0, errors.New("the bucket does not count by instance")
+	}
+	return c.Usage(ctx, name)
 }
 
 // figures returns what the tiers hold and have done.
@@ -188,13 +201,4 @@ func (s *store) close() error {
 		return fmt.Errorf("close the store: %w", err)
 	}
 	return nil
-}
-
-// transport returns what requests to S3 go through.
-func transport() http.RoundTripper {
-	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.MaxIdleConnsPerHost = 256 // the default of 2 would have most requests of a busy node greet TLS anew
-	t.MaxIdleConns = 0
-	t.ResponseHeaderTimeout = 30 * time.Second
-	return t
 }

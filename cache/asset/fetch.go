@@ -1,0 +1,194 @@
+package asset
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	assetpb "github.com/bazelbuild/remote-apis/build/bazel/remote/asset/v1"
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/pexpress/pexpress/cache"
+	"github.com/pexpress/pexpress/cache/digest"
+	"github.com/pexpress/pexpress/cache/server"
+)
+
+// fetchRequest is what the two requests have in common.
+type fetchRequest interface {
+	GetInstanceName() string
+	GetUris() []string
+	GetQualifiers() []*assetpb.Qualifier
+	GetOldestContentAccepted() *timestamppb.Timestamp
+	GetDigestFunction() repb.DigestFunction_Value
+}
+
+// FetchBlob implements assetpb.FetchServer. A fetch ends with the call that asked for it.
+func (s *service) FetchBlob(ctx context.Context, req *assetpb.FetchBlobRequest) (*assetpb.FetchBlobResponse, error) {
+	l, err := s.look(ctx, blob, req)
+	if err != nil {
+		return nil, err
+	}
+	resp := &assetpb.FetchBlobResponse{Uri: l.uri, DigestFunction: l.fn.Proto()}
+	if l.found == nil {
+		if err := l.sumInCAS(ctx, req); err != nil {
+			return nil, fail(err)
+		}
+	}
+	if l.found != nil {
+		resp.Uri, resp.BlobDigest, resp.ExpiresAt = l.uri, l.found.digest.Proto(), expiry(l.found)
+		return resp, nil
+	}
+	if err := l.q.supported(); err != nil {
+		return nil, err
+	}
+	timeout := s.Timeout
+	if t := req.GetTimeout(); t != nil {
+		if t.AsDuration() <= 0 {
+			return nil, status.Error(codes.InvalidArgument, "the timeout is not positive")
+		}
+		timeout = min(timeout, t.AsDuration())
+	}
+	d, uri, err := s.fetchFirst(ctx, req, l, timeout)
+	resp.Uri = uri
+	var o *originError
+	if errors.As(err, &o) {
+		resp.Status = status.New(o.code, o.Error()).Proto()
+		return resp, nil
+	}
+	if err != nil {
+		return nil, fail(err)
+	}
+	resp.BlobDigest = d.Proto()
+	return resp, nil
+}
+
+func expiry(r *record) *timestamppb.Timestamp {
+	if r.expires.IsZero() {
+		return nil
+	}
+	return timestamppb.New(r.expires)
+}
+
+// FetchDirectory implements assetpb.FetchServer.
+func (s *service) FetchDirectory(ctx context.Context, req *assetpb.FetchDirectoryRequest) (*assetpb.FetchDirectoryResponse, error) {
+	l, err := s.look(ctx, directory, req)
+	if err != nil {
+		return nil, err
+	}
+	resp := &assetpb.FetchDirectoryResponse{Uri: l.uri, DigestFunction: l.fn.Proto()}
+	if l.found == nil {
+		resp.Status = status.New(codes.NotFound, "no such directory was pushed with these qualifiers, and this server fetches only blobs: "+
+			"fetch the archive as a blob and unpack it, or push the directory").Proto()
+		return resp, nil
+	}
+	resp.RootDirectoryDigest, resp.ExpiresAt = l.found.digest.Proto(), expiry(l.found)
+	return resp, nil
+}
+
+// lookup is a request and what is known of it.
+type lookup struct {
+	inst  server.Instance
+	fn    digest.Function
+	q     *qualifiers
+	keys  []digest.Digest // for each URI
+	uri   string          // of what was found, else the first
+	found *record
+}
+
+func (s *service) look(ctx context.Context, k kind, req fetchRequest) (*lookup, error) {
+	inst, err := s.instance(ctx, req.GetInstanceName(), server.Read)
+	if err != nil {
+		return nil, err
+	}
+	l := &lookup{inst: inst}
+	if l.fn, err = function(req.GetDigestFunction()); err != nil {
+		return nil, err
+	}
+	if l.q, err = parseQualifiers(req.GetUris(), req.GetQualifiers()); err != nil {
+		return nil, err
+	}
+	l.uri = req.GetUris()[0]
+	for i, uri := range req.GetUris() {
+		key := l.q.recordKey(l.fn, k, i, uri)
+		l.keys = append(l.keys, key)
+		if l.found != nil {
+			continue
+		}
+		if l.found, err = s.find(ctx, inst.ActionCache, key, k, req.GetOldestContentAccepted()); err != nil {
+			return nil, fail(err)
+		}
+		if l.found != nil {
+			l.uri = uri
+		}
+	}
+	return l, nil
+}
+
+// sumInCAS looks whether the CAS has the blob that the checksum names, wherever it came from. That says nothing about
+// when it was retrieved, so it is of no use to a client that wants to know.
+func (l *lookup) sumInCAS(ctx context.Context, req *assetpb.FetchBlobRequest) error {
+	sum, ok := l.q.sums.sha256()
+	if !ok || l.fn != digest.SHA256 || len(l.q.unknown) > 0 || req.GetOldestContentAccepted() != nil {
+		return nil
+	}
+	d, ok, err := cache.FindHash(ctx, l.inst.CAS, l.fn, sum)
+	switch {
+	case !ok || errors.Is(err, cache.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	}
+	l.found = &record{digest: d}
+	return nil
+}
+
+// fetchFirst fetches the blob from the first of its URIs that has it, and remembers it.
+func (s *service) fetchFirst(ctx context.Context, req *assetpb.FetchBlobRequest, l *lookup, timeout time.Duration) (digest.Digest, string, error) {
+	inst, err := s.instance(ctx, req.GetInstanceName(), server.WriteCAS)
+	if err != nil {
+		return digest.Digest{}, "", err
+	}
+	fetching, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if err := s.fetches.Acquire(fetching, 1); err != nil {
+		if ctx.Err() != nil {
+			return digest.Digest{}, "", err
+		}
+		return digest.Digest{}, l.uri, &originError{codes.ResourceExhausted, errors.New("too many fetches are under way: try again later")}
+	}
+	defer s.fetches.Release(1)
+	var first error
+	where := ""
+	for i, uri := range req.GetUris() {
+		began := s.Now()
+		d, err := s.download(fetching, inst.CAS, l, i, uri)
+		if err == nil {
+			return d, uri, s.remember(ctx, req.GetInstanceName(), l.keys[i], &record{digest: d, time: began})
+		}
+		var o *originError
+		if !errors.As(err, &o) {
+			return d, uri, fmt.Errorf("store what was fetched: %w", err)
+		}
+		if first == nil {
+			first, where = err, uri
+		}
+	}
+	return digest.Digest{}, where, first
+}
+
+// remember stores the record of what was fetched, for those who may.
+func (s *service) remember(ctx context.Context, instance string, key digest.Digest, r *record) error {
+	ok, err := s.may(ctx, instance, server.WriteActions)
+	if err != nil || !ok {
+		return err
+	}
+	inst, err := s.instance(ctx, instance, server.WriteActions)
+	if err != nil {
+		return err
+	}
+	return r.save(ctx, inst.ActionCache, []digest.Digest{key}, blob)
+}

@@ -1,0 +1,323 @@
+package s3
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+)
+
+const (
+	// requestsAtOnce bounds the requests of one node that are under way.
+	requestsAtOnce = 64
+	// attempts is how often a request is tried that failed in a way that may pass: 5xx, SlowDown, a broken connection.
+	attempts = 6
+	// baseTime and minRate bound a request: it may take baseTime, and longer the more bytes it carries.
+	baseTime = 30 * time.Second
+	minRate  = 256 << 10 // bytes a second
+	// idleTime is for how long a body may bring nothing.
+	idleTime = 30 * time.Second
+	// deleteBatch is the most keys that one DeleteObjects takes.
+	deleteBatch = 1000
+)
+
+// Client is a bucket on S3 or whatever speaks its protocol.
+type Client struct {
+	api    *s3.Client
+	o      Options
+	prefix string
+	slots  chan struct{}
+}
+
+var _ Bucket = (*Client)(nil)
+
+// NewClient returns the bucket that o names. It makes no request but those of the credential chain.
+func NewClient(ctx context.Context, o Options) (*Client, error) {
+	if o.Bucket == "" {
+		return nil, errors.New("no bucket is named")
+	}
+	load := []func(*config.LoadOptions) error{
+		config.WithRetryer(func() aws.Retryer {
+			return retry.NewStandard(func(so *retry.StandardOptions) {
+				so.MaxAttempts = attempts
+				so.MaxBackoff = 5 * time.Second // exponential, with full jitter
+				// The bucket tells one client to slow down for what others do: its errors say nothing of the next request.
+				so.RateLimiter = noRateLimit{}
+			})
+		}),
+	}
+	switch {
+	case o.Region != "":
+		load = append(load, config.WithRegion(o.Region))
+	case o.Endpoint != "":
+		load = append(load, config.WithDefaultRegion("us-east-1"))
+	}
+	if o.Credentials != nil {
+		load = append(load, config.WithCredentialsProvider(o.Credentials))
+	}
+	// Loaded with this client even where another one makes the requests: only to it can $AWS_CA_BUNDLE be applied.
+	load = append(load, config.WithHTTPClient(awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+		t.MaxIdleConnsPerHost, t.MaxConnsPerHost = requestsAtOnce, 2*requestsAtOnce
+		t.ResponseHeaderTimeout = idleTime
+	})))
+	cfg, err := config.LoadDefaultConfig(ctx, load...)
+	if err != nil {
+		return nil, fmt.Errorf("load the S3 configuration: %w", err)
+	}
+	api := s3.NewFromConfig(cfg, func(so *s3.Options) {
+		so.UsePathStyle = o.PathStyle
+		if t := o.transport(cfg.HTTPClient); t != nil {
+			so.HTTPClient = &http.Client{Transport: t}
+		}
+		so.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
+		so.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
+		if o.Endpoint != "" {
+			so.BaseEndpoint = aws.String(o.Endpoint)
+		}
+	})
+	c := &Client{api: api, o: o, slots: make(chan struct{}, requestsAtOnce)}
+	if p := strings.Trim(o.Prefix, "/"); p != "" {
+		c.prefix = p + "/"
+	}
+	return c, nil
+}
+
+// transport returns what requests go through if the options say so; own is what they would go through otherwise.
+func (o *Options) transport(own aws.HTTPClient) http.RoundTripper {
+	t := o.Transport
+	if b, ok := own.(*awshttp.BuildableClient); ok && t == nil && o.Wrap != nil {
+		t = b.GetTransport()
+	}
+	if t != nil && o.Wrap != nil {
+		t = o.Wrap(t)
+	}
+	return t
+}
+
+// noRateLimit lets every retry through; attempts bounds them.
+type noRateLimit struct{}
+
+func (noRateLimit) GetToken(context.Context, uint) (func() error, error) {
+	return func() error { return nil }, nil
+}
+func (noRateLimit) AddTokens(uint) error { return nil }
+
+// begin takes a slot for a request, and bounds its time.
+func (c *Client) begin(ctx context.Context, bytes int64) (context.Context, func(), error) {
+	select {
+	case c.slots <- struct{}{}:
+	case <-ctx.Done():
+		return nil, nil, ctx.Err()
+	}
+	ctx, cancel := context.WithTimeout(ctx, baseTime+time.Duration(bytes)*time.Second/minRate)
+	return ctx, func() {
+		cancel()
+		<-c.slots
+	}, nil
+}
+
+func (c *Client) key(k string) *string { return aws.String(c.prefix + k) }
+
+// Put implements Bucket. The condition makes a second try of a put that was done after all a conflict, which is success.
+func (c *Client) Put(ctx context.Context, key string, body []byte) (Meta, error) {
+	m, err := c.put(ctx, key, body, func(in *s3.PutObjectInput) { in.IfNoneMatch = aws.String("*") })
+	switch {
+	case errors.Is(err, ErrConflict):
+		return m, nil
+	case isCode(err, "NotImplemented"):
+		return c.put(ctx, key, body, func(*s3.PutObjectInput) {})
+	}
+	return m, err
+}
+
+// Swap implements Bucket.
+func (c *Client) Swap(ctx context.Context, key string, body []byte, etag string) (Meta, error) {
+	m, err := c.put(ctx, key, body, func(in *s3.PutObjectInput) {
+		if etag == "" {
+			in.IfNoneMatch = aws.String("*")
+		} else {
+			in.IfMatch = aws.String(etag)
+		}
+	})
+	if isCode(err, "NotImplemented") {
+		return Meta{}, fmt.Errorf("%w: %w", ErrNoConditionalPut, err)
+	}
+	return m, err
+}
+
+func (c *Client) put(ctx context.Context, key string, body []byte, more func(*s3.PutObjectInput)) (Meta, error) {
+	ctx, end, err := c.begin(ctx, int64(len(body)))
+	if err != nil {
+		return Meta{}, err
+	}
+	defer end()
+	in := &s3.PutObjectInput{
+		Bucket: &c.o.Bucket, Key: c.key(key), Body: bytes.NewReader(body), ContentLength: aws.Int64(int64(len(body))),
+		ServerSideEncryption: types.ServerSideEncryption(c.o.SSE),
+	}
+	if c.o.SSEKey != "" {
+		in.SSEKMSKeyId = &c.o.SSEKey
+	}
+	more(in)
+	out, err := c.api.PutObject(ctx, in)
+	if err != nil {
+		return Meta{Date: dateOf(err)}, classify(err)
+	}
+	return Meta{ETag: aws.ToString(out.ETag), Date: responseDate(out.ResultMetadata)}, nil
+}
+
+// Get implements Bucket. The slot is held until the body is closed.
+func (c *Client) Get(ctx context.Context, key string, o GetOptions) (*Object, error) {
+	select {
+	case c.slots <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	end := func() {
+		cancel()
+		<-c.slots
+	}
+	// The time is that of the answer's beginning; after it, the body may not stand still.
+	timer := time.AfterFunc(baseTime, cancel)
+	in := &s3.GetObjectInput{Bucket: &c.o.Bucket, Key: c.key(key)}
+	if o.Offset > 0 || o.Length > 0 {
+		in.Range = aws.String(rangeOf(o))
+	}
+	if o.IfNoneMatch != "" {
+		in.IfNoneMatch = &o.IfNoneMatch
+	}
+	out, err := c.api.GetObject(ctx, in)
+	if err != nil {
+		timer.Stop()
+		end()
+		return nil, classify(err)
+	}
+	m := Meta{ETag: aws.ToString(out.ETag), Modified: aws.ToTime(out.LastModified), Date: responseDate(out.ResultMetadata)}
+	return &Object{Meta: m, Body: &body{ReadCloser: out.Body, timer: timer, end: end}}, nil
+}
+
+func rangeOf(o GetOptions) string {
+	if o.Length == 0 {
+		return fmt.Sprintf("bytes=%d-", o.Offset)
+	}
+	return fmt.Sprintf("bytes=%d-%d", o.Offset, o.Offset+o.Length-1)
+}
+
+// body is the body of an answer. It fails when nothing comes for idleTime.
+type body struct {
+	io.ReadCloser
+	timer *time.Timer
+	end   func()
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	b.timer.Reset(idleTime)
+	n, err := b.ReadCloser.Read(p)
+	b.timer.Stop()
+	return n, err
+}
+
+func (b *body) Close() error {
+	b.timer.Stop()
+	err := b.ReadCloser.Close()
+	if b.end != nil {
+		b.end()
+		b.end = nil
+	}
+	return err
+}
+
+// List implements Bucket.
+func (c *Client) List(ctx context.Context, prefix, after string) (Page, error) {
+	ctx, end, err := c.begin(ctx, 0)
+	if err != nil {
+		return Page{}, err
+	}
+	defer end()
+	in := &s3.ListObjectsV2Input{Bucket: &c.o.Bucket, Prefix: c.key(prefix)}
+	if after != "" {
+		in.StartAfter = c.key(after)
+	}
+	out, err := c.api.ListObjectsV2(ctx, in)
+	if err != nil {
+		return Page{}, classify(err)
+	}
+	p := Page{More: aws.ToBool(out.IsTruncated), Date: responseDate(out.ResultMetadata)}
+	for _, o := range out.Contents {
+		key := strings.TrimPrefix(aws.ToString(o.Key), c.prefix)
+		p.Objects = append(p.Objects, Info{Key: key, Size: aws.ToInt64(o.Size), Modified: aws.ToTime(o.LastModified)})
+	}
+	return p, nil
+}
+
+// Delete implements Bucket.
+func (c *Client) Delete(ctx context.Context, keys []string) error {
+	for len(keys) > 0 {
+		n := min(len(keys), deleteBatch)
+		if err := c.deleteBatch(ctx, keys[:n]); err != nil {
+			return err
+		}
+		keys = keys[n:]
+	}
+	return nil
+}
+
+func (c *Client) deleteBatch(ctx context.Context, keys []string) error {
+	ctx, end, err := c.begin(ctx, 0)
+	if err != nil {
+		return err
+	}
+	defer end()
+	del := &types.Delete{Quiet: aws.Bool(true)}
+	for _, k := range keys {
+		del.Objects = append(del.Objects, types.ObjectIdentifier{Key: c.key(k)})
+	}
+	out, err := c.api.DeleteObjects(ctx, &s3.DeleteObjectsInput{Bucket: &c.o.Bucket, Delete: del})
+	if err != nil {
+		return classify(err)
+	}
+	for _, e := range out.Errors {
+		if aws.ToString(e.Code) != "NoSuchKey" {
+			return fmt.Errorf("delete %s: %s: %s", aws.ToString(e.Key), aws.ToString(e.Code), aws.ToString(e.Message))
+		}
+	}
+	return nil
+}
+
+// classify turns the answers that the log acts on into its errors. A missing bucket is not a missing object.
+func classify(err error) error {
+	var answer *smithyhttp.ResponseError
+	if !errors.As(err, &answer) {
+		return err
+	}
+	switch answer.HTTPStatusCode() {
+	case http.StatusNotFound:
+		if isCode(err, "NoSuchKey") || isCode(err, "NotFound") {
+			return fmt.Errorf("%w: %w", ErrNoObject, err)
+		}
+	case http.StatusNotModified:
+		return &NotModified{Date: dateOf(err)}
+	case http.StatusPreconditionFailed, http.StatusConflict:
+		return fmt.Errorf("%w: %w", ErrConflict, err)
+	}
+	return err
+}
+
+func isCode(err error, code string) bool {
+	var api smithy.APIError
+	return errors.As(err, &api) && api.ErrorCode() == code
+}

@@ -1,0 +1,111 @@
+package s3
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/pexpress/pexpress/cache/digest"
+)
+
+// scanned is a record as a pack holds it.
+type scanned struct {
+	committed
+	payload []byte // checked against its checksums and digest; nil for a blob too large for a pack with others
+}
+
+// walk calls each for the records of a pack that is in memory, and says where it cannot go on. A record whose header is
+// right and whose payload is not comes with an error.
+func walk(b []byte, each func(r scanned, err error)) error {
+	for at := 0; at < len(b); {
+		h, n, err := parseHeader(b[at:])
+		if err != nil {
+			return fmt.Errorf("at %d: %w", at, err)
+		}
+		size := h.recordLen()
+		if size < 0 || size > int64(len(b)-at) {
+			return fmt.Errorf("at %d: %s %s: %w", at, h.kind, h.digest, io.ErrUnexpectedEOF)
+		}
+		r := scanned{committed: committed{header: h, offset: uint32(at)}}
+		r.payload, err = parsePayload(b[at+n:at+int(size)], h.payload)
+		if err == nil {
+			err = r.check()
+		}
+		each(r, err)
+		at += int(size)
+	}
+	return nil
+}
+
+// check compares the payload with what the header says, and takes a pointer apart.
+func (r *scanned) check() error {
+	if r.header.kind == kindAction {
+		p, err := parsePointer(r.payload)
+		r.pointer = &p
+		return err
+	}
+	if got := r.header.digest.Function().FromBytes(r.payload); got != r.header.digest {
+		return fmt.Errorf("%w: want %s, got %s", digest.ErrMismatch, r.header.digest, got.Hash())
+	}
+	return nil
+}
+
+// scan reads a pack. Of a large blob it reads the header only.
+func (s *Store) scan(ctx context.Context, i id, each func(r scanned, err error)) (Meta, int64, error) {
+	var err error
+	for range tries {
+		var meta Meta
+		var b []byte
+		if meta, b, err = s.packBytes(ctx, i); err != nil {
+			if errors.Is(err, ErrNoObject) || ctx.Err() != nil {
+				return meta, 0, err
+			}
+			continue
+		}
+		h, _, err := parseHeader(b)
+		if err == nil && h.kind == kindBlob && h.payload > maxSmall {
+			each(scanned{committed: committed{header: h}}, nil)
+			return meta, h.recordLen(), nil
+		}
+		return meta, int64(len(b)), walk(b, each)
+	}
+	return Meta{}, 0, err
+}
+
+// packBytes returns a pack's bytes, of a large blob's pack the beginning.
+func (s *Store) packBytes(ctx context.Context, i id) (Meta, []byte, error) {
+	meta, b, err := s.readPart(ctx, i, maxHeader)
+	if err != nil {
+		return meta, nil, err
+	}
+	h, _, err := parseHeader(b)
+	if err == nil && h.kind == kindBlob && h.payload > maxSmall {
+		return meta, b, nil
+	}
+	return s.readPart(ctx, i, 0)
+}
+
+func (s *Store) readPart(ctx context.Context, i id, n int64) (Meta, []byte, error) {
+	o, err := s.bucket.Get(ctx, packDir+i.String(), GetOptions{Length: n})
+	if err != nil {
+		return Meta{}, nil, err
+	}
+	defer o.Body.Close()
+	b, err := io.ReadAll(o.Body)
+	return o.Meta, b, err
+}
+
+// packEntries makes the index of a pack from the pack. Records whose payload is damaged are in it, too: a read will tell.
+func (s *Store) packEntries(ctx context.Context, i id) (*entries, error) {
+	var items []committed
+	meta, size, err := s.scan(ctx, i, func(r scanned, err error) {
+		if err == nil || r.header.kind == kindBlob {
+			items = append(items, r.committed)
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("pack %s: %w", i, err)
+	}
+	return tailOf(packRef{i, size, meta.Modified.Unix()}, items, secondsOf(meta.Modified)), nil
+}
