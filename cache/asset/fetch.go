@@ -94,7 +94,7 @@ type lookup struct {
 	inst  server.Instance
 	fn    digest.Function
 	q     *qualifiers
-	keys  []digest.Digest // for each URI
+	keys  []digest.Digest // for each URI, where it is remembered
 	uri   string          // of what was found, else the first
 	found *record
 }
@@ -113,16 +113,18 @@ func (s *service) look(ctx context.Context, k kind, req fetchRequest) (*lookup, 
 	}
 	l.uri = req.GetUris()[0]
 	for i, uri := range req.GetUris() {
-		key := l.q.recordKey(l.fn, k, i, uri)
-		l.keys = append(l.keys, key)
-		if l.found != nil {
-			continue
-		}
-		if l.found, err = s.find(ctx, inst.ActionCache, key, k, req.GetOldestContentAccepted()); err != nil {
-			return nil, fail(err)
-		}
-		if l.found != nil {
-			l.uri = uri
+		keys := l.q.recordKeys(l.fn, k, i, uri)
+		l.keys = append(l.keys, keys[len(keys)-1])
+		for _, key := range keys {
+			if l.found != nil {
+				break
+			}
+			if l.found, err = s.find(ctx, inst.ActionCache, key, k, req.GetOldestContentAccepted()); err != nil {
+				return nil, fail(err)
+			}
+			if l.found != nil {
+				l.uri = uri
+			}
 		}
 	}
 	return l, nil

@@ -71,7 +71,7 @@ func (s *service) push(ctx context.Context, k kind, req pushRequest, p *repb.Dig
 	}
 	var keys []digest.Digest
 	for i, uri := range req.GetUris() {
-		keys = append(keys, q.recordKey(fn, k, i, uri))
+		keys = append(keys, q.recordKeys(fn, k, i, uri)...)
 	}
 	return fail(r.save(ctx, inst.ActionCache, keys, k))
 }

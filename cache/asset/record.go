@@ -41,19 +41,20 @@ type record struct {
 	trees   []digest.Digest
 }
 
-// key returns the key of a record: the digest of a text that is no Action. Content that needs credentials and has no
-// checksum is found only by who shows the same ones.
-func (q *qualifiers) recordKey(fn digest.Function, k kind, i int, uri string) digest.Digest {
-	var b strings.Builder
-	fmt.Fprintf(&b, "pexpress: asset, %s\n%q\n%s\n", k, uri, strings.Join(q.key, "\n"))
-	if q.secret && q.sums == nil {
-		h := sha256.New()
-		for _, name := range slices.Sorted(maps.Keys(q.headers[i])) {
-			fmt.Fprintf(h, "%q: %q\n", name, q.headers[i][name])
-		}
-		fmt.Fprintf(&b, "%x\n", h.Sum(nil))
+// recordKeys returns the keys under which the record of the i-th URI is looked for: digests of texts that are no Actions.
+// The last one is where the origin's content is remembered: what took credentials to fetch, and has no checksum that
+// names it, is found only by those who show the same ones.
+func (q *qualifiers) recordKeys(fn digest.Function, k kind, i int, uri string) []digest.Digest {
+	text := fmt.Sprintf("pexpress: asset, %s\n%q\n%s\n", k, uri, strings.Join(q.key, "\n"))
+	keys := []digest.Digest{fn.FromBytes([]byte(text))}
+	if len(q.headers[i]) == 0 || q.sums != nil {
+		return keys
 	}
-	return fn.FromBytes([]byte(b.String()))
+	h := sha256.New()
+	for _, name := range slices.Sorted(maps.Keys(q.headers[i])) {
+		fmt.Fprintf(h, "%q: %q\n", name, q.headers[i][name])
+	}
+	return append(keys, fn.FromBytes(fmt.Appendf(nil, "%s%x\n", text, h.Sum(nil))))
 }
 
 // find returns the record under a key, unless it has expired or is too old.

@@ -243,25 +243,43 @@ func (c *Cache) PutMany(ctx context.Context, blobs []cache.Blob) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	ds := make([]digest.Digest, len(blobs))
 	for i := range blobs {
-		ds[i] = blobs[i].Digest
-		if err := c.writable(ctx, ds[i]); err != nil {
+		if err := c.writable(ctx, blobs[i].Digest); err != nil {
 			return fmt.Errorf("put blob: %w", err)
 		}
 	}
+	for range tries {
+		asked := c.s.now()
+		skipped, err := c.putMissing(ctx, blobs)
+		if err != nil {
+			return err
+		}
+		if skipped == 0 || since(c.s.now(), asked) < maxAnswer {
+			return nil
+		}
+	}
+	return fmt.Errorf("put %d blobs: %w: the bucket is too slow", len(blobs), ErrStale)
+}
+
+// putMissing stores those of blobs that are not present, and returns how many are.
+func (c *Cache) putMissing(ctx context.Context, blobs []cache.Blob) (skipped int, err error) {
+	ds := make([]digest.Digest, len(blobs))
+	for i := range blobs {
+		ds[i] = blobs[i].Digest
+	}
 	have, err := c.present(ctx, ds)
 	if err != nil {
-		return fmt.Errorf("put %d blobs: %w", len(blobs), err)
+		return 0, fmt.Errorf("put %d blobs: %w", len(blobs), err)
 	}
 	groups := make([][]item, 0, len(blobs))
 	var large []cache.Blob
 	for i, b := range blobs {
 		if have[i] {
+			skipped++
 			continue
 		}
 		if got := b.Digest.Function().FromBytes(b.Data); got != b.Digest {
-			return fmt.Errorf("put blob %s: %w: got %s", b.Digest, digest.ErrMismatch, got)
+			return 0, fmt.Errorf("put blob %s: %w: got %s", b.Digest, digest.ErrMismatch, got)
 		}
 		switch {
 		case len(b.Data) == 0:
@@ -272,7 +290,7 @@ func (c *Cache) PutMany(ctx context.Context, blobs []cache.Blob) error {
 		}
 	}
 	if err := c.s.commits.commit(ctx, groups); err != nil {
-		return fmt.Errorf("put %d blobs: %w", len(groups), err)
+		return 0, fmt.Errorf("put %d blobs: %w", len(groups), err)
 	}
-	return c.putAll(ctx, large)
+	return skipped, c.putAll(ctx, large)
 }

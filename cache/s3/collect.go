@@ -88,7 +88,7 @@ func (c *collection) touches(f *fold) map[key]uint32 {
 // visit takes up the entries of a shard, sorted by key.
 func (c *collection) visit(f *fold, all []entry) {
 	f.mu.Lock()
-	packs := f.packs
+	t := tables{f.packs, f.namespaces.all, f.principals.all}
 	f.mu.Unlock()
 	rows := make([]row, 0, len(all))
 	for len(all) > 0 {
@@ -96,7 +96,7 @@ func (c *collection) visit(f *fold, all []entry) {
 		for n < len(all) && all[n].key == all[0].key {
 			n++
 		}
-		rows = c.rank(packs, all[:n], rows)
+		rows = c.rank(&t, all[:n], rows)
 		all = all[n:]
 	}
 	c.mu.Lock()
@@ -105,8 +105,8 @@ func (c *collection) visit(f *fold, all []entry) {
 }
 
 // rank appends the records of one entry. All but the best one are of no use.
-func (c *collection) rank(packs []packRef, same []entry, rows []row) []row {
-	best := -1
+func (c *collection) rank(t *tables, same []entry, rows []row) []row {
+	packs, best := t.packs, -1
 	for i := range same {
 		if c.dying[packs[same[i].pack].id] {
 			continue
@@ -120,7 +120,7 @@ func (c *collection) rank(packs []packRef, same []entry, rows []row) []row {
 		if c.dying[packs[e.pack].id] {
 			continue
 		}
-		w := row{pack: e.pack, offset: e.offset, size: uint32(min(e.stored(), math.MaxUint32))}
+		w := row{pack: e.pack, offset: e.offset, size: uint32(min(t.stored(e), math.MaxUint32))}
 		switch {
 		case i != best:
 		case c.pinned[e.key]:
@@ -133,12 +133,19 @@ func (c *collection) rank(packs []packRef, same []entry, rows []row) []row {
 	return rows
 }
 
-// stored returns about how many bytes a record takes.
-func (e *entry) stored() int64 {
+// tables are a fold's tables as far as they have grown.
+type tables struct {
+	packs                  []packRef
+	namespaces, principals []string
+}
+
+// stored returns how many bytes a record takes.
+func (t *tables) stored(e *entry) int64 {
+	n := e.key.blobSize()
 	if e.key.kind() == kindAction {
-		return recordFixed + pointerFixed + 64
+		n = int64(pointerFixed + len(t.principals[e.target.principal]))
 	}
-	return recordFixed + 32 + blocksLen(e.key.blobSize())
+	return headerLen(t.namespaces[e.key.namespace()]) + blocksLen(n)
 }
 
 // betterRecord is the order in which nodes choose among records, too.

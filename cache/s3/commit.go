@@ -48,6 +48,7 @@ type committer struct {
 	under    int // under way
 	expected int // callers
 	last     time.Time
+	took     time.Duration // the last commit
 	pending  map[itemKey]*batch
 	freed    chan struct{} // closed when a pack leaves memory
 	closed   bool
@@ -86,6 +87,12 @@ func (c *committer) commit(ctx context.Context, groups [][]item) error {
 			return err
 		}
 	}
+	c.mu.Lock()
+	for b := range joined {
+		b.callers++
+	}
+	c.start()
+	c.mu.Unlock()
 	for b := range joined {
 		select {
 		case <-b.done:
@@ -133,15 +140,12 @@ func (c *committer) add(ctx context.Context, group []item, joined map[*batch]boo
 			c.pending[itemKey{it.header.namespace, it.header.digest}] = b
 		}
 	}
-	if !joined[b] {
-		joined[b] = true
-		b.callers++
-	}
+	joined[b] = true
 	if len(b.pack) >= packSize {
 		c.full = append(c.full, b)
 		c.gather = nil
+		c.start()
 	}
-	c.start()
 	return nil
 }
 
@@ -164,13 +168,14 @@ func (c *committer) open() {
 	}
 }
 
-// linger lets b leave when it has waited long enough for company.
+// linger lets b leave when it has waited long enough for company: a quarter of what a commit takes, if that is longer than
+// the linger, is well spent where everything is slow.
 func (c *committer) linger(b *batch) {
 	if c.s.o.Linger <= 0 {
 		b.late = true
 		return
 	}
-	time.AfterFunc(c.s.o.Linger, func() {
+	time.AfterFunc(max(c.s.o.Linger, c.took/4), func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		b.late = true
@@ -194,13 +199,14 @@ func (c *committer) start() {
 func (c *committer) send(b *batch) {
 	c.under++
 	c.s.working.Go(func() {
+		began := c.s.now()
 		b.err = c.s.write(c.s.ctx, b)
-		c.finish(b)
+		c.finish(b, c.s.now().Sub(began))
 	})
 }
 
 // finish acknowledges a pack. Its callers are likely to come back at once: the next pack gives them the linger to join.
-func (c *committer) finish(b *batch) {
+func (c *committer) finish(b *batch, took time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.under--
@@ -210,7 +216,7 @@ func (c *committer) finish(b *batch) {
 			delete(c.pending, k)
 		}
 	}
-	c.expected, c.last = b.callers, c.s.now()
+	c.expected, c.last, c.took = b.callers, c.s.now(), min(took, time.Second)
 	if c.gather != nil {
 		c.expected += c.gather.callers
 		if c.under == 0 {
@@ -245,6 +251,7 @@ func (s *Store) writeTail(ctx context.Context, p packRef, items []committed, beg
 		return fmt.Errorf("pack %s: the bucket's answers carry no Date", p.id)
 	}
 	e := tailOf(p, items, secondsOf(s.now()))
+	sent := s.now()
 	meta, err := s.bucket.Put(ctx, tailDir+p.id.String(), e.encode())
 	if err != nil {
 		return fmt.Errorf("write the tail of pack %s: %w", p.id, err)
@@ -252,10 +259,17 @@ func (s *Store) writeTail(ctx context.Context, p packRef, items []committed, beg
 	if took := max(meta.Date.Sub(time.Unix(p.date, 0)), since(s.now(), began)); took > s.commitLimit()/2 {
 		return fmt.Errorf("pack %s: the commit took %s and may not count: send the blobs again", p.id, took.Round(time.Second))
 	}
+	if took := since(s.now(), sent); took > maxAnswer {
+		return fmt.Errorf("pack %s: the answer to its tail took %s, gc may have been there since: send the blobs again", p.id, took.Round(time.Second))
+	}
 	s.index.addTails(map[id]*entries{p.id: e})
 	s.wakeCompaction(int(s.count.tails.Add(1)))
 	return nil
 }
+
+// maxAnswer is how old what an acknowledgement rests on may be. Deletion waits for Slack beyond the promise, so what is
+// this old still leaves time for the answer to reach its client.
+const maxAnswer = Slack / 2
 
 // since returns how much later now is, by the clock that says more.
 func since(now, then time.Time) time.Duration {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -23,7 +22,7 @@ func (s *Store) wakeCompaction(tails int) {
 
 // compactLater lets other nodes, which see the same tails, be first, and folds what is left.
 func (s *Store) compactLater(ctx context.Context) error {
-	if err := sleep(ctx, time.Duration(rand.Int64N(int64(3*time.Second)))); err != nil {
+	if err := sleep(ctx, s.jitter(3*time.Second)); err != nil {
 		return err
 	}
 	listed, err := s.listTails(ctx)

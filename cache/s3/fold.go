@@ -126,7 +126,6 @@ type fold struct {
 	namespaces names
 	principals names
 	byShard    [shardCount][]entry
-	total      int64
 }
 
 func newFold() *fold {

@@ -365,19 +365,5 @@ type found struct {
 	offset uint32
 }
 
-// find returns where a blob can be read, condemned or not.
-func (x *index) find(namespace string, d digest.Digest) (found, state) {
-	x.mu.RLock()
-	defer x.mu.RUnlock()
-	p, st := x.blob(namespace, d)
-	if p == nil {
-		return found{}, st
-	}
-	if !x.readable(*p) {
-		return found{}, x.missing(int(d.Sum()[0]))
-	}
-	return found{x.packs[p.pack].id, p.offset}, st
-}
-
 // secondsOf returns a time as entries hold it.
 func secondsOf(t time.Time) uint32 { return uint32(max(t.Unix(), 0)) }

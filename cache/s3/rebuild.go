@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Rebuild makes the index anew from the packs alone, whatever there is of it, and swaps it in. Entries that were
-// condemned or purged come back, roots are lost. No other node may run.
+// Rebuild makes the index anew from the packs alone, whatever there is of it, and swaps it in. If the
+// manifest is lost as well, entries that were condemned or purged come back, and roots are forgotten.
 func Rebuild(ctx context.Context, o Options) (RebuildReport, error) {
 	b, err := NewClient(ctx, o)
 	if err != nil {
@@ -51,6 +51,7 @@ func (s *Store) rebuild(ctx context.Context) (r RebuildReport, err error) {
 		Version: manifestVersion, Generation: generation, Floor: generation, Swap: newID(),
 		Retention: max(seconds(s.o.Retention), old.Retention), Major: old.Major + 1,
 	}
+	m.Rules, m.Roots, m.Dying = old.Rules, old.Roots, old.Dying
 	src := &source{manifest: &manifest{}, runs: map[id]*entries{}}
 	if err := s.writeAll(ctx, src, m, f, folding{}); err != nil {
 		return r, err

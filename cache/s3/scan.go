@@ -51,11 +51,14 @@ func (r *scanned) check() error {
 	return nil
 }
 
-// scan reads a pack. Of a large blob it reads the header only.
-func (s *Store) scan(ctx context.Context, i id, each func(r scanned, err error)) (Meta, int64, error) {
-	var err error
+// scan reads a pack. Of a large blob it reads the header only. What seems damaged is read again, in case it was on the way.
+func (s *Store) scan(ctx context.Context, i id, each func(r scanned, err error)) (meta Meta, size int64, err error) {
+	type result struct {
+		r   scanned
+		err error
+	}
+	var all []result
 	for range tries {
-		var meta Meta
 		var b []byte
 		if meta, b, err = s.packBytes(ctx, i); err != nil {
 			if errors.Is(err, ErrNoObject) || ctx.Err() != nil {
@@ -63,14 +66,25 @@ func (s *Store) scan(ctx context.Context, i id, each func(r scanned, err error))
 			}
 			continue
 		}
-		h, _, err := parseHeader(b)
-		if err == nil && h.kind == kindBlob && h.payload > maxSmall {
+		h, _, herr := parseHeader(b)
+		if herr == nil && h.kind == kindBlob && h.payload > maxSmall {
 			each(scanned{committed: committed{header: h}}, nil)
 			return meta, h.recordLen(), nil
 		}
-		return meta, int64(len(b)), walk(b, each)
+		all, size = all[:0], int64(len(b))
+		damaged := false
+		err = walk(b, func(r scanned, err error) {
+			damaged = damaged || err != nil
+			all = append(all, result{r, err})
+		})
+		if err == nil && !damaged {
+			break
+		}
 	}
-	return Meta{}, 0, err
+	for _, r := range all {
+		each(r.r, r.err)
+	}
+	return meta, size, err
 }
 
 // packBytes returns a pack's bytes, of a large blob's pack the beginning.

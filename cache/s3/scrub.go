@@ -68,7 +68,7 @@ func (sc *scrubber) pack(ctx context.Context, p packRef) error {
 		if err != nil {
 			found = append(found, fmt.Sprintf("%s in pack %s at %d: %v", r.header.digest, p.id, r.offset, err))
 		}
-		if r.payload == nil && r.header.kind == kindBlob {
+		if err == nil && r.payload == nil {
 			large = &r.header
 		}
 	})

@@ -2,8 +2,10 @@ package s3
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,6 +41,9 @@ type Store struct {
 	lastTick     atomic.Int64
 	wake         chan struct{} // of compaction
 	probed       atomic.Pointer[error]
+
+	jitterMu sync.Mutex
+	random   *rand.Rand
 }
 
 // counters are what Stats reports.
@@ -78,6 +83,8 @@ func newStore(b Bucket, o Options) *Store {
 		parts:        semaphore.NewWeighted(partMemory),
 		wake:         make(chan struct{}, 1),
 	}
+	seed := newID()
+	s.random = rand.New(rand.NewPCG(binary.LittleEndian.Uint64(seed[:]), binary.LittleEndian.Uint64(seed[8:])))
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.commits = newCommitter(s)
 	return s
@@ -161,6 +168,13 @@ func (s *Store) grace() time.Duration {
 		keep = max(keep, s.index.manifest.retention())
 	}
 	return Freshness + keep + Slack
+}
+
+// jitter returns a part of d, so that nodes that saw the same thing at once do not act on it at once.
+func (s *Store) jitter(d time.Duration) time.Duration {
+	s.jitterMu.Lock()
+	defer s.jitterMu.Unlock()
+	return time.Duration(s.random.Int64N(int64(d)))
 }
 
 func (s *Store) now() time.Time { return s.o.Now() }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 )
 
@@ -24,7 +23,7 @@ func (s *Store) edit(ctx context.Context, f func(*manifest) (bool, error)) error
 	var err error
 	for n := range edits {
 		if n > 0 {
-			if err := sleep(ctx, time.Duration(rand.Int64N(int64(50*time.Millisecond)<<min(n, 6)))); err != nil {
+			if err := sleep(ctx, s.jitter(50*time.Millisecond<<min(n, 6))); err != nil {
 				return err
 			}
 		}

@@ -128,7 +128,7 @@ func (s *server) unpack(ctx context.Context, cas cache.CAS, fn digest.Function, 
 	defer release()
 	data, err := cache.ReadBlob(ctx, cas, d, cache.MaxMessage)
 	if err != nil {
-		return fmt.Errorf("Tree %s: %w", d, stored(err))
+		return fmt.Errorf("the Tree %s: %w", d, stored(err))
 	}
 	dirs, err := merkle.SplitTree(data, fn)
 	if err != nil {
@@ -137,7 +137,7 @@ func (s *server) unpack(ctx context.Context, cas cache.CAS, fn digest.Function, 
 	err = merkle.Visit(ctx, merkle.WithDirectories(cas, dirs), dirs[0].Digest, merkle.DefaultBounds, merkle.Visitor{
 		Directory: func(merkle.Directory) error { return nil },
 		Missing: func(child digest.Digest, err error) error {
-			return fmt.Errorf("Tree %s lacks its Directory %s, and so does the CAS: %w", d, child, err)
+			return fmt.Errorf("the Tree %s lacks its Directory %s, and so does the CAS: %w", d, child, err)
 		},
 	})
 	if err != nil {

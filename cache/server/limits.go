@@ -37,6 +37,7 @@ func Options() []grpc.ServerOption { return DefaultLimits.Options() }
 // Options returns the limits as the options of a gRPC server.
 func (l Limits) Options() []grpc.ServerOption {
 	return []grpc.ServerOption{
+		grpc.ForceServerCodecV2(newLeanCodec()),
 		grpc.MaxConcurrentStreams(l.Streams),
 		grpc.MaxRecvMsgSize(l.Message),
 		grpc.MaxHeaderListSize(l.Headers),

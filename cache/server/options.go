@@ -60,10 +60,17 @@ func newBudget(bytes int64) *budget { return &budget{semaphore.NewWeighted(bytes
 // take waits until n bytes are free, all of them if n is more, and returns what gives them back.
 func (b *budget) take(ctx context.Context, n int64) (release func(), err error) {
 	n = min(n, b.all)
-	if err := b.sem.Acquire(ctx, n); err != nil {
-		return nil, status.FromContextError(err).Err()
+	if err := b.acquire(ctx, n); err != nil {
+		return nil, err
 	}
 	return func() { b.sem.Release(n) }, nil
+}
+
+func (b *budget) acquire(ctx context.Context, n int64) error {
+	if err := b.sem.Acquire(ctx, n); err != nil {
+		return status.FromContextError(err).Err()
+	}
+	return nil
 }
 
 // tryTake takes n bytes if they are free now.

@@ -69,17 +69,19 @@ func openAt(ctx context.Context, cas cache.CAS, d digest.Digest, offset int64) (
 
 // send streams at most about size bytes of src.
 func (s *server) send(stream bspb.ByteStream_ReadServer, src io.Reader, size int64) error {
-	buf, release, err := s.budget.buffer(stream.Context(), size)
-	if err != nil {
-		return err
-	}
-	defer release()
 	for {
-		n, err := src.Read(buf)
-		if n > 0 {
-			if err := stream.Send(&bspb.ReadResponse{Data: buf[:n]}); err != nil {
+		p, err := s.budget.part(stream.Context(), max(size, 1)) // the last one only to learn that there is no more
+		if err != nil {
+			return err
+		}
+		n, err := src.Read(p.data)
+		size -= int64(n)
+		if p.data = p.data[:n]; n > 0 {
+			if err := p.send(stream); err != nil {
 				return err
 			}
+		} else {
+			p.free()
 		}
 		if errors.Is(err, io.EOF) {
 			return nil
@@ -97,7 +99,7 @@ func (s *server) readZstd(stream bspb.ByteStream_ReadServer, cas cache.CAS, d di
 		rc, err := g.GetZstd(ctx, d, offset)
 		if err == nil {
 			defer rc.Close()
-			return s.send(stream, rc, d.Size())
+			return s.send(stream, rc, d.Size()+d.Size()/64+partSize) // what does not compress gets a little larger
 		}
 		if !errors.Is(err, cache.ErrNoZstd) {
 			return fail(stored(err))
@@ -114,7 +116,7 @@ func (s *server) readZstd(stream bspb.ByteStream_ReadServer, cas cache.CAS, d di
 	}
 	defer release()
 	// A failure of the source ends the stream before the frame does, so that nobody takes what was sent for the blob.
-	out := sender{stream}
+	out := sender{stream, s.budget}
 	if err := s.zstd.compress(out, rc); err != nil {
 		return fail(stored(err))
 	}
@@ -122,13 +124,23 @@ func (s *server) readZstd(stream bspb.ByteStream_ReadServer, cas cache.CAS, d di
 }
 
 // sender writes to a Read's stream.
-type sender struct{ stream bspb.ByteStream_ReadServer }
+type sender struct {
+	stream bspb.ByteStream_ReadServer
+	budget *budget
+}
 
 func (s sender) Write(p []byte) (int, error) {
-	for sent := 0; sent < len(p); sent += largeChunk {
-		if err := s.stream.Send(&bspb.ReadResponse{Data: p[sent:min(sent+largeChunk, len(p))]}); err != nil {
+	for sent := 0; sent < len(p); {
+		m, err := s.budget.part(s.stream.Context(), int64(len(p)-sent))
+		if err != nil {
 			return sent, err
 		}
+		m.data = m.data[:copy(m.data, p[sent:])]
+		n := len(m.data)
+		if err := m.send(s.stream); err != nil {
+			return sent, err
+		}
+		sent += n
 	}
 	return len(p), nil
 }

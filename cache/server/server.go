@@ -113,16 +113,3 @@ func function(v repb.DigestFunction_Value) (digest.Function, error) {
 	f, err := digest.FunctionFromProto(v)
 	return f, fail(err)
 }
-
-// parseAll checks the digests of a request.
-func parseAll(f digest.Function, ps []*repb.Digest) ([]digest.Digest, error) {
-	ds := make([]digest.Digest, len(ps))
-	for i, p := range ps {
-		d, err := f.FromProto(p)
-		if err != nil {
-			return nil, fail(err)
-		}
-		ds[i] = d
-	}
-	return ds, nil
-}

@@ -1,0 +1,157 @@
+package s3_test
+
+import (
+	"context"
+	"time"
+
+	"github.com/pexpress/pexpress/cache/s3"
+)
+
+func (p *process) isDead() bool {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	return p.dead
+}
+
+// latency is mostly short, and sometimes so long that everything else overtakes.
+func (w *world) latency() time.Duration {
+	if w.isCalm() {
+		return time.Millisecond
+	}
+	switch n := w.roll(1000); {
+	case n < 900:
+		return w.duration(time.Millisecond, 40*time.Millisecond)
+	case n < 980:
+		return w.duration(100*time.Millisecond, 5*time.Second)
+	case n < 998:
+		return w.duration(5*time.Second, 3*time.Minute)
+	default:
+		return w.duration(20*time.Minute, 4*time.Hour)
+	}
+}
+
+// do lets one request happen somewhere between its call and its return.
+func (p *process) do(ctx context.Context, write bool, what string, apply func() error) error {
+	p.w.mu.Lock()
+	p.w.tally.Requests++
+	p.w.mu.Unlock()
+	if err := p.pass(ctx); err != nil {
+		if write && p.w.roll(2) == 0 {
+			p.later(what, apply)
+		}
+		return err
+	}
+	fault := 1000
+	if !p.w.isCalm() {
+		fault = p.w.roll(1000)
+	}
+	switch {
+	case fault < 20:
+		p.faulted()
+		return errInjected
+	case fault < 30 && write: // the answer never comes, and the request is done when nobody waits for it any more
+		p.faulted()
+		p.later(what, apply)
+		time.Sleep(30 * time.Second)
+		return errInjected
+	}
+	err := apply()
+	p.w.note("%s: %v", what, err)
+	if err2 := p.pass(ctx); err2 != nil {
+		return err2
+	}
+	if fault < 50 {
+		p.faulted()
+		return errInjected
+	}
+	return err
+}
+
+func (p *process) faulted() {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	p.w.tally.Faults++
+}
+
+// later does a request after its caller has gone, as long after as S3 takes requests for.
+func (p *process) later(what string, apply func() error) {
+	p.w.mu.Lock()
+	p.w.tally.Zombies++
+	p.w.mu.Unlock()
+	d := p.w.duration(0, 14*time.Minute)
+	go func() {
+		time.Sleep(d)
+		err := apply()
+		p.w.note("late %s: %v", what, err)
+	}()
+}
+
+func (p *process) pass(ctx context.Context) error {
+	t := time.NewTimer(p.w.latency())
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if p.isDead() {
+		return errKilled
+	}
+	return nil
+}
+
+// Put implements s3.Bucket.
+func (p *process) Put(ctx context.Context, key string, body []byte) (m s3.Meta, err error) {
+	err = p.do(ctx, true, "put "+key, func() (err error) {
+		m, err = p.base.Put(context.Background(), key, body)
+		return err
+	})
+	return m, err
+}
+
+// Get implements s3.Bucket.
+func (p *process) Get(ctx context.Context, key string, o s3.GetOptions) (obj *s3.Object, err error) {
+	err = p.do(ctx, false, "get "+key, func() (err error) {
+		obj, err = p.base.Get(context.Background(), key, o)
+		return err
+	})
+	return obj, err
+}
+
+// List implements s3.Bucket.
+func (p *process) List(ctx context.Context, prefix, after string) (page s3.Page, err error) {
+	err = p.do(ctx, false, "list "+prefix, func() (err error) {
+		page, err = p.base.List(context.Background(), prefix, after)
+		return err
+	})
+	return page, err
+}
+
+// Swap implements s3.Bucket.
+func (p *process) Swap(ctx context.Context, key string, body []byte, etag string) (m s3.Meta, err error) {
+	err = p.do(ctx, true, "swap "+key, func() (err error) {
+		m, err = p.base.Swap(context.Background(), key, body, etag)
+		return err
+	})
+	return m, err
+}
+
+// Delete implements s3.Bucket.
+func (p *process) Delete(ctx context.Context, keys []string) error {
+	return p.do(ctx, true, "delete", func() error {
+		for _, k := range keys {
+			p.w.note("delete %s", k)
+		}
+		return p.base.Delete(context.Background(), keys)
+	})
+}
+
+// Upload implements s3.Bucket. The model's blobs have no parts.
+func (p *process) Upload(ctx context.Context, key string) (s3.Upload, error) {
+	return p.base.Upload(ctx, key)
+}
+
+// AbortUploads implements s3.Bucket.
+func (p *process) AbortUploads(ctx context.Context, prefix string, before time.Time) (int, error) {
+	return p.base.AbortUploads(ctx, prefix, before)
+}

@@ -1,0 +1,259 @@
+package s3_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pexpress/pexpress/cache"
+	"github.com/pexpress/pexpress/cache/digest"
+	"github.com/pexpress/pexpress/cache/s3"
+)
+
+// client does random things until the end, with pauses from nothing to half an hour.
+func (w *world) client(i int, end time.Time) {
+	for time.Now().Before(end) {
+		s, name := w.anyStore()
+		space := modelSpaces[w.roll(len(modelSpaces))]
+		c := s.Namespace(space)
+		switch w.roll(8) {
+		case 0, 1:
+			w.put(c, name, space)
+		case 2, 3:
+			w.find(c, name, space)
+		case 4, 5:
+			w.get(c, name, blobKey{space, universe[w.roll(len(universe))].Digest})
+		case 6:
+			w.putAction(c, name, space)
+		case 7:
+			w.getAction(c, name, space)
+		}
+		switch w.roll(4) {
+		case 0:
+		case 1, 2:
+			time.Sleep(w.duration(0, 2*time.Minute))
+		case 3:
+			time.Sleep(w.duration(0, 40*time.Minute))
+		}
+	}
+}
+
+// promise notes that a blob was said to be there.
+func (w *world) promise(k blobKey) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if until := time.Now().Add(modelRetention); until.After(w.promises[k]) {
+		w.promises[k] = until
+	}
+}
+
+func (w *world) promised(k blobKey) time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.promises[k]
+}
+
+// some returns a few blobs.
+func (w *world) some() []cache.Blob {
+	var bs []cache.Blob
+	for range 1 + w.roll(6) {
+		bs = append(bs, universe[w.roll(len(universe))])
+	}
+	return bs
+}
+
+func (w *world) put(c *s3.Cache, name, space string) {
+	bs := w.some()
+	err := c.PutMany(context.Background(), bs)
+	w.note("%s put in %s: %v", name, space, err)
+	if err != nil {
+		return
+	}
+	w.mu.Lock()
+	w.tally.Puts++
+	w.mu.Unlock()
+	for _, b := range bs {
+		w.note("  acknowledged %s", b.Digest.Short())
+		w.promise(blobKey{space, b.Digest})
+	}
+}
+
+func (w *world) find(c *s3.Cache, name, space string) {
+	ds := digests(w.some())
+	missing, err := c.FindMissing(context.Background(), ds)
+	if err != nil {
+		if errors.Is(err, cache.ErrNotFound) {
+			w.violated("%s: FindMissing took a failure for a miss: %v", name, err)
+		}
+		return
+	}
+	w.mu.Lock()
+	w.tally.Finds++
+	w.mu.Unlock()
+	for _, d := range ds {
+		if slices.Contains(missing, d) {
+			continue
+		}
+		k := blobKey{space, d}
+		w.note("%s says %s of %s is present", name, d.Short(), space)
+		w.promise(k)
+		if w.roll(2) == 0 {
+			s, other := w.anyStore()
+			w.get(s.Namespace(space), other, k)
+		}
+	}
+}
+
+// get reads a blob, which must not be missing while a promise holds.
+func (w *world) get(c *s3.Cache, name string, k blobKey) {
+	until := w.promised(k)
+	b, err := cache.ReadBlob(context.Background(), c, k.digest, 1<<20)
+	now := time.Now()
+	w.mu.Lock()
+	w.tally.Gets++
+	w.mu.Unlock()
+	switch {
+	case err == nil && !bytes.Equal(b, modelByDigest[k.digest]):
+		w.violated("%s: %s came back as other bytes", name, k.digest)
+	case errors.Is(err, cache.ErrNotFound):
+		w.mu.Lock()
+		w.tally.Misses++
+		w.mu.Unlock()
+		if now.Before(until) {
+			w.violated("%s: blob %s of %s is not found, and was promised for another %s: %v", name, k.digest.Short(), k.namespace, until.Sub(now), err)
+		}
+	}
+}
+
+func (w *world) putAction(c *s3.Cache, name, space string) {
+	act := modelActions[w.roll(len(modelActions))]
+	result := modelResults[w.roll(len(modelResults))]
+	ctx := context.Background()
+	if err := c.PutMany(ctx, []cache.Blob{result}); err != nil {
+		return
+	}
+	k := blobKey{space, act}
+	w.mu.Lock()
+	w.actions[k] = append(w.actions[k], result.Digest)
+	w.mu.Unlock()
+	err := c.PutAction(ctx, act, result.Digest)
+	w.note("%s put action %s of %s: %v", name, act.Short(), space, err)
+	if err == nil {
+		w.promise(blobKey{space, result.Digest})
+	}
+}
+
+func (w *world) getAction(c *s3.Cache, name, space string) {
+	act := modelActions[w.roll(len(modelActions))]
+	d, err := c.GetAction(context.Background(), act)
+	if err != nil {
+		return
+	}
+	w.mu.Lock()
+	sent := w.actions[blobKey{space, act}]
+	w.mu.Unlock()
+	if !slices.Contains(sent, d) {
+		w.violated("%s: action %s has result %s, which nobody stored", name, act.Short(), d.Short())
+	}
+	w.note("%s says action %s of %s has result %s", name, act.Short(), space, d.Short())
+	k := blobKey{space, d}
+	w.promise(k)
+	s, other := w.anyStore()
+	w.get(s.Namespace(space), other, k)
+}
+
+// maintainer compacts, collects, kills and pins at random.
+func (w *world) maintainer(end time.Time) {
+	ctx := context.Background()
+	for time.Now().Before(end) {
+		time.Sleep(w.duration(0, 12*time.Minute))
+		s, name := w.anyStore()
+		switch w.roll(12) {
+		case 0, 1:
+			w.note("kill")
+			w.nodes[w.roll(len(w.nodes))].kill()
+		case 2, 3, 4, 5:
+			if s.Compact(ctx) == nil {
+				w.mu.Lock()
+				w.tally.Compactions++
+				w.mu.Unlock()
+			}
+		case 6, 7, 8, 9:
+			w.collect(s, name)
+		case 10:
+			_ = s.Refresh(ctx)
+		case 11:
+			_ = s.AddRoot(ctx, "main", "root", []digest.Digest{universe[w.roll(len(universe))].Digest})
+			_ = s.RemoveRoot(ctx, "main", "root")
+		}
+	}
+}
+
+func (w *world) collect(s *s3.Store, name string) {
+	o := s3.GCOptions{MaxBytes: int64(1 + w.roll(6000))}
+	if w.roll(3) == 0 {
+		o = s3.GCOptions{MaxAge: w.duration(time.Minute, 5*time.Hour)}
+	}
+	second := w.roll(3) == 0 // two at once
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if second {
+			other, _ := w.anyStore()
+			_, _ = other.GC(context.Background(), o)
+		}
+	}()
+	r, err := s.GC(context.Background(), o)
+	<-done
+	w.note("%s gc %+v: %+v %v", name, o, r, err)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.tally.Condemned += r.CondemnedPacks
+	w.tally.Moved += int(r.MovedRecords)
+	w.tally.Deleted += r.DeletedPacks
+	w.tally.Swept += r.SweptObjects
+}
+
+// finish ends the faults, and asks for all that is still promised: of the nodes there are, of a new one, and of an index
+// that is made anew from the packs.
+func (w *world) finish() {
+	w.mu.Lock()
+	w.calm = true
+	w.mu.Unlock()
+	ctx := context.Background()
+	fresh := &node{w: w}
+	fresh.start()
+	lost := w.sim.Copy()
+	for _, k := range lost.Keys("") {
+		if !strings.HasPrefix(k, "pack/") {
+			lost.Alter(k, func([]byte) []byte { return nil })
+		}
+	}
+	_, err := s3.RebuildBucket(ctx, lost, s3.Options{})
+	require.NoError(w.t, err)
+	rebuilt, err := s3.OpenBucket(ctx, lost, s3.Options{Manual: true})
+	require.NoError(w.t, err)
+	for k := range w.promises {
+		w.get(fresh.store.Namespace(k.namespace), "a new node", k)
+		w.get(rebuilt.Namespace(k.namespace), "a rebuilt index", k)
+		for _, n := range w.nodes {
+			w.get(n.store.Namespace(k.namespace), "an old node", k)
+		}
+	}
+	v, err := fresh.store.Verify(ctx)
+	require.NoError(w.t, err)
+	require.Empty(w.t, v.WrongLen)
+	_, err = fresh.store.GC(ctx, s3.GCOptions{})
+	require.NoError(w.t, err, "gc recovers without anyone's help")
+	for _, n := range append(w.nodes, fresh) {
+		require.NoError(w.t, n.store.Refresh(ctx))
+		require.NoError(w.t, n.store.Close())
+	}
+	require.NoError(w.t, rebuilt.Close())
+	time.Sleep(time.Hour) // what was late has happened
+}

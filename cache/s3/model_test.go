@@ -1,0 +1,240 @@
+package s3_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pexpress/pexpress/cache"
+	"github.com/pexpress/pexpress/cache/digest"
+	"github.com/pexpress/pexpress/cache/s3"
+	"github.com/pexpress/pexpress/cache/s3/s3test"
+)
+
+// TestModel runs seeded schedules of several nodes over one simulated bucket. Every request takes a random time before
+// and after it is done, may fail before or after, may be done long after its caller gave up, and nodes are killed at any
+// point and started again. The clock is virtual, so that hours pass. What the nodes say is held against what they
+// promised. PEXPRESS_MODEL_SEED replays one schedule; PEXPRESS_SOAK=1 runs thousands.
+func TestModel(t *testing.T) {
+	first, n := uint64(1), uint64(150)
+	if os.Getenv("PEXPRESS_SOAK") == "1" {
+		first, n = uint64(time.Now().UnixNano()), 10_000
+	}
+	if s := os.Getenv("PEXPRESS_MODEL_SEED"); s != "" {
+		seed, err := strconv.ParseUint(s, 10, 64)
+		require.NoError(t, err)
+		first, n = seed, 1
+	}
+	var total tally
+	for seed := first; seed < first+n; seed++ {
+		if !t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { total.add(runSchedule(t, seed)) })
+		}) {
+			t.Fatalf("replay with PEXPRESS_MODEL_SEED=%d", seed)
+		}
+	}
+	t.Logf("%d schedules: %+v", n, total)
+	if n > 50 {
+		require.Positive(t, min(total.Condemned, total.Deleted, total.Kills, total.Compactions, total.Faults, total.Zombies, total.Swept),
+			"each of these has to happen, or the model tests nothing: %+v", total)
+	}
+}
+
+// tally counts what happened.
+type tally struct {
+	Requests, Faults, Zombies, Kills, Puts, Finds, Gets, Misses, Compactions, Condemned, Moved, Deleted, Swept int
+}
+
+func (a *tally) add(b tally) {
+	a.Requests += b.Requests
+	a.Faults += b.Faults
+	a.Zombies += b.Zombies
+	a.Kills += b.Kills
+	a.Puts += b.Puts
+	a.Finds += b.Finds
+	a.Gets += b.Gets
+	a.Misses += b.Misses
+	a.Compactions += b.Compactions
+	a.Condemned += b.Condemned
+	a.Moved += b.Moved
+	a.Deleted += b.Deleted
+	a.Swept += b.Swept
+}
+
+// blobKey names a blob of a namespace.
+type blobKey struct {
+	namespace string
+	digest    digest.Digest
+}
+
+// world is one schedule.
+type world struct {
+	t   *testing.T
+	sim *s3test.Sim
+
+	mu       sync.Mutex
+	rng      *rand.Rand
+	calm     bool // no more faults
+	nodes    []*node
+	promises map[blobKey]time.Time
+	actions  map[blobKey][]digest.Digest // results that were ever sent
+	failed   bool
+	tally    tally
+	log      []string
+}
+
+// node is a node that may be killed and started again.
+type node struct {
+	w     *world
+	skew  time.Duration
+	proc  *process
+	store *s3.Store
+}
+
+const modelRetention = 3 * time.Hour
+
+var (
+	universe       = append(blobs(77, 20, 300), blobs(78, 1, 300<<10)...)
+	modelActions   = digests(blobs(79, 6, 10))
+	modelResults   = universe[:6]
+	modelSpaces    = []string{"main", "pr"}
+	errKilled      = errors.New("model: the node was killed")
+	errInjected    = errors.New("model: 500 internal error")
+	modelByDigest  = byDigest(universe)
+	modelLastHours = 14
+)
+
+func byDigest(bs []cache.Blob) map[digest.Digest][]byte {
+	m := map[digest.Digest][]byte{}
+	for _, b := range bs {
+		m[b.Digest] = b.Data
+	}
+	return m
+}
+
+func (w *world) roll(n int) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.rng.IntN(n)
+}
+
+func (w *world) duration(from, to time.Duration) time.Duration {
+	return from + time.Duration(w.roll(1<<30))*(to-from)/(1<<30)
+}
+
+func (w *world) isCalm() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.calm
+}
+
+func (w *world) note(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.log = append(w.log, time.Now().Format("15:04:05.000 ")+fmt.Sprintf(format, args...))
+}
+
+// violated reports a broken promise, with what led to it.
+func (w *world) violated(format string, args ...any) {
+	w.note("VIOLATED "+format, args...)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.failed {
+		w.failed = true
+		for _, l := range w.log[max(0, len(w.log)-400):] {
+			w.t.Log(l)
+		}
+		w.t.Errorf(format, args...)
+	}
+}
+
+func runSchedule(t *testing.T, seed uint64) tally {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	uuid.SetRand(&lockedRandom{rng: rand.New(rand.NewPCG(seed, 2))})
+	defer uuid.SetRand(nil)
+	w := &world{t: t, sim: s3test.NewSim(time.Now), rng: rng, promises: map[blobKey]time.Time{}, actions: map[blobKey][]digest.Digest{}}
+	for range 1 + rng.IntN(3) {
+		n := &node{w: w, skew: time.Duration(rng.IntN(5)-2) * time.Duration(rng.IntN(60)) * time.Minute}
+		w.nodes = append(w.nodes, n)
+		n.start()
+	}
+	var clients sync.WaitGroup
+	end := time.Now().Add(time.Duration(modelLastHours) * time.Hour)
+	for i := range 4 {
+		clients.Go(func() { w.client(i, end) })
+	}
+	clients.Go(func() { w.maintainer(end) })
+	clients.Wait()
+	w.finish()
+	return w.tally
+}
+
+// lockedRandom is where UUIDs come from.
+type lockedRandom struct {
+	mu  sync.Mutex
+	rng *rand.Rand
+}
+
+func (r *lockedRandom) Read(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range p {
+		p[i] = byte(r.rng.Uint32())
+	}
+	return len(p), nil
+}
+
+func (n *node) now() time.Time { return time.Now().Add(n.skew) }
+
+// start opens the store, again and again if it has to.
+func (n *node) start() {
+	for {
+		p := &process{w: n.w, base: n.w.sim}
+		s, err := s3.OpenBucket(context.Background(), p, s3.Options{
+			Manual: true, Now: n.now, TouchAfter: time.Hour, Linger: time.Duration(n.w.roll(3)-1) * 5 * time.Millisecond,
+			Retention: modelRetention,
+		})
+		if err == nil {
+			n.w.mu.Lock()
+			n.proc, n.store = p, s
+			n.w.mu.Unlock()
+			return
+		}
+		time.Sleep(time.Second)
+	}
+}
+
+// kill ends a node in the middle of whatever it does, and starts another one in its place.
+func (n *node) kill() {
+	n.w.mu.Lock()
+	p, s := n.proc, n.store
+	p.dead = true
+	n.w.tally.Kills++
+	n.w.mu.Unlock()
+	_ = s.Close() // nothing it does reaches the bucket
+	n.start()
+}
+
+func (w *world) anyStore() (*s3.Store, string) {
+	i := w.roll(len(w.nodes))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.nodes[i].store, fmt.Sprint("node ", i)
+}
+
+// process is how one life of a node sees the bucket.
+type process struct {
+	w    *world
+	base s3.Bucket
+	dead bool
+}
