@@ -127,9 +127,9 @@ func (o *overlay) FindMissing(ctx context.Context, ds []digest.Digest) ([]digest
 	return missing, nil
 }
 
-// GetMany implements cache.BatchGetter. It answers in order, as the interface says, in runs of blobs that are looked for
-// in the same place first.
+// GetMany implements cache.BatchGetter, in runs of blobs that are looked for in the same place first.
 func (o *overlay) GetMany(ctx context.Context, ds []digest.Digest, each func(i int, data []byte, err error)) error {
+	out := inOrder{each: each, early: map[int]answer{}}
 	for start := 0; start < len(ds); {
 		first, second := o.order(ds[start])
 		end := start + 1
@@ -138,7 +138,7 @@ func (o *overlay) GetMany(ctx context.Context, ds []digest.Digest, each func(i i
 				break
 			}
 		}
-		if err := o.getRun(ctx, first, second, ds[start:end], func(i int, data []byte, err error) { each(start+i, data, err) }); err != nil {
+		if err := o.getRun(ctx, first, second, ds[start:end], func(i int, data []byte, err error) { out.give(start+i, data, err) }); err != nil {
 			return err
 		}
 		start = end
@@ -146,42 +146,54 @@ func (o *overlay) GetMany(ctx context.Context, ds []digest.Digest, each func(i i
 	return nil
 }
 
-// answer is what a CAS said of the i-th blob.
-type answer struct {
-	i    int
-	data []byte
-	err  error
-}
-
-// getRun reads ds from first, and what is not there from second, which is not called while first may hold a lock. Answers
-// after the first miss wait for their turn: they are a part of one batch.
+// getRun reads ds from first, and what is not there from second, which is not called while first may hold a lock.
 func (o *overlay) getRun(ctx context.Context, first, second full.CAS, ds []digest.Digest, each func(i int, data []byte, err error)) error {
-	var waiting []answer
 	var missed []digest.Digest
-	if err := first.GetMany(ctx, ds, func(i int, data []byte, err error) {
-		absent := errors.Is(err, cache.ErrNotFound)
-		if absent {
-			missed = append(missed, ds[i])
+	var at []int
+	err := first.GetMany(ctx, ds, func(i int, data []byte, err error) {
+		if errors.Is(err, cache.ErrNotFound) {
+			missed, at = append(missed, ds[i]), append(at, i)
+			return
 		}
-		if len(missed) == 0 {
-			each(i, data, err)
-		} else {
-			waiting = append(waiting, answer{i, bytes.Clone(data), err})
-		}
-	}); err != nil || len(missed) == 0 {
+		each(i, data, err)
+	})
+	if err != nil || len(missed) == 0 {
 		return err
 	}
 	return second.GetMany(ctx, missed, func(k int, data []byte, err error) {
 		if err == nil && second == o.own {
 			o.mine.add(missed[k])
 		}
-		each(waiting[0].i, data, err)
-		waiting = waiting[1:]
-		for len(waiting) > 0 && !errors.Is(waiting[0].err, cache.ErrNotFound) {
-			each(waiting[0].i, waiting[0].data, waiting[0].err)
-			waiting = waiting[1:]
-		}
+		each(at[k], data, err)
 	})
+}
+
+// inOrder hands answers on in the order of their numbers. Those that come early wait; they are a part of one batch.
+type inOrder struct {
+	each  func(i int, data []byte, err error)
+	next  int
+	early map[int]answer
+}
+
+type answer struct {
+	data []byte
+	err  error
+}
+
+func (o *inOrder) give(i int, data []byte, err error) {
+	if i != o.next {
+		o.early[i] = answer{bytes.Clone(data), err}
+		return
+	}
+	o.each(i, data, err)
+	for o.next++; ; o.next++ {
+		a, ok := o.early[o.next]
+		if !ok {
+			return
+		}
+		delete(o.early, o.next)
+		o.each(o.next, a.data, a.err)
+	}
 }
 
 // firstOf reads several ActionCaches and writes the first.

@@ -27,11 +27,12 @@ type Tier struct {
 type Prices map[string]float64
 
 // ListPrices are AWS's list prices of S3 Standard in us-east-1, as published for years and assumed to hold: $0.005 for
-// 1,000 PUT, COPY, POST and LIST requests, $0.0004 for 1,000 GET and all others, nothing for DELETE. Other regions,
-// contracts and services differ: the configuration can say so.
+// 1,000 requests that write or list, $0.0004 for 1,000 GETs and all others, nothing for DELETE. SWAP is a conditional PUT
+// of the manifest, UPLOAD the requests of uploads in parts. Other regions, contracts and services differ: the
+// configuration can say so.
 var ListPrices = Prices{
-	"PUT": 0.005 / 1000, "COPY": 0.005 / 1000, "POST": 0.005 / 1000, "LIST": 0.005 / 1000,
-	"GET": 0.0004 / 1000, "HEAD": 0.0004 / 1000, "DELETE": 0,
+	"PUT": 0.005 / 1000, "SWAP": 0.005 / 1000, "UPLOAD": 0.005 / 1000, "LIST": 0.005 / 1000,
+	"GET": 0.0004 / 1000, "DELETE": 0,
 }
 
 // With returns p with some prices changed. An operation that neither knows costs what a GET costs.

@@ -25,13 +25,21 @@ import (
 	"github.com/pexpress/pexpress/cache/remote"
 )
 
+// TestMain runs in the commands, too, which are this program by another name.
 func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) != "pexcache" {
+		forgetEnvironment()
+	}
+	testscript.Main(m, map[string]func(){"pexcache": main})
+}
+
+// forgetEnvironment drops variables that are the tester's own, and not for tests.
+func forgetEnvironment() {
 	for _, name := range []string{"PEXPRESS_CACHE_TOKEN", "NOTIFY_SOCKET", "OTEL_EXPORTER_OTLP_ENDPOINT"} {
-		if err := os.Unsetenv(name); err != nil { // the tester's own are not for tests
+		if err := os.Unsetenv(name); err != nil {
 			panic(err)
 		}
 	}
-	testscript.Main(m, map[string]func(){"pexcache": main})
 }
 
 func TestScripts(t *testing.T) {

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -66,8 +68,12 @@ func serve(ctx context.Context, c *config, stderr io.Writer) (err error) {
 	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
 		return err
 	}
-	n := &node{c: c, log: observe.NewLog(stderr, level), health: health.NewServer(), failed: make(chan error, 8)}
-	n.store = &store{log: n.log}
+	if os.Getenv("GOGC") == "" {
+		// Little memory lives long here, and much is made for each call: collecting it less often saves a tenth of the time.
+		debug.SetGCPercent(400)
+		debug.SetMemoryLimit(2 * int64(c.Memory)) // near which it is collected as often as needed
+	}
+	n := newNode(c, stderr, level)
 	defer func() { err = errors.Join(err, n.close()) }()
 	background, stop := context.WithCancel(context.Background())
 	defer stop()
@@ -84,6 +90,12 @@ func serve(ctx context.Context, c *config, stderr io.Writer) (err error) {
 	}
 	n.drain()
 	return err
+}
+
+func newNode(c *config, stderr io.Writer, level slog.Level) *node {
+	n := &node{c: c, log: observe.NewLog(stderr, level), health: health.NewServer(), failed: make(chan error, 8)}
+	n.store = &store{log: n.log}
+	return n
 }
 
 // build makes everything that serves, and opens the store last: until then nothing is there to close.
