@@ -9,42 +9,56 @@ export CGO_ENABLED ?= 0
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOFUMPT     := mvdan.cc/gofumpt@v0.12.0
+VERSITYGW   := github.com/versity/versitygw/cmd/versitygw@v1.8.0
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
-.PHONY: build test race lint fmt bench bench-cache soak demo test-clients clean proto help
+# A real S3 server, for the tests of the bucket.
+export PEXPRESS_TEST_VERSITYGW := $(TOOLS)/versitygw
+
+.PHONY: build test race fuzz lint fmt bench bench-cache soak demo test-clients clean proto help
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-build: ## build pexpress and codeserver into bin/
-	$(GO) build -trimpath -o bin/ ./plugin/cmd/pexpress ./codeserver/cmd/codeserver
+build: ## build pexpress, codeserver and pexcache into bin/
+	$(GO) build -trimpath -o bin/ ./plugin/cmd/pexpress ./codeserver/cmd/codeserver ./cache/cmd/pexcache
 
-test: ## run all tests but the heavy ones with real clients
+test: $(TOOLS)/versitygw ## run all tests but the heavy ones with real clients
 	$(GO) test -count=1 ./... # the tests of binaries build them: the test cache does not see what they are made of
 
-race: ## run the same tests under the race detector
+race: $(TOOLS)/versitygw ## run the same tests under the race detector
 	CGO_ENABLED=1 $(GO) test -race ./...
+
+FUZZTIME ?= 5s
+fuzz: ## run each fuzz target for FUZZTIME
+	@mkdir -p $(CACHE)
+	@grep -rlE '^func Fuzz' --include='*_test.go' . | while read -r file; do \
+	  for target in $$(grep -oE '^func Fuzz[A-Za-z0-9_]+' $$file | cut -d' ' -f2); do \
+	    echo "$$file $$target"; \
+	    $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$(dirname $$file) < /dev/null > $(CACHE)/fuzz.log 2>&1 || { cat $(CACHE)/fuzz.log; exit 1; }; \
+	  done || exit 1; \
+	done
 
 demo: build ## lock, build, deploy and edit a real Dagster project, and end
 	examples/demo.sh
 
-test-clients: build $(CACHE)/clients/ready ## run the tests that drive real Dagster, pex and plugins in Python
+test-clients: build $(TOOLS)/versitygw $(CACHE)/clients/ready ## run the tests that drive real Dagster, pex and plugins in Python
 	PEXPRESS_TEST_CLIENTS=$(CACHE)/clients $(GO) test -count=1 -timeout 30m ./examples ./plugin/pex
 
-$(CACHE)/clients/ready: examples/clients.txt
+$(CACHE)/clients/ready: examples/clients.txt examples/clients-cache.sh
 	rm -rf $(CACHE)/clients
 	$(PYTHON) -m venv $(CACHE)/clients
 	$(CACHE)/clients/bin/pip install -q --disable-pip-version-check -r examples/clients.txt
+	examples/clients-cache.sh $(CACHE)/clients
 	touch $@
 
 bench: build ## measure the design's budgets beside their peers, in paired runs
 	$(GO) run ./examples/bench
 
-bench-cache: ## measure pexcache beside bazel-remote and a null server, in one run
-	$(GO) build -trimpath -o bin/ ./cache/cmd/pexcache
+bench-cache: build ## measure pexcache beside bazel-remote and a null server, in one run
 	$(GO) run ./examples/bench-cache
 
-soak: build ## the heavy tests at their full counts
+soak: build $(TOOLS)/versitygw ## the heavy tests at their full counts
 	PEXPRESS_SOAK=1 $(GO) test -count=1 -timeout 120m -v -run 'Kill|Jitter|Soak' ./...
 
 lint: $(TOOLS)/staticcheck $(TOOLS)/gofumpt $(TOOLS)/govulncheck ## formatting, vet, staticcheck, layers, known vulnerabilities
@@ -61,6 +75,8 @@ $(TOOLS)/staticcheck:
 	GOBIN=$(TOOLS) $(GO) install $(STATICCHECK)
 $(TOOLS)/gofumpt:
 	GOBIN=$(TOOLS) $(GO) install $(GOFUMPT)
+$(TOOLS)/versitygw:
+	GOBIN=$(TOOLS) $(GO) install $(VERSITYGW)
 $(TOOLS)/govulncheck:
 	GOBIN=$(TOOLS) $(GO) install $(GOVULNCHECK)
 

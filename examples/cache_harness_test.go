@@ -85,16 +85,34 @@ func (p *pexcache) address(message string) string {
 	return ""
 }
 
-// called returns how often the server was asked for a method that ends in name, by its log.
-func (p *pexcache) called(name string) int {
+// request is a line of the server's log.
+type request struct {
+	Method string
+	Code   string
+	Bytes  int64
+}
+
+// requests returns the requests whose method ends in name, by the server's log.
+func (p *pexcache) requests(name string) []request {
 	b, err := os.ReadFile(p.log)
 	require.NoError(p.t, err)
-	n := 0
+	var all []request
 	for line := range strings.Lines(string(b)) {
-		var said struct{ Method string }
-		if json.Unmarshal([]byte(line), &said) == nil && strings.HasSuffix(said.Method, name) {
-			n++
+		var r request
+		if json.Unmarshal([]byte(line), &r) == nil && strings.HasSuffix(r.Method, name) {
+			all = append(all, r)
 		}
+	}
+	return all
+}
+
+func (p *pexcache) called(name string) int { return len(p.requests(name)) }
+
+// bytes returns how much content went through a method.
+func (p *pexcache) bytes(name string) int64 {
+	var n int64
+	for _, r := range p.requests(name) {
+		n += r.Bytes
 	}
 	return n
 }

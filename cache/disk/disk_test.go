@@ -27,7 +27,11 @@ func openStore(t *testing.T, dir string, opts Options) *Store {
 func newStore(t *testing.T) *Store { return openStore(t, t.TempDir(), Options{}) }
 
 func TestCAS(t *testing.T) {
-	cachetest.TestCAS(t, func(t *testing.T) cache.CAS { return newStore(t) })
+	for _, fn := range digest.Functions {
+		t.Run(fn.String(), func(t *testing.T) {
+			cachetest.TestCASWith(t, fn, func(t *testing.T) cache.CAS { return newStore(t) })
+		})
+	}
 }
 
 func TestCASWithLimit(t *testing.T) {

@@ -86,7 +86,7 @@ func (s *Store) stageMany(ctx context.Context, todo []cache.Blob, sync bool) ([]
 	g.SetLimit(workers)
 	for i, b := range todo {
 		g.Go(func() error {
-			if got := digest.FromBytes(b.Data); got != b.Digest {
+			if got := b.Digest.Function().FromBytes(b.Data); got != b.Digest {
 				return fmt.Errorf("%w: want %s, got %s", digest.ErrMismatch, b.Digest, got)
 			}
 			if err := ctx.Err(); err != nil {

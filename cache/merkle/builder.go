@@ -130,7 +130,7 @@ func (t *Tree) addTree(from *Tree, d digest.Digest) error {
 		return fmt.Errorf("tree %s lacks its Directory %s", from.root, d)
 	}
 	for _, c := range dir.msg.GetDirectories() {
-		cd, err := digest.FromProto(c.GetDigest())
+		cd, err := d.Function().FromProto(c.GetDigest())
 		if err == nil {
 			err = t.addTree(from, cd)
 		}

@@ -17,8 +17,13 @@ import (
 // MaxBytes is the size above which a cache on disk drops what was used longest ago. 'pexpress cache gc' makes it smaller.
 const MaxBytes = 50 << 30
 
-// Open returns the cache at an address: a directory's path or file:///directory (package disk), grpc://host:port[/instance],
-// grpcs://… with TLS, or unix:///socket (package remote). Whoever opens it closes it.
+// Open returns the cache at an address. Whoever opens it closes it.
+//
+//	a directory's path or file:///directory     package disk
+//	grpc://host:port[/instance]                 package remote
+//	grpcs://host:port[/instance]                with TLS and credentials, see credentials.go
+//	unix:///socket                              package remote
+//	s3://bucket[/prefix][?instance=name]        package s3, without a server between
 func Open(ctx context.Context, address string) (cache.CAS, cache.ActionCache, io.Closer, error) {
 	if dir, ok := Dir(address); ok {
 		return openDisk(dir)
@@ -26,12 +31,22 @@ func Open(ctx context.Context, address string) (cache.CAS, cache.ActionCache, io
 	if err := Check(address); err != nil {
 		return nil, nil, nil, err
 	}
-	c, err := remote.Dial(ctx, address)
+	if strings.HasPrefix(address, "s3://") {
+		return openBucket(ctx, address)
+	}
+	opts, err := credentialsFor(address)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	c, err := remote.Dial(ctx, address, opts...)
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	return c, c, c, nil
 }
+
+// Forms says what addresses look like, for help texts.
+const Forms = "a directory, file:///dir, grpc://host:port, grpcs://host:port, unix:///socket or s3://bucket/prefix"
 
 // Check refuses an address that Open cannot open, whatever the state of what it names.
 func Check(address string) error {
@@ -42,8 +57,11 @@ func Check(address string) error {
 	case rest == "":
 	case scheme == "grpc", scheme == "grpcs", scheme == "unix":
 		return nil
+	case scheme == "s3":
+		_, _, err := parseBucket(address)
+		return err
 	}
-	return fmt.Errorf("cache address %q: use a directory, file:///dir, grpc://host:port, grpcs://host:port or unix:///socket", address)
+	return fmt.Errorf("cache address %q: use %s", address, Forms)
 }
 
 var withScheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*:`)

@@ -45,6 +45,9 @@ func (p *process) do(ctx context.Context, write bool, what string, apply func() 
 	if !p.w.isCalm() {
 		fault = p.w.roll(1000)
 	}
+	if !write {
+		fault *= 20 // clients try reads again by themselves
+	}
 	switch {
 	case fault < 20:
 		p.faulted()

@@ -35,10 +35,10 @@ func (w *world) client(i int, end time.Time) {
 		}
 		switch w.roll(4) {
 		case 0:
-		case 1, 2:
+		case 1:
 			time.Sleep(w.duration(0, 2*time.Minute))
-		case 3:
-			time.Sleep(w.duration(0, 40*time.Minute))
+		case 2, 3:
+			time.Sleep(w.duration(0, 90*time.Minute))
 		}
 	}
 }
@@ -171,7 +171,7 @@ func (w *world) getAction(c *s3.Cache, name, space string) {
 func (w *world) maintainer(end time.Time) {
 	ctx := context.Background()
 	for time.Now().Before(end) {
-		time.Sleep(w.duration(0, 12*time.Minute))
+		time.Sleep(w.duration(0, 25*time.Minute))
 		s, name := w.anyStore()
 		switch w.roll(12) {
 		case 0, 1:

@@ -104,14 +104,14 @@ type node struct {
 const modelRetention = 3 * time.Hour
 
 var (
-	universe       = append(blobs(77, 20, 300), blobs(78, 1, 300<<10)...)
+	universe       = append(blobs(77, 40, 300), blobs(78, 1, 300<<10)...)
 	modelActions   = digests(blobs(79, 6, 10))
 	modelResults   = universe[:6]
 	modelSpaces    = []string{"main", "pr"}
 	errKilled      = errors.New("model: the node was killed")
 	errInjected    = errors.New("model: 500 internal error")
 	modelByDigest  = byDigest(universe)
-	modelLastHours = 14
+	modelLastHours = 16
 )
 
 func byDigest(bs []cache.Blob) map[digest.Digest][]byte {
@@ -170,7 +170,7 @@ func runSchedule(t *testing.T, seed uint64) tally {
 	}
 	var clients sync.WaitGroup
 	end := time.Now().Add(time.Duration(modelLastHours) * time.Hour)
-	for i := range 4 {
+	for i := range 3 {
 		clients.Go(func() { w.client(i, end) })
 	}
 	clients.Go(func() { w.maintainer(end) })
@@ -198,7 +198,11 @@ func (n *node) now() time.Time { return time.Now().Add(n.skew) }
 
 // start opens the store, again and again if it has to.
 func (n *node) start() {
-	for {
+	for tries := 0; ; tries++ {
+		if tries > 300 {
+			n.w.violated("a node cannot start")
+			panic("a node cannot start")
+		}
 		p := &process{w: n.w, base: n.w.sim}
 		s, err := s3.OpenBucket(context.Background(), p, s3.Options{
 			Manual: true, Now: n.now, TouchAfter: time.Hour, Linger: time.Duration(n.w.roll(3)-1) * 5 * time.Millisecond,
@@ -210,6 +214,7 @@ func (n *node) start() {
 			n.w.mu.Unlock()
 			return
 		}
+		n.w.note("open: %v", err)
 		time.Sleep(time.Second)
 	}
 }

@@ -157,11 +157,8 @@ func (s *Store) readTails(ctx context.Context, listed []tail) error {
 		return nil
 	}
 	got, err := s.fetchTails(ctx, unread)
-	if err != nil {
-		return err
-	}
-	s.index.addTails(got)
-	return nil
+	s.index.addTails(got) // what could be read need not be read again
+	return err
 }
 
 // fetchTails reads tails. A void one is nil in the result, one that is gone is not in it.

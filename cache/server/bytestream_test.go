@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"context"
 	"errors"
 	"io"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/digest"
+	"github.com/pexpress/pexpress/cache/memory"
 )
 
 func readAll(t *testing.T, s *served, name string, offset, limit int64) (string, error) {
@@ -185,4 +187,35 @@ func TestQueryWriteStatus(t *testing.T) {
 	require.Zero(t, resp.GetCommittedSize())
 	_, err = q("blobs/" + there.String())
 	requireCode(t, codes.InvalidArgument, err, "uploads/UUID")
+}
+
+// seekable is a CAS that reads from the middle of blobs, and not from their start if a reader wants less.
+type seekable struct {
+	*memory.Store
+	t *testing.T
+}
+
+func (s seekable) Get(_ context.Context, d digest.Digest) (io.ReadCloser, error) {
+	s.t.Errorf("the whole of %s was read", d)
+	return nil, errDisk
+}
+
+func (s seekable) GetFrom(ctx context.Context, d digest.Digest, offset int64) (io.ReadCloser, error) {
+	rc, err := s.Store.Get(ctx, d)
+	if err == nil {
+		_, err = io.CopyN(io.Discard, rc, offset)
+	}
+	return rc, err
+}
+
+func TestReadFromTheMiddle(t *testing.T) {
+	m := memory.New()
+	d := put(t, m, "0123456789")
+	s := dial(t, seekable{m, t}, nil)
+	got, err := readAll(t, s, "blobs/"+d.String(), 4, 3)
+	require.NoError(t, err)
+	require.Equal(t, "456", got)
+	got, err = readAll(t, s, "compressed-blobs/zstd/"+d.String(), 4, 0)
+	require.NoError(t, err)
+	require.Equal(t, "456789", decompress(t, got))
 }

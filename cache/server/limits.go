@@ -40,7 +40,7 @@ func (l Limits) Options() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.ForceServerCodecV2(newLeanCodec()),
 		// A seventh of a small read was growing the stack of a new goroutine. Calls that find no worker idle get one anyway.
-		grpc.NumStreamWorkers(uint32(4*runtime.GOMAXPROCS(0))),
+		grpc.NumStreamWorkers(uint32(4 * runtime.GOMAXPROCS(0))),
 		grpc.MaxConcurrentStreams(l.Streams),
 		grpc.MaxRecvMsgSize(l.Message),
 		grpc.MaxHeaderListSize(l.Headers),

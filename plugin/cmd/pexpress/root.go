@@ -10,6 +10,8 @@ import (
 	"regexp"
 
 	"github.com/spf13/cobra"
+
+	"github.com/pexpress/pexpress/cache/open"
 )
 
 // version is the release that this is on the way to.
@@ -89,7 +91,7 @@ func (a *app) command() *cobra.Command {
 	f := root.PersistentFlags()
 	f.StringVarP(&a.dir, "directory", "C", ".", "the project's directory")
 	f.StringVar(&a.cache, "cache", "",
-		"address of the cache: a directory, file:///dir, grpc://host:port, grpcs://host:port or unix:///socket [$PEXPRESS_CACHE] (default $PEXPRESS_HOME/cache)")
+		"address of the cache: "+open.Forms+" [$PEXPRESS_CACHE] (default $PEXPRESS_HOME/cache)")
 	f.StringVar(&a.output, "output", "text", "text, or json: one event a line on standard output")
 	root.AddCommand(a.lockCommand(), a.buildCommand(), a.explainCommand(), a.deployCommand(), a.statusCommand(),
 		a.rollbackCommand(), a.logsCommand(), a.exportCommand(), a.runCommand(), a.cacheCommand(), builderCommand())

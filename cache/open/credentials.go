@@ -1,0 +1,91 @@
+package open
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+)
+
+// The variables that hold what a server is shown: a bearer's token, or the files of a client certificate and its key; and
+// the file of the authorities that the server's own certificate may be of, in place of the system's.
+const (
+	tokenVariable = "PEXPRESS_CACHE_TOKEN"
+	certVariable  = "PEXPRESS_CACHE_CERT"
+	keyVariable   = "PEXPRESS_CACHE_KEY"
+	caVariable    = "PEXPRESS_CACHE_CA"
+)
+
+// credentialsFor returns what goes with a connection to address.
+func credentialsFor(address string) ([]grpc.DialOption, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, fmt.Errorf("cache address %q: %w", address, err)
+	}
+	secure := u.Scheme == "grpcs"
+	var opts []grpc.DialOption
+	if secure {
+		config, err := tlsConfig()
+		if err != nil {
+			return nil, fmt.Errorf("cache %s: %w", address, err)
+		}
+		opts = append(opts, grpc.WithTransportCredentials(credentials.NewTLS(config)))
+	}
+	if token := os.Getenv(tokenVariable); token != "" {
+		local := u.Scheme == "unix" || u.Hostname() == "localhost" || net.ParseIP(u.Hostname()).IsLoopback()
+		if !secure && !local {
+			return nil, fmt.Errorf("cache %s: %s would cross the network in the clear: use grpcs://, or unset it", address, tokenVariable)
+		}
+		opts = append(opts, grpc.WithPerRPCCredentials(bearer{token, secure}))
+	}
+	return opts, nil
+}
+
+func tlsConfig() (*tls.Config, error) {
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	cert, key := os.Getenv(certVariable), os.Getenv(keyVariable)
+	if (cert == "") != (key == "") {
+		return nil, fmt.Errorf("%s and %s go together", certVariable, keyVariable)
+	}
+	if cert != "" {
+		// Read at each handshake: short-lived certificates are replaced while a program runs.
+		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			pair, err := tls.LoadX509KeyPair(cert, key)
+			return &pair, err
+		}
+		if _, err := tls.LoadX509KeyPair(cert, key); err != nil {
+			return nil, fmt.Errorf("%s, %s: %w", certVariable, keyVariable, err)
+		}
+	}
+	if ca := os.Getenv(caVariable); ca != "" {
+		pem, err := os.ReadFile(ca)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", caVariable, err)
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("%s: %s holds no certificate in PEM form", caVariable, ca)
+		}
+	}
+	return c, nil
+}
+
+// bearer sends a token with each call.
+type bearer struct {
+	token  string
+	secure bool
+}
+
+// GetRequestMetadata implements credentials.PerRPCCredentials.
+func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	return map[string]string{"authorization": "Bearer " + b.token}, nil
+}
+
+// RequireTransportSecurity implements credentials.PerRPCCredentials.
+func (b bearer) RequireTransportSecurity() bool { return b.secure }
