@@ -108,7 +108,15 @@ func (s *Store) small(at located, d digest.Digest, buf []byte) ([]byte, error) {
 	if at.g == nil {
 		return nil, fmt.Errorf("read %s: %w", d, ErrClosed)
 	}
-	r, payload, err := readRecord(at.g.f, at.offset(), at.size(), buf)
+	r, payload, err := at.g.read(at.offset(), at.size(), buf)
+	if errors.Is(err, errGone) {
+		f := at.ref()
+		again, ok := s.locate(&f)
+		if !ok || again.isFile() || again.g == at.g {
+			return nil, cache.NotFound("blob", d)
+		}
+		return s.small(again, d, buf)
+	}
 	if err == nil && r.digest != d {
 		if r.digest.Sum() == d.Sum() {
 			return nil, cache.NotFound("blob", d) // the right hash with another size

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/durable"
 )
 
@@ -141,6 +142,13 @@ func (s *Store) committer() {
 		last = len(chunks)
 		err := s.makeRoom(chunks)
 		if err == nil {
+			err = s.append(chunks)
+		}
+		// Others fill the disk, too: what is oldest makes room before what is new is refused.
+		for tries := 0; errors.Is(err, cache.ErrFull) && tries < 4; tries++ {
+			if freed, evictErr := s.evictOne(); !freed || evictErr != nil {
+				break
+			}
 			err = s.append(chunks)
 		}
 		for _, c := range chunks {

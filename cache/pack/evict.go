@@ -117,9 +117,8 @@ func (s *Store) evict(id uint32) (bool, error) {
 	s.order = slices.DeleteFunc(s.order, func(o uint32) bool { return o == id })
 	s.used.Add(-g.size)
 	s.mu.Unlock()
-	// The index goes first: without it a segment is read from its records, without its segment an index is nothing. Who
-	// reads from the file at this moment keeps it open; the garbage collector closes it.
-	err = errors.Join(os.Remove(s.segmentPath(id)+indexSuffix), os.Remove(s.segmentPath(id)),
+	// The index goes first: without it a segment is read from its records, without its segment an index is nothing.
+	err = errors.Join(g.close(), os.Remove(s.segmentPath(id)+indexSuffix), os.Remove(s.segmentPath(id)),
 		durable.SyncDir(filepath.Join(s.dir, "segments")))
 	if err == nil {
 		s.removeDoomed()
@@ -170,7 +169,7 @@ func (s *Store) promised(e *entry, now uint32) bool {
 
 // carry adds a live item of an old segment to a chunk.
 func (s *Store) carry(c *chunk, g *segment, it item) error {
-	r, payload, err := readRecord(g.f, int64(it.offset), it.payloadLength(), nil)
+	r, payload, err := g.read(int64(it.offset), it.payloadLength(), nil)
 	if err != nil {
 		return err
 	}

@@ -11,19 +11,45 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/pexpress/pexpress/cache/durable"
 )
 
-// segment is a file of records. Only the last one grows. An old one is removed as a whole: what a reader still has open
-// it can read to the end.
+// segment is a file of records. Only the last one grows. An old one is removed as a whole.
 type segment struct {
 	id     uint32
 	f      *os.File
-	size   int64 // of the records that are durable
-	extra  int64 // of the files that its records name
+	use    sync.RWMutex // held while f is read, and while it is closed
+	gone   bool         // f is closed
+	size   int64        // of the records that are durable
+	extra  int64        // of the files that its records name
 	sealed uint32
 	items  []item // of the segment that grows; the others' are in their index files
+}
+
+// errGone says that a segment was evicted: its entry, if it was carried over, is somewhere else now.
+var errGone = errors.New("the segment is gone")
+
+// read reads a record; see readRecord.
+func (g *segment) read(offset, length int64, buf []byte) (record, []byte, error) {
+	g.use.RLock()
+	defer g.use.RUnlock()
+	if g.gone {
+		return record{}, nil, errGone
+	}
+	return readRecord(g.f, offset, length, buf)
+}
+
+// close gives back the room that the file takes on disk, which is its only when nobody has it open.
+func (g *segment) close() error {
+	g.use.Lock()
+	defer g.use.Unlock()
+	if g.gone {
+		return nil
+	}
+	g.gone = true
+	return g.f.Close()
 }
 
 // item is what an index file says of one record: all that an entry needs. See appendItem.

@@ -87,7 +87,7 @@ func (s *Store) Actions(ctx context.Context, f func(Action) bool) error {
 		if !ok || at.g == nil {
 			continue
 		}
-		rec, payload, err := readRecord(at.g.f, at.offset(), at.size(), nil)
+		rec, payload, err := at.g.read(at.offset(), at.size(), nil)
 		if err != nil {
 			continue // Verify finds it
 		}
@@ -138,7 +138,7 @@ func (s *Store) digestOf(at located) (digest.Digest, error) {
 	if at.g == nil {
 		return digest.Digest{}, ErrClosed
 	}
-	rec, _, err := readRecord(at.g.f, at.offset(), at.size(), nil)
+	rec, _, err := at.g.read(at.offset(), at.size(), nil)
 	return rec.digest, err
 }
 
@@ -184,7 +184,10 @@ func (s *Store) verify(at located) error {
 	if at.g == nil {
 		return ErrClosed
 	}
-	rec, payload, err := readRecord(at.g.f, at.offset(), at.size(), nil)
+	rec, payload, err := at.g.read(at.offset(), at.size(), nil)
+	if errors.Is(err, errGone) {
+		return nil // evicted meanwhile
+	}
 	if err == nil && at.class&classAction == 0 && rec.digest.Function().FromBytes(payload) != rec.digest {
 		err = fmt.Errorf("%w: wrong content", errRecord)
 	}

@@ -332,7 +332,7 @@ func (s *Store) closeFiles() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, g := range s.segments {
-		g.f.Close()
+		_ = g.close() // all that was acknowledged is synced
 	}
 	s.segments = map[uint32]*segment{}
 	if s.lock != nil {
