@@ -52,7 +52,7 @@ $(CACHE)/clients/ready: examples/clients.txt examples/clients-cache.sh
 	examples/clients-cache.sh $(CACHE)/clients
 	touch $@
 
-bench: build ## measure the design's budgets beside their peers, in paired runs
+bench: build $(TOOLS)/versitygw ## measure the design's budgets beside their peers, in paired runs
 	$(GO) run ./examples/bench
 
 bench-cache: build ## measure pexcache beside bazel-remote and a null server, in one run

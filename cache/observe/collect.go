@@ -24,7 +24,7 @@ var (
 	descTraffic  = desc("tier_traffic_bytes_total", "Bytes read from and written to a tier.", "tier", "direction")
 	descEvicted  = desc("tier_evicted_total", "Entries evicted from a tier.", "tier")
 	descDamaged  = desc("tier_damaged_total", "Entries set aside because their bytes were wrong.", "tier")
-	descWaiting  = desc("write_back_bytes", "Bytes acknowledged and not yet in S3 (write-back only).")
+	descWaiting  = desc("write_back_entries", "Blobs and ActionResults acknowledged and not yet in S3 (write-back only).")
 	descViewAge  = desc("s3_view_age_seconds", "Time since the bucket was looked at.")
 	descRequests = desc("s3_requests_total", "Requests to S3.", "operation")
 	descDollars  = desc("s3_request_dollars_total", "What the requests to S3 cost, by the configured prices.", "operation")

@@ -18,7 +18,7 @@ type Tier struct {
 	Evicted      int64            `json:"evicted"`
 	Damaged      int64            `json:"damaged"`
 	Requests     map[string]int64 `json:"requests,omitempty"`  // to S3, by operation
-	Waiting      int64            `json:"waiting,omitempty"`   // bytes acknowledged and not in S3 yet
+	Waiting      int64            `json:"waiting,omitempty"`   // entries acknowledged and not in S3 yet
 	ViewAge      float64          `json:"view_age,omitempty"`  // seconds since the bucket was looked at
 	Condemned    int64            `json:"condemned,omitempty"` // packs that wait for deletion
 }

@@ -75,21 +75,27 @@ func (c *Cache) PutAction(ctx context.Context, act, result digest.Digest) error 
 	if err := c.writable(ctx, act); err != nil {
 		return fmt.Errorf("put the result of an action: %w", err)
 	}
-	missing, err := c.FindMissing(ctx, []digest.Digest{result})
-	if err != nil {
-		return fmt.Errorf("put the result of action %s: %w", act, err)
+	for range tries {
+		missing, err := c.FindMissing(ctx, []digest.Digest{result})
+		if err != nil {
+			return fmt.Errorf("put the result of action %s: %w", act, err)
+		}
+		if len(missing) > 0 {
+			return fmt.Errorf("put the result of action %s: %w", act, cache.NotFound("its message", result))
+		}
+		found := c.s.now()
+		it, err := c.pointer(ctx, act, result)
+		if err == nil {
+			err = c.s.commits.commit(ctx, [][]item{{it}})
+		}
+		if err != nil {
+			return fmt.Errorf("put the result of action %s: %w", act, err)
+		}
+		if since(c.s.now(), found) < maxAnswer {
+			return nil
+		}
 	}
-	if len(missing) > 0 {
-		return fmt.Errorf("put the result of action %s: %w", act, cache.NotFound("its message", result))
-	}
-	it, err := c.pointer(ctx, act, result)
-	if err == nil {
-		err = c.s.commits.commit(ctx, [][]item{{it}})
-	}
-	if err != nil {
-		return fmt.Errorf("put the result of action %s: %w", act, err)
-	}
-	return nil
+	return fmt.Errorf("put the result of action %s: %w: the bucket is too slow", act, ErrStale)
 }
 
 // pointer makes an action's record. Its time is later than that of all it replaces, also by a clock that is behind.
@@ -145,20 +151,31 @@ func (c *Cache) UpdateActionResult(ctx context.Context, act digest.Digest, ar *r
 		}
 		return c.PutAction(ctx, act, d)
 	}
+	for range tries {
+		asked := c.s.now()
+		if err := c.putResult(ctx, act, d, b); err != nil {
+			return fmt.Errorf("put the result of action %s: %w", act, err)
+		}
+		if since(c.s.now(), asked) < maxAnswer {
+			return nil
+		}
+	}
+	return fmt.Errorf("put the result of action %s: %w: the bucket is too slow", act, ErrStale)
+}
+
+// putResult commits the message, unless it is there, and the pointer to it.
+func (c *Cache) putResult(ctx context.Context, act, d digest.Digest, b []byte) error {
 	have, err := c.present(ctx, []digest.Digest{d})
 	if err != nil {
-		return fmt.Errorf("put the result of action %s: %w", act, err)
+		return err
 	}
 	it, err := c.pointer(ctx, act, d)
 	if err != nil {
-		return fmt.Errorf("put the result of action %s: %w", act, err)
+		return err
 	}
 	group := []item{c.blob(d, b), it}
 	if have[0] {
 		group = group[1:]
 	}
-	if err := c.s.commits.commit(ctx, [][]item{group}); err != nil {
-		return fmt.Errorf("put the result of action %s: %w", act, err)
-	}
-	return nil
+	return c.s.commits.commit(ctx, [][]item{group})
 }

@@ -238,7 +238,8 @@ func (c *Cache) putLarge(ctx context.Context, d digest.Digest, r io.Reader) erro
 	}
 }
 
-// PutMany implements cache.BatchPutter.
+// PutMany implements cache.BatchPutter. If it took so long that what it found or stored first may be condemned by now, it
+// looks again before it acknowledges.
 func (c *Cache) PutMany(ctx context.Context, blobs []cache.Blob) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -250,36 +251,34 @@ func (c *Cache) PutMany(ctx context.Context, blobs []cache.Blob) error {
 	}
 	for range tries {
 		asked := c.s.now()
-		skipped, err := c.putMissing(ctx, blobs)
-		if err != nil {
+		if err := c.putMissing(ctx, blobs); err != nil {
 			return err
 		}
-		if skipped == 0 || since(c.s.now(), asked) < maxAnswer {
+		if since(c.s.now(), asked) < maxAnswer {
 			return nil
 		}
 	}
 	return fmt.Errorf("put %d blobs: %w: the bucket is too slow", len(blobs), ErrStale)
 }
 
-// putMissing stores those of blobs that are not present, and returns how many are.
-func (c *Cache) putMissing(ctx context.Context, blobs []cache.Blob) (skipped int, err error) {
+// putMissing stores those of blobs that are not present.
+func (c *Cache) putMissing(ctx context.Context, blobs []cache.Blob) error {
 	ds := make([]digest.Digest, len(blobs))
 	for i := range blobs {
 		ds[i] = blobs[i].Digest
 	}
 	have, err := c.present(ctx, ds)
 	if err != nil {
-		return 0, fmt.Errorf("put %d blobs: %w", len(blobs), err)
+		return fmt.Errorf("put %d blobs: %w", len(blobs), err)
 	}
 	groups := make([][]item, 0, len(blobs))
 	var large []cache.Blob
 	for i, b := range blobs {
 		if have[i] {
-			skipped++
 			continue
 		}
 		if got := b.Digest.Function().FromBytes(b.Data); got != b.Digest {
-			return 0, fmt.Errorf("put blob %s: %w: got %s", b.Digest, digest.ErrMismatch, got)
+			return fmt.Errorf("put blob %s: %w: got %s", b.Digest, digest.ErrMismatch, got)
 		}
 		switch {
 		case len(b.Data) == 0:
@@ -290,7 +289,7 @@ func (c *Cache) putMissing(ctx context.Context, blobs []cache.Blob) (skipped int
 		}
 	}
 	if err := c.s.commits.commit(ctx, groups); err != nil {
-		return 0, fmt.Errorf("put %d blobs: %w", len(groups), err)
+		return fmt.Errorf("put %d blobs: %w", len(groups), err)
 	}
-	return skipped, c.putAll(ctx, large)
+	return c.putAll(ctx, large)
 }

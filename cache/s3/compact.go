@@ -83,7 +83,7 @@ func (s *Store) foldTails(ctx context.Context, src *source) error {
 			runs += int64(len(e.all))
 		}
 	}
-	major := runs >= max(largeIndex, shards/5)
+	major := runs >= max(s.o.shardsFrom, shards/5)
 	if major || len(src.manifest.Runs) >= maxRuns {
 		if err := s.readRuns(ctx, src); err != nil {
 			return err
@@ -158,7 +158,7 @@ func (s *Store) writeAll(ctx context.Context, src *source, m *manifest, f *fold,
 	for i := range f.byShard {
 		shards += int64(len(f.byShard[i]))
 	}
-	small := shards < largeIndex
+	small := shards < s.o.shardsFrom
 	var mu sync.Mutex
 	var rest []entry
 	parts := make([]part, shardCount)

@@ -2,6 +2,7 @@ package s3_test
 
 import (
 	"context"
+	"math/rand/v2"
 	"time"
 
 	"github.com/pexpress/pexpress/cache/s3"
@@ -14,19 +15,19 @@ func (p *process) isDead() bool {
 }
 
 // latency is mostly short, and sometimes so long that everything else overtakes.
-func (w *world) latency() time.Duration {
+func (w *world) latency(r *rand.Rand) time.Duration {
 	if w.isCalm() {
-		return time.Millisecond
+		return between(r, time.Millisecond, 2*time.Millisecond)
 	}
-	switch n := w.roll(1000); {
+	switch n := r.IntN(1000); {
 	case n < 900:
-		return w.duration(time.Millisecond, 40*time.Millisecond)
+		return between(r, time.Millisecond, 40*time.Millisecond)
 	case n < 980:
-		return w.duration(100*time.Millisecond, 5*time.Second)
+		return between(r, 100*time.Millisecond, 5*time.Second)
 	case n < 998:
-		return w.duration(5*time.Second, 3*time.Minute)
+		return between(r, 5*time.Second, 3*time.Minute)
 	default:
-		return w.duration(20*time.Minute, 4*time.Hour)
+		return between(r, 20*time.Minute, 4*time.Hour)
 	}
 }
 
@@ -35,15 +36,16 @@ func (p *process) do(ctx context.Context, write bool, what string, apply func() 
 	p.w.mu.Lock()
 	p.w.tally.Requests++
 	p.w.mu.Unlock()
-	if err := p.pass(ctx); err != nil {
-		if write && p.w.roll(2) == 0 {
-			p.later(what, apply)
+	r := p.w.chance(p.name + what)
+	if err := p.pass(ctx, r); err != nil {
+		if write && r.IntN(2) == 0 {
+			p.later(r, what, apply)
 		}
 		return err
 	}
 	fault := 1000
 	if !p.w.isCalm() {
-		fault = p.w.roll(1000)
+		fault = r.IntN(1000)
 	}
 	if !write {
 		fault *= 20 // clients try reads again by themselves
@@ -54,13 +56,13 @@ func (p *process) do(ctx context.Context, write bool, what string, apply func() 
 		return errInjected
 	case fault < 30 && write: // the answer never comes, and the request is done when nobody waits for it any more
 		p.faulted()
-		p.later(what, apply)
+		p.later(r, what, apply)
 		time.Sleep(30 * time.Second)
 		return errInjected
 	}
 	err := apply()
-	p.w.note("%s: %v", what, err)
-	if err2 := p.pass(ctx); err2 != nil {
+	p.w.note("%s %s: %v", p.name, what, err)
+	if err2 := p.pass(ctx, r); err2 != nil {
 		return err2
 	}
 	if fault < 50 {
@@ -77,20 +79,20 @@ func (p *process) faulted() {
 }
 
 // later does a request after its caller has gone, as long after as S3 takes requests for.
-func (p *process) later(what string, apply func() error) {
+func (p *process) later(r *rand.Rand, what string, apply func() error) {
 	p.w.mu.Lock()
 	p.w.tally.Zombies++
 	p.w.mu.Unlock()
-	d := p.w.duration(0, 14*time.Minute)
+	d := between(r, 0, 14*time.Minute)
 	go func() {
 		time.Sleep(d)
 		err := apply()
-		p.w.note("late %s: %v", what, err)
+		p.w.note("%s late %s: %v", p.name, what, err)
 	}()
 }
 
-func (p *process) pass(ctx context.Context) error {
-	t := time.NewTimer(p.w.latency())
+func (p *process) pass(ctx context.Context, r *rand.Rand) error {
+	t := time.NewTimer(p.w.latency(r))
 	defer t.Stop()
 	select {
 	case <-t.C:

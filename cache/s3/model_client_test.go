@@ -15,30 +15,43 @@ import (
 	"github.com/pexpress/pexpress/cache/s3"
 )
 
-// client does random things until the end, with pauses from nothing to half an hour.
-func (w *world) client(i int, end time.Time) {
+// client is one caller.
+type client struct {
+	w    *world
+	name string
+}
+
+func (cl *client) roll(n int) int { return cl.w.roll(cl.name, n) }
+
+func (cl *client) duration(from, to time.Duration) time.Duration {
+	return cl.w.duration(cl.name, from, to)
+}
+
+// run does random things until the end, with pauses from nothing to an hour and a half.
+func (cl *client) run(end time.Time) {
+	w := cl.w
 	for time.Now().Before(end) {
-		s, name := w.anyStore()
-		space := modelSpaces[w.roll(len(modelSpaces))]
+		s, name := cl.anyStore()
+		space := modelSpaces[cl.roll(len(modelSpaces))]
 		c := s.Namespace(space)
-		switch w.roll(8) {
+		switch cl.roll(8) {
 		case 0, 1:
-			w.put(c, name, space)
+			cl.put(c, name, space)
 		case 2, 3:
-			w.find(c, name, space)
+			cl.find(c, name, space)
 		case 4, 5:
-			w.get(c, name, blobKey{space, universe[w.roll(len(universe))].Digest})
+			w.get(c, name, blobKey{space, universe[cl.roll(len(universe))].Digest})
 		case 6:
-			w.putAction(c, name, space)
+			cl.putAction(c, name, space)
 		case 7:
-			w.getAction(c, name, space)
+			cl.getAction(c, name, space)
 		}
-		switch w.roll(4) {
+		switch cl.roll(4) {
 		case 0:
 		case 1:
-			time.Sleep(w.duration(0, 2*time.Minute))
+			time.Sleep(cl.duration(0, 2*time.Minute))
 		case 2, 3:
-			time.Sleep(w.duration(0, 90*time.Minute))
+			time.Sleep(cl.duration(0, 90*time.Minute))
 		}
 	}
 }
@@ -59,16 +72,17 @@ func (w *world) promised(k blobKey) time.Time {
 }
 
 // some returns a few blobs.
-func (w *world) some() []cache.Blob {
+func (cl *client) some() []cache.Blob {
 	var bs []cache.Blob
-	for range 1 + w.roll(6) {
-		bs = append(bs, universe[w.roll(len(universe))])
+	for range 1 + cl.roll(6) {
+		bs = append(bs, universe[cl.roll(len(universe))])
 	}
 	return bs
 }
 
-func (w *world) put(c *s3.Cache, name, space string) {
-	bs := w.some()
+func (cl *client) put(c *s3.Cache, name, space string) {
+	w := cl.w
+	bs := cl.some()
 	err := c.PutMany(context.Background(), bs)
 	w.note("%s put in %s: %v", name, space, err)
 	if err != nil {
@@ -83,8 +97,9 @@ func (w *world) put(c *s3.Cache, name, space string) {
 	}
 }
 
-func (w *world) find(c *s3.Cache, name, space string) {
-	ds := digests(w.some())
+func (cl *client) find(c *s3.Cache, name, space string) {
+	w := cl.w
+	ds := digests(cl.some())
 	missing, err := c.FindMissing(context.Background(), ds)
 	if err != nil {
 		if errors.Is(err, cache.ErrNotFound) {
@@ -102,8 +117,8 @@ func (w *world) find(c *s3.Cache, name, space string) {
 		k := blobKey{space, d}
 		w.note("%s says %s of %s is present", name, d.Short(), space)
 		w.promise(k)
-		if w.roll(2) == 0 {
-			s, other := w.anyStore()
+		if cl.roll(2) == 0 {
+			s, other := cl.anyStore()
 			w.get(s.Namespace(space), other, k)
 		}
 	}
@@ -130,9 +145,10 @@ func (w *world) get(c *s3.Cache, name string, k blobKey) {
 	}
 }
 
-func (w *world) putAction(c *s3.Cache, name, space string) {
-	act := modelActions[w.roll(len(modelActions))]
-	result := modelResults[w.roll(len(modelResults))]
+func (cl *client) putAction(c *s3.Cache, name, space string) {
+	w := cl.w
+	act := modelActions[cl.roll(len(modelActions))]
+	result := modelResults[cl.roll(len(modelResults))]
 	ctx := context.Background()
 	if err := c.PutMany(ctx, []cache.Blob{result}); err != nil {
 		return
@@ -148,8 +164,9 @@ func (w *world) putAction(c *s3.Cache, name, space string) {
 	}
 }
 
-func (w *world) getAction(c *s3.Cache, name, space string) {
-	act := modelActions[w.roll(len(modelActions))]
+func (cl *client) getAction(c *s3.Cache, name, space string) {
+	w := cl.w
+	act := modelActions[cl.roll(len(modelActions))]
 	d, err := c.GetAction(context.Background(), act)
 	if err != nil {
 		return
@@ -163,20 +180,21 @@ func (w *world) getAction(c *s3.Cache, name, space string) {
 	w.note("%s says action %s of %s has result %s", name, act.Short(), space, d.Short())
 	k := blobKey{space, d}
 	w.promise(k)
-	s, other := w.anyStore()
+	s, other := cl.anyStore()
 	w.get(s.Namespace(space), other, k)
 }
 
 // maintainer compacts, collects, kills and pins at random.
-func (w *world) maintainer(end time.Time) {
+func (cl *client) maintain(end time.Time) {
+	w := cl.w
 	ctx := context.Background()
 	for time.Now().Before(end) {
-		time.Sleep(w.duration(0, 25*time.Minute))
-		s, name := w.anyStore()
-		switch w.roll(12) {
+		time.Sleep(cl.duration(0, 25*time.Minute))
+		s, name := cl.anyStore()
+		switch cl.roll(12) {
 		case 0, 1:
 			w.note("kill")
-			w.nodes[w.roll(len(w.nodes))].kill()
+			w.nodes[cl.roll(len(w.nodes))].kill()
 		case 2, 3, 4, 5:
 			if s.Compact(ctx) == nil {
 				w.mu.Lock()
@@ -184,27 +202,29 @@ func (w *world) maintainer(end time.Time) {
 				w.mu.Unlock()
 			}
 		case 6, 7, 8, 9:
-			w.collect(s, name)
+			cl.collect(s, name)
 		case 10:
 			_ = s.Refresh(ctx)
 		case 11:
-			_ = s.AddRoot(ctx, "main", "root", []digest.Digest{universe[w.roll(len(universe))].Digest})
+			_ = s.AddRoot(ctx, "main", "root", []digest.Digest{universe[cl.roll(len(universe))].Digest})
 			_ = s.RemoveRoot(ctx, "main", "root")
 		}
 	}
 }
 
-func (w *world) collect(s *s3.Store, name string) {
-	o := s3.GCOptions{MaxBytes: int64(1 + w.roll(6000))}
-	if w.roll(3) == 0 {
-		o = s3.GCOptions{MaxAge: w.duration(time.Minute, 5*time.Hour)}
+func (cl *client) collect(s *s3.Store, name string) {
+	w := cl.w
+	o := s3.GCOptions{MaxBytes: int64(1 + cl.roll(6000))}
+	if cl.roll(3) == 0 {
+		o = s3.GCOptions{MaxAge: cl.duration(time.Minute, 5*time.Hour)}
 	}
-	second := w.roll(3) == 0 // two at once
+	second := cl.roll(3) == 0 // two at once
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		if second {
-			other, _ := w.anyStore()
+			time.Sleep(time.Microsecond)
+			other, _ := cl.anyStore()
 			_, _ = other.GC(context.Background(), o)
 		}
 	}()
@@ -226,7 +246,7 @@ func (w *world) finish() {
 	w.calm = true
 	w.mu.Unlock()
 	ctx := context.Background()
-	fresh := &node{w: w}
+	fresh := &node{w: w, name: "new node"}
 	fresh.start()
 	lost := w.sim.Copy()
 	for _, k := range lost.Keys("") {

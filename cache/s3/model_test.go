@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -83,19 +84,23 @@ type world struct {
 	sim *s3test.Sim
 
 	mu       sync.Mutex
-	rng      *rand.Rand
 	calm     bool // no more faults
 	nodes    []*node
 	promises map[blobKey]time.Time
 	actions  map[blobKey][]digest.Digest // results that were ever sent
 	failed   bool
-	tally    tally
-	log      []string
+
+	seed       uint64
+	nth        map[string]int
+	shardsFrom int64
+	tally      tally
+	log        []string
 }
 
 // node is a node that may be killed and started again.
 type node struct {
 	w     *world
+	name  string
 	skew  time.Duration
 	proc  *process
 	store *s3.Store
@@ -122,14 +127,25 @@ func byDigest(bs []cache.Blob) map[digest.Digest][]byte {
 	return m
 }
 
-func (w *world) roll(n int) int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.rng.IntN(n)
+// roll and duration are for the one who asks: a client, a node.
+func (w *world) roll(who string, n int) int { return w.chance(who).IntN(n) }
+
+func (w *world) duration(who string, from, to time.Duration) time.Duration {
+	return between(w.chance(who), from, to)
 }
 
-func (w *world) duration(from, to time.Duration) time.Duration {
-	return from + time.Duration(w.roll(1<<30))*(to-from)/(1<<30)
+func between(r *rand.Rand, from, to time.Duration) time.Duration {
+	return from + time.Duration(r.Int64N(int64(to-from)))
+}
+
+// chance returns random numbers that depend on the seed and on what happens, and not on what else happens at that time.
+func (w *world) chance(what string) *rand.Rand {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.nth[what]++
+	h := fnv.New64a()
+	fmt.Fprint(h, what, w.nth[what])
+	return rand.New(rand.NewPCG(w.seed, h.Sum64()))
 }
 
 func (w *world) isCalm() bool {
@@ -151,7 +167,7 @@ func (w *world) violated(format string, args ...any) {
 	defer w.mu.Unlock()
 	if !w.failed {
 		w.failed = true
-		for _, l := range w.log[max(0, len(w.log)-400):] {
+		for _, l := range w.log[max(0, len(w.log)-4000):] {
 			w.t.Log(l)
 		}
 		w.t.Errorf(format, args...)
@@ -162,18 +178,22 @@ func runSchedule(t *testing.T, seed uint64) tally {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	uuid.SetRand(&lockedRandom{rng: rand.New(rand.NewPCG(seed, 2))})
 	defer uuid.SetRand(nil)
-	w := &world{t: t, sim: s3test.NewSim(time.Now), rng: rng, promises: map[blobKey]time.Time{}, actions: map[blobKey][]digest.Digest{}}
-	for range 1 + rng.IntN(3) {
-		n := &node{w: w, skew: time.Duration(rng.IntN(5)-2) * time.Duration(rng.IntN(60)) * time.Minute}
+	w := &world{t: t, seed: seed, nth: map[string]int{}, sim: s3test.NewSim(time.Now), promises: map[blobKey]time.Time{}, actions: map[blobKey][]digest.Digest{}}
+	w.shardsFrom = []int64{0, 1, 40}[rng.IntN(3)]
+	for i := range 1 + rng.IntN(3) {
+		n := &node{w: w, name: fmt.Sprint("node ", i), skew: time.Duration(rng.IntN(5)-2) * time.Duration(rng.IntN(60)) * time.Minute}
 		w.nodes = append(w.nodes, n)
 		n.start()
 	}
 	var clients sync.WaitGroup
 	end := time.Now().Add(time.Duration(modelLastHours) * time.Hour)
 	for i := range 3 {
-		clients.Go(func() { w.client(i, end) })
+		clients.Go(func() {
+			time.Sleep(time.Duration(1+i) * time.Microsecond)
+			(&client{w, fmt.Sprint("client ", i)}).run(end)
+		})
 	}
-	clients.Go(func() { w.maintainer(end) })
+	clients.Go(func() { (&client{w, "maintainer"}).maintain(end) })
 	clients.Wait()
 	w.finish()
 	return w.tally
@@ -203,18 +223,18 @@ func (n *node) start() {
 			n.w.violated("a node cannot start")
 			panic("a node cannot start")
 		}
-		p := &process{w: n.w, base: n.w.sim}
-		s, err := s3.OpenBucket(context.Background(), p, s3.Options{
-			Manual: true, Now: n.now, TouchAfter: time.Hour, Linger: time.Duration(n.w.roll(3)-1) * 5 * time.Millisecond,
+		p := &process{w: n.w, name: n.name, base: n.w.sim}
+		s, err := s3.OpenBucket(context.Background(), p, s3.ShardsFrom(s3.Options{
+			Manual: true, Now: n.now, TouchAfter: time.Hour, Linger: time.Duration(n.w.roll(n.name, 3)-1) * 5 * time.Millisecond,
 			Retention: modelRetention,
-		})
+		}, n.w.shardsFrom))
 		if err == nil {
 			n.w.mu.Lock()
 			n.proc, n.store = p, s
 			n.w.mu.Unlock()
 			return
 		}
-		n.w.note("open: %v", err)
+		n.w.note("%s opens: %v", n.name, err)
 		time.Sleep(time.Second)
 	}
 }
@@ -230,16 +250,17 @@ func (n *node) kill() {
 	n.start()
 }
 
-func (w *world) anyStore() (*s3.Store, string) {
-	i := w.roll(len(w.nodes))
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.nodes[i].store, fmt.Sprint("node ", i)
+func (cl *client) anyStore() (*s3.Store, string) {
+	n := cl.w.nodes[cl.roll(len(cl.w.nodes))]
+	cl.w.mu.Lock()
+	defer cl.w.mu.Unlock()
+	return n.store, n.name
 }
 
 // process is how one life of a node sees the bucket.
 type process struct {
 	w    *world
+	name string
 	base s3.Bucket
 	dead bool
 }

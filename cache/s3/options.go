@@ -60,6 +60,8 @@ type Options struct {
 
 	Now func() time.Time // nil is time.Now
 	Log *slog.Logger     // nil is silence
+
+	shardsFrom int64 // entries; 0 is largeIndex
 }
 
 // withDefaults fills in what was left out.
@@ -75,6 +77,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.CompactAt == 0 {
 		o.CompactAt = 64
+	}
+	if o.shardsFrom == 0 {
+		o.shardsFrom = largeIndex
 	}
 	if o.Now == nil {
 		o.Now = time.Now

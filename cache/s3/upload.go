@@ -138,6 +138,9 @@ func (c *Client) listUploads(ctx context.Context, in *s3.ListMultipartUploadsInp
 	}
 	defer end()
 	out, err := c.api.ListMultipartUploads(ctx, in)
+	if isCode(err, "NoSuchUpload") { // how some services say that there are none
+		return &s3.ListMultipartUploadsOutput{}, nil
+	}
 	if err != nil {
 		return nil, classify(err)
 	}

@@ -46,7 +46,7 @@ func limited(t *testing.T, l server.Limits, store *memory.Store) (address string
 // short are the default limits with times that a test can wait for.
 func short() server.Limits {
 	l := server.DefaultLimits
-	l.Idle, l.Handshake, l.Connection = 100*time.Millisecond, 100*time.Millisecond, 100*time.Millisecond
+	l.Idle, l.Handshake, l.Connection = 500*time.Millisecond, 500*time.Millisecond, 500*time.Millisecond
 	return l
 }
 
@@ -136,7 +136,7 @@ func TestIdleStreams(t *testing.T) {
 	require.NoError(t, err)
 	_, err = read.Recv()
 	require.NoError(t, err)
-	time.Sleep(3 * short().Idle) // for the server to give up; what was sent before is still read below
+	time.Sleep(4 * short().Idle) // for the server to give up; what was sent before is still read below
 	for err == nil {
 		_, err = read.Recv()
 	}

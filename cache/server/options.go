@@ -22,7 +22,7 @@ type settings struct {
 func defaults() settings {
 	return settings{
 		memory: 512 << 20,
-		kept:   Kept{Uploads: 64, Bytes: 16 << 30, For: 2 * time.Minute},
+		kept:   Kept{Uploads: 64, Bytes: 4 << 30, For: 2 * time.Minute},
 		idle:   time.Minute,
 	}
 }
@@ -38,7 +38,7 @@ type Kept struct {
 	For     time.Duration
 }
 
-// WithKept sets what is kept of interrupted uploads: 64 of them, 16 GiB and two minutes if not said; nothing of the
+// WithKept sets what is kept of interrupted uploads: 64 of them, 4 GiB and two minutes if not said; nothing of the
 // zero value.
 func WithKept(k Kept) Option { return func(s *settings) { s.kept = k } }
 

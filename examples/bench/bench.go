@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -27,6 +28,9 @@ type bench struct {
 	started []*exec.Cmd
 	fixed   sample
 	edits   int
+
+	remote   string // address of the cache that everything goes through; "" is the one on this disk
+	endpoint string // of the S3 server behind it
 }
 
 func (b *bench) path(parts ...string) string {
@@ -83,6 +87,9 @@ func (b *bench) env(more ...string) []string {
 			env = append(env, kv)
 		}
 	}
+	if b.remote != "" {
+		env = append(env, "PEXPRESS_CACHE="+b.remote)
+	}
 	return append(env, append(more, "PEXPRESS_HOME="+b.path("home"), "PEXPRESS_CODESERVER="+b.socket())...)
 }
 
@@ -127,7 +134,7 @@ func (b *bench) pexpress(project string, args ...string) ([]event, error) {
 // startCodeserver starts a codeserver with a state directory and waits until it answers.
 func (b *bench) startCodeserver(state string) error {
 	cmd := exec.Command(filepath.Join(b.top, "bin/codeserver"), "serve", "--state", b.path(state),
-		"--cache", b.path("home/cache"), "--listen", b.socket())
+		"--cache", cmp.Or(b.remote, b.path("home/cache")), "--listen", b.socket())
 	cmd.Env = b.env()
 	if err := cmd.Start(); err != nil {
 		return err

@@ -15,16 +15,17 @@ import (
 
 func main() {
 	rounds := flag.Int("rounds", 7, "paired runs of each row")
+	only := flag.String("only", "", "measure one row: edit, unchanged, lock, files, bump, cold or cold-bucket")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *rounds); err != nil {
+	if err := run(ctx, *rounds, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, rounds int) error {
+func run(ctx context.Context, rounds int, only string) error {
 	top, err := filepath.Abs(".")
 	if err != nil {
 		return err
@@ -34,10 +35,17 @@ func run(ctx context.Context, rounds int) error {
 	if err := b.setUp(); err != nil {
 		return err
 	}
-	for _, row := range []func() (row, error){
-		b.deployEdit, b.deployUnchanged, b.depsDigest, b.manyFiles, b.bump, b.coldHost,
+	for _, m := range []struct {
+		name string
+		row  func() (row, error)
+	}{
+		{"edit", b.deployEdit}, {"unchanged", b.deployUnchanged}, {"lock", b.depsDigest}, {"files", b.manyFiles}, {"bump", b.bump},
+		{"cold", b.coldHost}, {"cold-bucket", b.coldFar},
 	} {
-		r, err := row()
+		if only != "" && only != m.name {
+			continue
+		}
+		r, err := m.row()
 		if err != nil {
 			return err
 		}

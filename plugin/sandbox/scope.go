@@ -142,10 +142,13 @@ func (s *Scoped) take(n int64) error {
 	return nil
 }
 
-// PutMany implements cache.BatchPutter, so that a builder's many small outputs cost one sync. The server in front has
-// hashed what it hands over.
+// PutMany implements cache.BatchPutter, so that a builder's many small outputs cost one sync. As in Put the bytes are
+// hashed even when the cache has the blob.
 func (s *Scoped) PutMany(ctx context.Context, blobs []cache.Blob) error {
 	for _, b := range blobs {
+		if b.Digest.IsZero() || b.Digest.Function().FromBytes(b.Data) != b.Digest {
+			return fmt.Errorf("put blob %s: %w", b.Digest, digest.ErrMismatch)
+		}
 		if err := s.take(b.Digest.Size()); err != nil {
 			return fmt.Errorf("put blob %s: %w", b.Digest, err)
 		}

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+)
+
+// coldHost serves on a host that has nothing yet, from a cache on its own disk.
+func (b *bench) coldHost() (row, error) {
+	return b.cold("from a cache on its disk", func() error { return nil })
+}
+
+// coldFar serves on a host that has nothing yet, from a bucket: through a cache server whose disk is empty as well.
+func (b *bench) coldFar() (row, error) {
+	gateway, err := b.startGateway()
+	if err != nil {
+		return row{}, err
+	}
+	defer b.stop(gateway)
+	var node *exec.Cmd
+	defer func() { b.remote = "" }()
+	defer func() { b.stop(node) }()
+	restart := func() error {
+		b.stop(node)
+		node, err = b.startNode()
+		return err
+	}
+	if err := restart(); err != nil {
+		return row{}, err
+	}
+	if _, err := b.pexpress("project", "build"); err != nil {
+		return row{}, err
+	}
+	return b.cold("from a bucket, through pexcache with an empty disk", restart)
+}
+
+// cold measures first deploys on an empty host beside pex's own cold start. prepare runs before each.
+func (b *bench) cold(what string, prepare func() error) (row, error) {
+	out := b.path("exported")
+	if err := os.RemoveAll(out); err != nil {
+		return row{}, err
+	}
+	if _, err := b.pexpress("project", "export", "--layout", "packed", "-o", out); err != nil {
+		return row{}, err
+	}
+	b.stopCodeserver()
+	var ours, peer sample
+	for range max(2, b.rounds/3) {
+		b.noise()
+		if err := errors.Join(os.RemoveAll(b.path("cold")), prepare()); err != nil {
+			return row{}, err
+		}
+		if err := b.startCodeserver("cold"); err != nil {
+			return row{}, err
+		}
+		start := time.Now()
+		events, err := b.pexpress("project", "deploy")
+		if err == nil {
+			err = b.serving(deployed(events))
+		}
+		ours = append(ours, time.Since(start))
+		b.stopCodeserver()
+		if err != nil {
+			return row{}, err
+		}
+		if err := os.RemoveAll(b.path("cold-root")); err != nil {
+			return row{}, err
+		}
+		took, err := b.peerServe(filepath.Join(out, "source.pex"), filepath.Join(out, "deps.pex"), b.path("cold-root"))
+		if err != nil {
+			return row{}, err
+		}
+		peer = append(peer, took)
+	}
+	return row{
+		"cold host, empty store, until serving (51 wheels, 51 MB), " + what, ours.String(),
+		peer.String() + ": the same two PEXes under pex's own runtime", times(ours, peer), ">= 3 x, at 110 MB of deps",
+	}, b.startCodeserver("state")
+}
+
+// gatewayKeys let our processes into the S3 server.
+var gatewayKeys = []string{"AWS_ACCESS_KEY_ID=bench", "AWS_SECRET_ACCESS_KEY=bench-secret", "AWS_REGION=us-east-1"}
+
+// startGateway starts a real S3 server over an empty bucket.
+func (b *bench) startGateway() (*exec.Cmd, error) {
+	dir := b.path("s3")
+	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(filepath.Join(dir, "bucket"), 0o755)); err != nil {
+		return nil, err
+	}
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	b.endpoint = "http://" + address
+	return b.startListening(address, filepath.Join(b.top, ".cache/tools/versitygw"),
+		"--access", "bench", "--secret", "bench-secret", "--port", address, "--quiet", "posix", dir)
+}
+
+// startNode starts a cache server with an empty disk over the bucket, which everything goes through from then on.
+func (b *bench) startNode() (*exec.Cmd, error) {
+	if err := os.RemoveAll(b.path("node")); err != nil {
+		return nil, err
+	}
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	b.remote = "grpc://" + address
+	return b.startListening(address, filepath.Join(b.top, "bin/pexcache"), "serve", "--listen", address, "--http-listen", "127.0.0.1:0",
+		"--disk", b.path("node"), "--s3", "s3://bucket", "--s3-endpoint", b.endpoint, "--s3-path-style")
+}
+
+// startListening starts a server and returns when it takes connections.
+func (b *bench) startListening(address, program string, args ...string) (*exec.Cmd, error) {
+	cmd := exec.Command(program, args...)
+	cmd.Env = b.env(gatewayKeys...)
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	for range 1000 {
+		if c, err := net.Dial("tcp", address); err == nil {
+			return cmd, c.Close()
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	b.stop(cmd)
+	return nil, fmt.Errorf("%s does not answer on %s:\n%s", program, address, said.String())
+}
+
+func (b *bench) stop(cmd *exec.Cmd) {
+	if cmd != nil {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // killed, it always has an error
+	}
+}
+
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
