@@ -16,6 +16,7 @@ import (
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/auth"
+	"github.com/pexpress/pexpress/cache/auth/authtest"
 )
 
 func withToken(t *testing.T) (*auth.Authenticator, string) {
@@ -122,11 +123,11 @@ func TestHTTP(t *testing.T) {
 }
 
 func TestHTTPWhileTheIssuerIsAway(t *testing.T) {
-	i, c := newIssuer(t), newClock()
-	i.down.Store(true)
+	i, c := authtest.New(t), newClock()
+	i.Down.Store(true)
 	a := auth.New(auth.Options{Verifiers: []auth.Verifier{verifier(t, i, c)}})
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
-	r.Header.Set("Authorization", "Bearer "+i.sign(t, c.now(), nil))
+	r.Header.Set("Authorization", "Bearer "+i.Sign(t, c.now(), nil))
 	w := httptest.NewRecorder()
 	a.HTTP(http.NotFoundHandler()).ServeHTTP(w, r)
 	require.Equal(t, http.StatusServiceUnavailable, w.Code)

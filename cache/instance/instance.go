@@ -25,7 +25,7 @@ import (
 type Store interface {
 	// Namespace returns the CAS and ActionCache of a name, and makes what is not there yet.
 	Namespace(name string) (cache.CAS, cache.ActionCache, error)
-	// Usage returns how many bytes a namespace holds.
+	// Usage returns how many bytes a namespace holds, or held less than 30 seconds ago.
 	Usage(ctx context.Context, name string) (int64, error)
 }
 

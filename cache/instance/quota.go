@@ -37,12 +37,14 @@ func (e *QuotaError) GRPCStatus() *status.Status {
 	return status.New(codes.ResourceExhausted, e.Error())
 }
 
-// recount is how long what this process has counted itself is relied on before the store is asked again.
+// recount is how long what this process has counted itself is relied on before the store is asked again. The store's
+// answer may be old by less than that, see Store.
 const recount = 30 * time.Second
 
 // quota keeps a namespace below a limit. The store says how many bytes it holds, whoever wrote them; to that is added what
-// this process has written since it said so, counted as if nothing of it had been there before. So one node never goes
-// over, and several together by at most what each writes between two countings.
+// this process has written since, counted as if nothing of it had been there before. Because the store may have counted a
+// while before it was asked, what was written in the interval before counts once more. So one node never goes over, and
+// several together by at most what each writes between two countings.
 type quota struct {
 	name  string
 	limit int64
@@ -53,6 +55,7 @@ type quota struct {
 	counted time.Time // when the store was asked last
 	asking  bool
 	held    int64 // what it said
+	last    int64 // written in the interval before that
 	since   int64 // written after that
 	coming  int64 // being written
 }
@@ -68,7 +71,7 @@ func (q *quota) reserve(ctx context.Context, n int64) (done func(written bool), 
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if used := q.held + q.since + q.coming; n > q.limit-used {
+	if used := q.held + q.last + q.since + q.coming; n > 0 && n > q.limit-used {
 		return nil, &QuotaError{Instance: q.name, Used: used, Limit: q.limit}
 	}
 	q.coming += n
@@ -107,7 +110,7 @@ func (q *quota) count(ctx context.Context) error {
 	if first && !q.counted.IsZero() {
 		return nil // another caller was faster: what it counted may be added to already
 	}
-	q.counted, q.held = q.now(), held
+	q.counted, q.held, q.last = q.now(), held, before
 	q.since -= before
 	return nil
 }

@@ -46,13 +46,13 @@ func (cl *client) run(end time.Time) {
 		case 7:
 			cl.getAction(c, name, space)
 		}
-		switch cl.roll(4) {
-		case 0:
-		case 1:
-			time.Sleep(cl.duration(0, 2*time.Minute))
-		case 2, 3:
-			time.Sleep(cl.duration(0, 90*time.Minute))
+		if cl.roll(6) > 0 {
+			time.Sleep(cl.duration(0, 100*time.Millisecond))
+			continue
 		}
+		// All clients go on at the same time, so that they meet.
+		slot := w.retention / 4
+		time.Sleep(time.Until(time.Now().Truncate(slot).Add(slot * time.Duration(1+cl.roll(3)))))
 	}
 }
 
@@ -60,7 +60,7 @@ func (cl *client) run(end time.Time) {
 func (w *world) promise(k blobKey) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if until := time.Now().Add(modelRetention); until.After(w.promises[k]) {
+	if until := time.Now().Add(w.retention); until.After(w.promises[k]) {
 		w.promises[k] = until
 	}
 }
@@ -95,6 +95,8 @@ func (cl *client) put(c *s3.Cache, name, space string) {
 		w.note("  acknowledged %s", b.Digest.Short())
 		w.promise(blobKey{space, b.Digest})
 	}
+	s, other := cl.anyStore() // what was acknowledged is everywhere at once
+	w.get(s.Namespace(space), other, blobKey{space, bs[0].Digest})
 }
 
 func (cl *client) find(c *s3.Cache, name, space string) {
@@ -140,6 +142,7 @@ func (w *world) get(c *s3.Cache, name string, k blobKey) {
 		w.tally.Misses++
 		w.mu.Unlock()
 		if now.Before(until) {
+			w.note("%s", s3.Explain(c, k.digest))
 			w.violated("%s: blob %s of %s is not found, and was promised for another %s: %v", name, k.digest.Short(), k.namespace, until.Sub(now), err)
 		}
 	}
@@ -189,7 +192,7 @@ func (cl *client) maintain(end time.Time) {
 	w := cl.w
 	ctx := context.Background()
 	for time.Now().Before(end) {
-		time.Sleep(cl.duration(0, 25*time.Minute))
+		time.Sleep(cl.duration(0, w.retention/6))
 		s, name := cl.anyStore()
 		switch cl.roll(12) {
 		case 0, 1:
@@ -216,7 +219,7 @@ func (cl *client) collect(s *s3.Store, name string) {
 	w := cl.w
 	o := s3.GCOptions{MaxBytes: int64(1 + cl.roll(6000))}
 	if cl.roll(3) == 0 {
-		o = s3.GCOptions{MaxAge: cl.duration(time.Minute, 5*time.Hour)}
+		o = s3.GCOptions{MaxAge: cl.duration(time.Minute, 2*w.retention)}
 	}
 	second := cl.roll(3) == 0 // two at once
 	done := make(chan struct{})

@@ -91,6 +91,7 @@ type world struct {
 	failed   bool
 
 	seed       uint64
+	retention  time.Duration
 	nth        map[string]int
 	shardsFrom int64
 	tally      tally
@@ -106,17 +107,14 @@ type node struct {
 	store *s3.Store
 }
 
-const modelRetention = 3 * time.Hour
-
 var (
-	universe       = append(blobs(77, 40, 300), blobs(78, 1, 300<<10)...)
-	modelActions   = digests(blobs(79, 6, 10))
-	modelResults   = universe[:6]
-	modelSpaces    = []string{"main", "pr"}
-	errKilled      = errors.New("model: the node was killed")
-	errInjected    = errors.New("model: 500 internal error")
-	modelByDigest  = byDigest(universe)
-	modelLastHours = 16
+	universe      = append(blobs(77, 40, 300), blobs(78, 1, 300<<10)...)
+	modelActions  = digests(blobs(79, 6, 10))
+	modelResults  = universe[:6]
+	modelSpaces   = []string{"main", "pr"}
+	errKilled     = errors.New("model: the node was killed")
+	errInjected   = errors.New("model: 500 internal error")
+	modelByDigest = byDigest(universe)
 )
 
 func byDigest(bs []cache.Blob) map[digest.Digest][]byte {
@@ -179,6 +177,7 @@ func runSchedule(t *testing.T, seed uint64) tally {
 	uuid.SetRand(&lockedRandom{rng: rand.New(rand.NewPCG(seed, 2))})
 	defer uuid.SetRand(nil)
 	w := &world{t: t, seed: seed, nth: map[string]int{}, sim: s3test.NewSim(time.Now), promises: map[blobKey]time.Time{}, actions: map[blobKey][]digest.Digest{}}
+	w.retention = []time.Duration{5 * time.Minute, 30 * time.Minute, 3 * time.Hour}[rng.IntN(3)]
 	w.shardsFrom = []int64{0, 1, 40}[rng.IntN(3)]
 	for i := range 1 + rng.IntN(3) {
 		n := &node{w: w, name: fmt.Sprint("node ", i), skew: time.Duration(rng.IntN(5)-2) * time.Duration(rng.IntN(60)) * time.Minute}
@@ -186,7 +185,7 @@ func runSchedule(t *testing.T, seed uint64) tally {
 		n.start()
 	}
 	var clients sync.WaitGroup
-	end := time.Now().Add(time.Duration(modelLastHours) * time.Hour)
+	end := time.Now().Add(6*w.retention + time.Hour)
 	for i := range 3 {
 		clients.Go(func() {
 			time.Sleep(time.Duration(1+i) * time.Microsecond)
@@ -226,7 +225,7 @@ func (n *node) start() {
 		p := &process{w: n.w, name: n.name, base: n.w.sim}
 		s, err := s3.OpenBucket(context.Background(), p, s3.ShardsFrom(s3.Options{
 			Manual: true, Now: n.now, TouchAfter: time.Hour, Linger: time.Duration(n.w.roll(n.name, 3)-1) * 5 * time.Millisecond,
-			Retention: modelRetention,
+			Retention: n.w.retention,
 		}, n.w.shardsFrom))
 		if err == nil {
 			n.w.mu.Lock()

@@ -39,8 +39,13 @@ func run(ctx context.Context, rounds int, only string) error {
 		name string
 		row  func() (row, error)
 	}{
-		{"edit", b.deployEdit}, {"unchanged", b.deployUnchanged}, {"lock", b.depsDigest}, {"files", b.manyFiles}, {"bump", b.bump},
-		{"cold", b.coldHost}, {"cold-bucket", b.coldFar},
+		{"edit", b.deployEdit},
+		{"unchanged", b.deployUnchanged},
+		{"lock", b.depsDigest},
+		{"files", b.manyFiles},
+		{"bump", b.bump},
+		{"cold", b.coldHost},
+		{"cold-bucket", b.coldFar},
 	} {
 		if only != "" && only != m.name {
 			continue

@@ -16,6 +16,8 @@ import (
 	"github.com/johannesboyne/gofakes3"
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/digest"
@@ -187,4 +189,22 @@ func TestPurge(t *testing.T) {
 func TestBucketThatIsAway(t *testing.T) {
 	out, exit := tool(t, "serve", "--s3", "s3://cache", "--s3-endpoint", "http://127.0.0.1:1", "--listen", "127.0.0.1:0")
 	require.Equal(t, exitUnavailable, exit, out)
+}
+
+// TestQuotaOfABucket: what another node wrote, and what was written before a restart, counts.
+func TestQuotaOfABucket(t *testing.T) {
+	flags := bucket(t)
+	first := start(t, with(flags, "--config", write(t, t.TempDir(), "config.toml", overlays))...)
+	pr := first.dial("pr-1")
+	_, err := cache.PutBlob(t.Context(), pr, make([]byte, 700<<10))
+	require.NoError(t, err)
+	_, err = cache.PutBlob(t.Context(), first.dial("pr-2"), make([]byte, 700<<10))
+	require.NoError(t, err, "each has its own quota")
+	second := start(t, with(flags, "--config", write(t, t.TempDir(), "config.toml", overlays))...)
+	for _, p := range []*process{first, second} {
+		_, err := cache.PutBlob(t.Context(), p.dial("pr-1"), bytes.Repeat([]byte("x"), 400<<10))
+		require.Equal(t, codes.ResourceExhausted, status.Code(err), "%v", err)
+		_, err = cache.PutBlob(t.Context(), p.dial("main"), bytes.Repeat([]byte("x"), 400<<10))
+		require.NoError(t, err)
+	}
 }

@@ -37,6 +37,7 @@ type config struct {
 	TLSKey      string   `toml:"tls-key"`
 	TLSClientCA string   `toml:"tls-client-ca"`
 	Tokens      string   `toml:"tokens"`
+	Origins     []string `toml:"asset-origins"`
 	Observers   []string `toml:"observers"`
 	AnyoneMay   bool     `toml:"insecure-anyone-can-read-and-write"`
 	InTheClear  bool     `toml:"insecure-tokens-and-blobs-in-the-clear"`
@@ -116,6 +117,7 @@ func (c *config) flags(f *pflag.FlagSet) {
 	f.StringVar(&c.TLSKey, "tls-key", c.TLSKey, "file of its key")
 	f.StringVar(&c.TLSClientCA, "tls-client-ca", c.TLSClientCA, "file of the authorities whose client certificates are taken")
 	f.StringVar(&c.Tokens, "tokens", c.Tokens, "file with the hashes of static tokens, as 'pexcache token' makes them; read again when it changes")
+	f.StringSliceVar(&c.Origins, "asset-origins", c.Origins, "what the Remote Asset service may fetch from: https://HOST, https://*.DOMAIN, or networks such as 10.0.0.0/8 (default: nothing, only what was pushed is found)")
 	f.StringSliceVar(&c.Observers, "observers", c.Observers, "principals who may see /metrics and all of the status page")
 	f.BoolVar(&c.AnyoneMay, "insecure-anyone-can-read-and-write", false, "serve a network without authentication: whoever reaches a port can read, and put into the cache what others will run")
 	f.BoolVar(&c.InTheClear, "insecure-tokens-and-blobs-in-the-clear", false, "serve a network without TLS: whoever sees the traffic can read and change it, and use its tokens")
@@ -134,9 +136,11 @@ func (c *config) load(cmd *cobra.Command, path string) error {
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		given[f.Name] = f.Value.String()
 	})
-	if _, ok := given["observers"]; ok {
-		delete(given, "observers")
-		defer func(o []string) { c.Observers = o }(c.Observers)
+	for name, list := range map[string]*[]string{"observers": &c.Observers, "asset-origins": &c.Origins} {
+		if _, ok := given[name]; ok { // Set would add to a list
+			delete(given, name)
+			defer func(l []string) { *list = l }(*list)
+		}
 	}
 	dec := toml.NewDecoder(bytes.NewReader(b)).DisallowUnknownFields()
 	if err := dec.Decode(c); err != nil {

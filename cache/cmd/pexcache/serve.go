@@ -18,6 +18,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection"
 
+	"github.com/pexpress/pexpress/cache/asset"
 	"github.com/pexpress/pexpress/cache/auth"
 	"github.com/pexpress/pexpress/cache/instance"
 	"github.com/pexpress/pexpress/cache/observe"
@@ -125,15 +126,21 @@ func (n *node) build(ctx, background context.Context) error {
 		creds = append(creds, grpc.Creds(credentials.NewTLS(certs.config("h2"))))
 		defer func() { n.http.TLSConfig = certs.config("h2", "http/1.1") }()
 	}
-	n.web = &web{instances: instances, observers: n.c.Observers}
-	opts := []server.Option{server.WithMemory(int64(n.c.Memory))}
-	if n.c.Disk != "" {
-		opts = append(opts, server.WithSpool(n.c.spool()))
+	origins, err := asset.ParseAllowed(n.c.Origins)
+	if err != nil {
+		return configError{err}
 	}
+	n.web = &web{instances: instances, observers: n.c.Observers}
+	spool := "" // the system's directory for temporary files
+	if n.c.Disk != "" {
+		spool = n.c.spool()
+	}
+	opts := []server.Option{server.WithMemory(int64(n.c.Memory)), server.WithSpool(spool)}
 	n.http = newHTTPServer(n.web.handler(authenticator, v, n.traces, opts))
 	n.http.ErrorLog = slog.NewLogLogger(n.log.Handler(), slog.LevelDebug)
 	n.grpc = grpc.NewServer(n.options(v, authenticator, creds)...)
 	n.service = server.Register(n.grpc, v.Instances(instances), opts...)
+	asset.Register(n.grpc, v.Instances(instances), asset.Options{Allow: origins, Spool: spool})
 	healthpb.RegisterHealthServer(n.grpc, n.health)
 	reflection.Register(n.grpc)
 	measured := func(base http.RoundTripper) http.RoundTripper { return v.Transport(base, n.traces) }

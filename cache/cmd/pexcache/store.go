@@ -26,6 +26,7 @@ type store struct {
 	disk   *pack.Store
 	bucket *s3.Store
 	back   *tiered.WriteBack
+	used   usage
 
 	mu    sync.Mutex
 	tiers map[string]*tiered.Cache
@@ -48,6 +49,7 @@ func (s *store) open(ctx context.Context, c *config, wrap func(http.RoundTripper
 		if s.bucket, err = s3.Open(ctx, o); err != nil {
 			return err
 		}
+		s.used.count = s.bucket.Usage
 	}
 	if c.Disk == "" {
 		return nil
@@ -126,7 +128,7 @@ func (s *store) Namespace(name string) (cache.CAS, cache.ActionCache, error) {
 // Usage implements instance.Store.
 func (s *store) Usage(ctx context.Context, name string) (int64, error) {
 	if s.bucket != nil {
-		return bucketUsage(ctx, s.bucket, name)
+		return s.used.of(ctx, name)
 	}
 	c, err := s.disk.Namespace(name)
 	if err != nil {
@@ -135,17 +137,28 @@ func (s *store) Usage(ctx context.Context, name string) (int64, error) {
 	return c.Bytes(), nil
 }
 
-// counter is a bucket that knows what each namespace holds.
-type counter interface {
-	Usage(ctx context.Context, namespace string) (int64, error)
+// usage remembers what all namespaces hold: to count one costs as much as to count them all.
+type usage struct {
+	count func(context.Context) (map[string]int64, error)
+	mu    sync.Mutex
+	at    time.Time
+	held  map[string]int64
 }
 
-func bucketUsage(ctx context.Context, b any, name string) (int64, error) {
-	c, ok := b.(counter)
-	if !ok {
-		return 0, errors.New("the bucket does not count by instance")
+// recount is how long a counting holds.
+const recount = 20 * time.Second
+
+func (u *usage) of(ctx context.Context, name string) (int64, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.held == nil || time.Since(u.at) >= recount {
+		held, err := u.count(ctx)
+		if err != nil {
+			return 0, err
+		}
+		u.held, u.at = held, time.Now()
 	}
-	return c.Usage(ctx, name)
+	return u.held[name], nil
 }
 
 // figures returns what the tiers hold and have done.

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"github.com/stretchr/testify/require"
@@ -25,6 +26,7 @@ import (
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/auth"
+	"github.com/pexpress/pexpress/cache/auth/authtest"
 	"github.com/pexpress/pexpress/cache/digest"
 )
 
@@ -123,6 +125,8 @@ func fill(m protoreflect.Message, method, instance string, blob []byte, depth in
 			m.Set(f, protoreflect.ValueOfString(instance+"/blobs/"+d.String()))
 		case f.Name() == "resource_name":
 			m.Set(f, protoreflect.ValueOfString(instance+"/uploads/11111111-1111-1111-1111-111111111111/blobs/"+d.String()))
+		case f.Name() == "uris":
+			m.Mutable(f).List().Append(protoreflect.ValueOfString("https://example.invalid/file"))
 		case f.Name() == "finish_write":
 			m.Set(f, protoreflect.ValueOfBool(true))
 		case f.Kind() == protoreflect.BytesKind && f.Name() == "data":
@@ -173,6 +177,10 @@ var openMethods = []string{"grpc.health.v1.Health/Check", "grpc.health.v1.Health
 
 // rightsOf lists what each method needs. A method that is served and not listed fails the test: say what it needs.
 var rightsOf = map[string]string{
+	"build.bazel.remote.asset.v1.Fetch/FetchBlob":                                    "reader",
+	"build.bazel.remote.asset.v1.Fetch/FetchDirectory":                               "reader",
+	"build.bazel.remote.asset.v1.Push/PushBlob":                                      "actions",
+	"build.bazel.remote.asset.v1.Push/PushDirectory":                                 "actions",
 	"build.bazel.remote.execution.v2.ActionCache/GetActionResult":                    "reader",
 	"build.bazel.remote.execution.v2.ActionCache/UpdateActionResult":                 "actions",
 	"build.bazel.remote.execution.v2.Capabilities/GetCapabilities":                   "reader",
@@ -327,4 +335,43 @@ func TestPrincipalIsRecorded(t *testing.T) {
 	var got repb.ActionResult
 	require.NoError(t, proto.Unmarshal(b, &got))
 	require.EqualValues(t, 1, got.GetExitCode())
+}
+
+// TestOIDC: the jobs of a CI get in by what their platform says of them.
+func TestOIDC(t *testing.T) {
+	issuer := authtest.New(t)
+	tr := serveTrusted(t, `
+[[oidc]]
+issuer = "`+issuer.URL+`"
+audience = "pexcache"
+[[oidc.rule]]
+claims = { repository = "org/*", ref_protected = "true" }
+principal = "main:{repository}"
+[[oidc.rule]]
+claims = { repository = "org/*" }
+principal = "pr:{repository}"
+[[instance]]
+name = "main"
+read = ["oidc:*"]
+write-cas = ["oidc:main:org/app"]
+write-actions = ["oidc:main:org/app"]
+`)
+	for name, test := range map[string]struct {
+		claims map[string]any
+		method string
+		code   codes.Code
+	}{
+		"main writes":             {nil, "google.bytestream.ByteStream/Write", codes.OK},
+		"main of another app":     {map[string]any{"repository": "org/other"}, "google.bytestream.ByteStream/Write", codes.PermissionDenied},
+		"a pull request reads":    {map[string]any{"ref_protected": false}, "build.bazel.remote.execution.v2.Capabilities/GetCapabilities", codes.OK},
+		"a pull request writes":   {map[string]any{"ref_protected": false}, "google.bytestream.ByteStream/Write", codes.PermissionDenied},
+		"another organisation":    {map[string]any{"repository": "evil/app"}, "build.bazel.remote.execution.v2.Capabilities/GetCapabilities", codes.Unauthenticated},
+		"a token for others":      {map[string]any{"aud": "other"}, "build.bazel.remote.execution.v2.Capabilities/GetCapabilities", codes.Unauthenticated},
+		"a token that is expired": {map[string]any{"exp": 1}, "build.bazel.remote.execution.v2.Capabilities/GetCapabilities", codes.Unauthenticated},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn := dialRaw(t, tr.address, grpc.WithPerRPCCredentials(bearer(issuer.Sign(t, time.Now(), test.claims))))
+			require.Equal(t, test.code, status.Code(call(t, conn, test.method, "main", []byte("x"))))
+		})
+	}
 }
