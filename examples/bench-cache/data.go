@@ -29,8 +29,8 @@ func newBlob(data []byte) blob {
 	return blob{hex.EncodeToString(sum[:]), data}
 }
 
-// source makes content that no other source makes. A share of each blob's bytes is text of few words, which zstd makes
-// about five times smaller; the rest is random.
+// source makes content that no other source makes. A share of each blob's bytes is text of few words, which zstd makes two
+// to four times smaller; the rest is random.
 type source struct {
 	rng   *rand.Rand
 	share float64
