@@ -5,12 +5,17 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+
+	"github.com/pexpress/pexpress/cache"
+	"github.com/pexpress/pexpress/cache/httpcache"
 )
 
 // The variables that hold what a server is shown: a bearer's token, or the files of a client certificate and its key; and
@@ -22,29 +27,63 @@ const (
 	caVariable    = "PEXPRESS_CACHE_CA"
 )
 
-// credentialsFor returns what goes with a connection to address.
+// credentialsFor returns what goes with a gRPC connection to address.
 func credentialsFor(address string) ([]grpc.DialOption, error) {
 	u, err := url.Parse(address)
 	if err != nil {
 		return nil, fmt.Errorf("cache address %q: %w", address, err)
 	}
-	secure := u.Scheme == "grpcs"
 	var opts []grpc.DialOption
-	if secure {
+	if u.Scheme == "grpcs" {
 		config, err := tlsConfig()
 		if err != nil {
 			return nil, fmt.Errorf("cache %s: %w", address, err)
 		}
 		opts = append(opts, grpc.WithTransportCredentials(credentials.NewTLS(config)))
 	}
-	if token := os.Getenv(tokenVariable); token != "" {
-		local := u.Scheme == "unix" || u.Hostname() == "localhost" || net.ParseIP(u.Hostname()).IsLoopback()
-		if !secure && !local {
-			return nil, fmt.Errorf("cache %s: %s would cross the network in the clear: use grpcs://, or unset it", address, tokenVariable)
-		}
-		opts = append(opts, grpc.WithPerRPCCredentials(bearer{token, secure}))
+	token, err := tokenFor(u)
+	if err != nil {
+		return nil, err
+	}
+	if token != "" {
+		opts = append(opts, grpc.WithPerRPCCredentials(bearer{token, u.Scheme == "grpcs"}))
 	}
 	return opts, nil
+}
+
+// tokenFor returns the token to show at u, "" if there is none. It is kept from networks that could read it.
+func tokenFor(u *url.URL) (string, error) {
+	token := os.Getenv(tokenVariable)
+	local := u.Scheme == "unix" || u.Hostname() == "localhost" || net.ParseIP(u.Hostname()).IsLoopback()
+	if secure := u.Scheme == "grpcs" || u.Scheme == "https"; token != "" && !secure && !local {
+		return "", fmt.Errorf("cache %s: %s would cross the network in the clear: use %ss://, or unset it", u.Redacted(), tokenVariable, u.Scheme)
+	}
+	return token, nil
+}
+
+// openHTTP returns a client of Bazel's HTTP protocol.
+func openHTTP(address string) (cache.CAS, cache.ActionCache, io.Closer, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("cache address %q: %w", address, err)
+	}
+	header := http.Header{}
+	token, err := tokenFor(u)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if token != "" {
+		header.Set("Authorization", "Bearer "+token)
+	}
+	transport := httpcache.Transport()
+	if transport.TLSClientConfig, err = tlsConfig(); err != nil {
+		return nil, nil, nil, fmt.Errorf("cache %s: %w", u.Redacted(), err)
+	}
+	c, err := httpcache.New(address, &http.Client{Transport: transport}, header)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	return c, c, c, nil
 }
 
 func tlsConfig() (*tls.Config, error) {

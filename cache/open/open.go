@@ -23,6 +23,7 @@ const MaxBytes = 50 << 30
 //	grpc://host:port[/instance]                 package remote
 //	grpcs://host:port[/instance]                with TLS and credentials, see credentials.go
 //	unix:///socket                              package remote
+//	http://host:port[/instance], https://…      package httpcache: Bazel's HTTP protocol
 //	s3://bucket[/prefix][?instance=name]        package s3, without a server between
 func Open(ctx context.Context, address string) (cache.CAS, cache.ActionCache, io.Closer, error) {
 	if dir, ok := Dir(address); ok {
@@ -31,8 +32,11 @@ func Open(ctx context.Context, address string) (cache.CAS, cache.ActionCache, io
 	if err := Check(address); err != nil {
 		return nil, nil, nil, err
 	}
-	if strings.HasPrefix(address, "s3://") {
+	switch scheme, _, _ := strings.Cut(address, "://"); scheme {
+	case "s3":
 		return openBucket(ctx, address)
+	case "http", "https":
+		return openHTTP(address)
 	}
 	opts, err := credentialsFor(address)
 	if err != nil {
@@ -46,7 +50,7 @@ func Open(ctx context.Context, address string) (cache.CAS, cache.ActionCache, io
 }
 
 // Forms says what addresses look like, for help texts.
-const Forms = "a directory, file:///dir, grpc://host:port, grpcs://host:port, unix:///socket or s3://bucket/prefix"
+const Forms = "a directory, file:///dir, grpc://host:port, grpcs://host:port, unix:///socket, https://host or s3://bucket/prefix"
 
 // Check refuses an address that Open cannot open, whatever the state of what it names.
 func Check(address string) error {
@@ -55,7 +59,7 @@ func Check(address string) error {
 	}
 	switch scheme, rest, _ := strings.Cut(address, "://"); {
 	case rest == "":
-	case scheme == "grpc", scheme == "grpcs", scheme == "unix":
+	case scheme == "grpc", scheme == "grpcs", scheme == "unix", scheme == "http", scheme == "https":
 		return nil
 	case scheme == "s3":
 		_, _, err := parseBucket(address)

@@ -32,7 +32,7 @@ func TestDir(t *testing.T) {
 func TestRefused(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for _, address := range []string{
-		"", "unix:/tmp/x.sock", "file:/tmp/x", "file://localhost/x", "file://relative", "http://host", "grpc:host", "s3://", "s3:bucket",
+		"", "unix:/tmp/x.sock", "file:/tmp/x", "file://localhost/x", "file://relative", "http://", "https://host?x", "grpc:host", "s3://", "s3:bucket",
 		"s3://bucket:1/x", "s3://bucket/x?instanc=y", "s3://user@bucket/x",
 	} {
 		_, _, _, err := open.Open(t.Context(), address)
@@ -49,7 +49,9 @@ func TestTokensStayPrivate(t *testing.T) {
 	_, _, _, err := open.Open(t.Context(), "grpc://cache.example:8980")
 	require.ErrorContains(t, err, "in the clear: use grpcs://")
 	require.NotContains(t, err.Error(), "secret")
-	for _, address := range []string{"grpc://127.0.0.1:8980", "grpc://localhost:8980", "unix:///tmp/s", "grpcs://cache.example:8980/main"} {
+	_, _, _, err = open.Open(t.Context(), "http://cache.example")
+	require.ErrorContains(t, err, "in the clear: use https://")
+	for _, address := range []string{"grpc://127.0.0.1:8980", "grpc://localhost:8980", "unix:///tmp/s", "grpcs://cache.example:8980/main", "https://cache.example/main"} {
 		_, _, closer, err := open.Open(t.Context(), address)
 		require.NoError(t, err, address)
 		require.NoError(t, closer.Close())

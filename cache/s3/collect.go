@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"time"
 )
 
 // collection ranks the records of the bucket.
@@ -38,7 +39,7 @@ const pinnedUse = math.MaxUint32
 // newCollection reads what the ranking needs beside the index.
 func (s *Store) newCollection(ctx context.Context, src *source) (*collection, error) {
 	c := &collection{manifest: src.manifest, pinned: map[key]bool{}, dying: src.manifest.condemned()}
-	err := s.list(ctx, touchDir, func(o Info) { c.touchKeys = append(c.touchKeys, o.Key) })
+	err := s.list(ctx, touchDir, func(o Info, _ time.Time) { c.touchKeys = append(c.touchKeys, o.Key) })
 	if err != nil {
 		return nil, err
 	}

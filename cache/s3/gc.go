@@ -48,7 +48,7 @@ func (r *GCReport) add(n GCReport) {
 // gcOnce is one try. Its order is what makes it safe: packs that may be strays are listed before the index is read; tails
 // are gone before an entry leaves the index that they say the same of; the index no longer names a pack when it is deleted.
 func (s *Store) gcOnce(ctx context.Context, o GCOptions) (r GCReport, err error) {
-	strays, err := s.listPacks(ctx)
+	strays, err := s.oldPacks(ctx)
 	if err != nil {
 		return r, err
 	}

@@ -39,7 +39,7 @@ func (s *Store) rebuild(ctx context.Context) (r RebuildReport, err error) {
 		return r, err
 	}
 	var tails []string
-	if err := s.list(ctx, tailDir, func(o Info) { tails = append(tails, o.Key) }); err != nil {
+	if err := s.list(ctx, tailDir, func(o Info, _ time.Time) { tails = append(tails, o.Key) }); err != nil {
 		return r, err
 	}
 	f, err := s.scanAll(ctx, &r)

@@ -125,7 +125,7 @@ func (x *index) hasManifest() bool {
 // listTails returns the tails that count.
 func (s *Store) listTails(ctx context.Context) ([]tail, error) {
 	var out []tail
-	err := s.list(ctx, tailDir, func(o Info) {
+	err := s.list(ctx, tailDir, func(o Info, _ time.Time) {
 		if i, ok := idOf(tailDir, o.Key); ok {
 			out = append(out, tail{i, o.Modified})
 		}
@@ -133,15 +133,15 @@ func (s *Store) listTails(ctx context.Context) ([]tail, error) {
 	return out, err
 }
 
-// list calls each for every object under dir.
-func (s *Store) list(ctx context.Context, dir string, each func(Info)) error {
+// list calls each for every object under dir, with S3's clock when it was listed.
+func (s *Store) list(ctx context.Context, dir string, each func(Info, time.Time)) error {
 	for after := ""; ; {
 		p, err := s.bucket.List(ctx, dir, after)
 		if err != nil {
 			return fmt.Errorf("list %s: %w", dir, err)
 		}
 		for _, o := range p.Objects {
-			each(o)
+			each(o, p.Date)
 			after = o.Key
 		}
 		if !p.More || len(p.Objects) == 0 {

@@ -9,8 +9,21 @@ import (
 // listPacks lists all packs.
 func (s *Store) listPacks(ctx context.Context) (map[id]Info, error) {
 	packs := map[id]Info{}
-	err := s.list(ctx, packDir, func(o Info) {
+	err := s.list(ctx, packDir, func(o Info, _ time.Time) {
 		if i, ok := idOf(packDir, o.Key); ok {
+			packs[i] = o
+		}
+	})
+	return packs, err
+}
+
+// oldPacks lists the packs that are so old that nothing can begin to name them any more. Their age is that of when they
+// were listed: gc may take hours from here to the sweep, and must not take what was young for what is old.
+func (s *Store) oldPacks(ctx context.Context) (map[id]Info, error) {
+	packs := map[id]Info{}
+	age := s.sweepAge()
+	err := s.list(ctx, packDir, func(o Info, now time.Time) {
+		if i, ok := idOf(packDir, o.Key); ok && o.Modified.Before(now.Add(-age)) {
 			packs[i] = o
 		}
 	})
@@ -29,13 +42,13 @@ func (s *Store) sweep(ctx context.Context, f *fold, packs map[id]Info, r *GCRepo
 	var keys []string
 	dying := m.condemned()
 	for i, o := range packs {
-		if _, named := f.packOf[i]; !named && !dying[i] && o.Modified.Before(before) {
+		if _, named := f.packOf[i]; !named && !dying[i] {
 			keys = append(keys, o.Key)
 		}
 	}
 	named := m.objects()
 	for _, dir := range []string{runDir, shardDir, rootDir, probeDir} {
-		err := s.list(ctx, dir, func(o Info) {
+		err := s.list(ctx, dir, func(o Info, _ time.Time) {
 			if !named[o.Key] && o.Modified.Before(before) {
 				keys = append(keys, o.Key)
 			}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -9,9 +10,9 @@ import (
 	"net/http"
 	"os"
 	"runtime/debug"
-	"time"
 
 	"github.com/spf13/cobra"
+	"go.opentelemetry.io/otel"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
@@ -112,11 +113,15 @@ func (n *node) build(ctx, background context.Context) error {
 	if n.traces, err = observe.OpenTraces(ctx, version); err != nil {
 		return configError{err}
 	}
+	if n.traces != nil {
+		otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { n.log.Warn("traces", "error", err.Error()) }))
+	}
 	v := observe.New(observe.Options{
 		Version: version, Tiers: n.store.figures, Prices: n.c.prices(), Log: n.log,
 		Family: func(name string) string { f, _ := instances.Family(name); return f },
 	})
 	var creds []grpc.ServerOption
+	var webTLS *tls.Config
 	if n.c.TLSCert != "" {
 		certs, err := openCertificates(n.c.TLSCert, n.c.TLSKey, n.c.TLSClientCA)
 		if err != nil {
@@ -124,7 +129,7 @@ func (n *node) build(ctx, background context.Context) error {
 		}
 		watched = append(watched, certs.reload)
 		creds = append(creds, grpc.Creds(credentials.NewTLS(certs.config("h2"))))
-		defer func() { n.http.TLSConfig = certs.config("h2", "http/1.1") }()
+		webTLS = certs.config("h2", "http/1.1")
 	}
 	origins, err := asset.ParseAllowed(n.c.Origins)
 	if err != nil {
@@ -137,6 +142,7 @@ func (n *node) build(ctx, background context.Context) error {
 	}
 	opts := []server.Option{server.WithMemory(int64(n.c.Memory)), server.WithSpool(spool)}
 	n.http = newHTTPServer(n.web.handler(authenticator, v, n.traces, opts))
+	n.http.TLSConfig = webTLS
 	n.http.ErrorLog = slog.NewLogLogger(n.log.Handler(), slog.LevelDebug)
 	n.grpc = grpc.NewServer(n.options(v, authenticator, creds)...)
 	n.service = server.Register(n.grpc, v.Instances(instances), opts...)
@@ -232,85 +238,6 @@ func (n *node) fail(err error) {
 		select {
 		case n.failed <- err:
 		default: // it is ending for others already
-		}
-	}
-}
-
-// drain lets requests under way end, once nobody sends new ones.
-func (n *node) drain() {
-	n.report("STOPPING=1")
-	n.log.Info("ending: requests under way are finished", "within", time.Duration(n.c.Drain).String())
-	n.health.Shutdown()
-	n.web.closing.Store(true)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(n.c.Drain))
-	defer cancel()
-	ended := make(chan struct{})
-	go func() {
-		n.grpc.GracefulStop()
-		close(ended)
-	}()
-	if err := n.http.Shutdown(ctx); err != nil {
-		n.log.Warn("HTTP requests were cut off", "error", err.Error())
-		n.http.Close()
-	}
-	select {
-	case <-ended:
-	case <-ctx.Done():
-		n.log.Warn("calls were cut off", "after", time.Duration(n.c.Drain).String())
-		n.grpc.Stop()
-		<-ended
-	}
-}
-
-// close ends what is left.
-func (n *node) close() error {
-	if n.grpc != nil {
-		n.grpc.Stop()
-		n.http.Close()
-		n.service.Close()
-	}
-	err := n.store.close()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	if terr := n.traces.Close(ctx); terr != nil {
-		n.log.Warn("the last traces were not sent", "error", terr.Error())
-	}
-	return err
-}
-
-func (n *node) report(state string) {
-	if err := notify(state); err != nil {
-		n.log.Warn("systemd was not told", "error", err.Error())
-	}
-}
-
-// reloader reads files again.
-type reloader func() (changed bool, err error)
-
-// rereadEvery is how often files are looked at that may change.
-const rereadEvery = 10 * time.Second
-
-// watch reads files again until ctx ends. What makes no sense changes nothing, and is said once each time.
-func (n *node) watch(ctx context.Context, files []reloader) {
-	ticker := time.NewTicker(rereadEvery)
-	defer ticker.Stop()
-	said := make([]string, len(files))
-	for {
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return
-		}
-		for i, reload := range files {
-			changed, err := reload()
-			switch {
-			case err != nil && err.Error() != said[i]:
-				n.log.Error("a file cannot be read again; what it said before still holds", "error", err.Error())
-				said[i] = err.Error()
-			case err == nil && changed:
-				n.log.Info("certificates or tokens were read again")
-				said[i] = ""
-			}
 		}
 	}
 }
