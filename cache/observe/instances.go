@@ -24,12 +24,12 @@ type instances struct {
 // Instance implements server.Instances.
 func (i *instances) Instance(ctx context.Context, name string, want server.Access) (server.Instance, error) {
 	in, err := i.base.Instance(ctx, name, want)
-	if err != nil {
-		return in, err
-	}
 	family := i.v.o.Family(name)
 	if c := callOf(ctx); c != nil {
-		c.entered(ctx, family)
+		c.entered(ctx, family) // who was refused, and where, is worth knowing, too
+	}
+	if err != nil {
+		return in, err
 	}
 	t := i.v.tallies.of(family)
 	in.CAS = &countedCAS{full.Of(in.CAS), i.v, t}

@@ -91,7 +91,12 @@ func (s *Store) damaged(at located, d digest.Digest, err error) error {
 	same := e != nil && e.loc == at.loc
 	s.mu.RUnlock()
 	if same {
-		c := &chunk{}
+		c := &chunk{still: func() bool {
+			s.mu.RLock()
+			defer s.mu.RUnlock()
+			e := s.table.find(&r)
+			return e != nil && e.loc == at.loc // else it was stored anew meanwhile
+		}}
 		c.add(record{kind: kindGone | ofAction&kind(at.class), ns: r.ns, digest: d, time: s.seconds()})
 		if err := s.commit(c); err != nil {
 			return fmt.Errorf("read %s: %w", d, err)
@@ -172,6 +177,11 @@ func (c *Cache) GetFrom(ctx context.Context, d digest.Digest, offset int64) (io.
 		return io.NopCloser(bytes.NewReader(b[offset:])), nil
 	}
 	o, err := c.s.openFile(at.loc, d)
+	if errors.Is(err, fs.ErrNotExist) {
+		if again, err := c.find(d); err == nil && again.loc != at.loc {
+			return c.GetFrom(ctx, d, offset) // it was stored anew meanwhile
+		}
+	}
 	if err != nil {
 		return nil, c.s.damaged(at, d, err)
 	}

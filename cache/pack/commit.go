@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -25,6 +26,9 @@ type chunk struct {
 	items []item // offsets count from the start of data
 	names bool   // the records name new files: their names have to be durable, too
 	done  func(error)
+	// still says, when the chunk's turn has come, whether it is still wanted; nil means that it is. Nobody else changes
+	// the index from then until the chunk is durable.
+	still func() bool
 }
 
 // add appends a record to the chunk.
@@ -141,22 +145,34 @@ func (s *Store) committer() {
 			chunks = append(chunks, s.queue.more()...)
 		}
 		last = len(chunks)
+		chunks = slices.DeleteFunc(chunks, func(c *chunk) bool {
+			stale := c.still != nil && !c.still()
+			if stale {
+				c.done(nil)
+			}
+			return stale
+		})
 		err := s.makeRoom(chunks)
 		if err == nil {
-			err = s.append(chunks)
-		}
-		// Others fill the disk, too: what is oldest makes room before what is new is refused.
-		for tries := 0; errors.Is(err, cache.ErrFull) && tries < 4; tries++ {
-			if freed, evictErr := s.evictOne(); !freed || evictErr != nil {
-				break
-			}
-			err = s.append(chunks)
+			err = s.appendOrEvict(chunks)
 		}
 		for _, c := range chunks {
 			c.done(err)
 		}
 		s.removeDoomed()
 	}
+}
+
+// appendOrEvict appends. Others fill the disk, too: what is oldest makes room before what is new is refused.
+func (s *Store) appendOrEvict(chunks []*chunk) error {
+	err := s.append(chunks)
+	for tries := 0; errors.Is(err, cache.ErrFull) && tries < 4 && s.evictable(0); tries++ {
+		if freed, evictErr := s.evictOne(); !freed || evictErr != nil {
+			return err
+		}
+		err = s.append(chunks)
+	}
+	return err
 }
 
 // append writes chunks to the segment that grows, syncs it, and makes the index follow.
@@ -209,9 +225,7 @@ func (s *Store) append(chunks []*chunk) error {
 func (s *Store) failed(err error) error {
 	g := s.active
 	if cut := g.f.Truncate(g.size); cut == nil {
-		if s.writeIndex(g) == nil {
-			_ = s.next()
-		}
+		_ = s.next()
 	}
 	return fmt.Errorf("write to the cache: %w", full(err))
 }
@@ -224,17 +238,18 @@ func (s *Store) roll() error {
 	if g := s.active; g.size < s.segmentBytes() && g.size+g.extra < 4*s.segmentBytes() {
 		return nil
 	}
-	if err := s.writeIndex(s.active); err != nil {
-		return fmt.Errorf("write to the cache: %w", err)
-	}
 	return s.next()
 }
 
-// next seals the segment that grows and begins another.
+// next begins another segment, and seals the one that grew. That its index is written is not needed: it can be made again
+// from the records.
 func (s *Store) next() error {
 	g := s.active
 	if err := s.begin(g.id + 1); err != nil {
-		return err
+		return fmt.Errorf("write to the cache: %w", full(err))
+	}
+	if err := s.writeIndex(g); err != nil {
+		_ = os.Remove(s.segmentPath(g.id) + indexSuffix)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -22,17 +22,22 @@ func (s *Store) makeRoom(chunks []*chunk) error {
 			need += c.items[i].stored()
 		}
 	}
-	if s.used.Load()+need > s.opts.MaxBytes && s.opts.Now().Before(s.full) {
+	if s.used.Load()+need <= s.opts.MaxBytes {
+		return nil
+	}
+	if !s.evictable(need) {
 		return s.noRoom()
 	}
-	for s.used.Load()+need > s.opts.MaxBytes {
+	// Once round the store is enough: what is carried over is behind what was there.
+	s.mu.RLock()
+	rounds := len(s.order) + 1
+	s.mu.RUnlock()
+	for ; s.used.Load()+need > s.opts.MaxBytes; rounds-- {
 		freed, err := s.evictOne()
 		if err != nil {
 			return err
 		}
-		if !freed {
-			// To look again at every write would only make a full store slow as well.
-			s.full = s.opts.Now().Add(time.Second)
+		if !freed || rounds == 0 {
 			return s.noRoom()
 		}
 	}
@@ -41,39 +46,71 @@ func (s *Store) makeRoom(chunks []*chunk) error {
 
 func (s *Store) noRoom() error {
 	if s.opts.Retention > 0 {
-		return fmt.Errorf("%w: all of its %d bytes were found present within the last %s, and are promised for that long: raise the limit",
+		return fmt.Errorf("%w: most of its %d bytes were written or found present within the last %s, and are promised for that long: raise the limit",
 			cache.ErrFull, s.opts.MaxBytes, 3*s.opts.Retention/2)
 	}
 	return fmt.Errorf("%w: what is to be written is larger than its limit of %d bytes: raise the limit", cache.ErrFull, s.opts.MaxBytes)
 }
 
-// evictOne removes the oldest segment that is worth it and carries over what must stay or was used since. It reports
-// false when there is none.
+// evictOne removes the oldest segment, always the oldest: what it records of uses and removals is about older ones. It
+// carries over what must stay or was used since, and reports false when there is nothing to remove.
 func (s *Store) evictOne() (bool, error) {
 	s.mu.RLock()
 	order := slices.Clone(s.order)
 	s.mu.RUnlock()
-	for _, id := range order {
-		freed, err := s.evict(id)
-		if freed || err != nil {
-			return freed, err
-		}
+	if len(order) > 0 {
+		return true, s.evict(order[0])
 	}
 	if s.active.size == 0 {
 		return false, nil
 	}
 	last := s.active.id
-	if err := errors.Join(s.writeIndex(s.active), s.next()); err != nil {
+	if err := s.next(); err != nil {
 		return false, err
 	}
-	return s.evict(last)
+	return true, s.evict(last)
 }
 
-// worth is the least part of a segment that its removal must free, where a promise keeps the rest.
+// worth is the least part of the store, one in so many bytes, that eviction must be able to free: else it would copy most
+// of the store for each little room it makes.
 const worth = 4
 
-// evict removes a segment, unless too much of it must stay.
-func (s *Store) evict(id uint32) (bool, error) {
+// evictable reports whether need more bytes can be had, with the promise kept.
+func (s *Store) evictable(need int64) bool {
+	if s.opts.Retention == 0 {
+		return need <= s.opts.MaxBytes
+	}
+	if now := s.opts.Now(); now.Sub(s.kept.at).Abs() > time.Second {
+		s.kept.at, s.kept.bytes = now, s.promisedBytes()
+	}
+	s.kept.bytes += need // what is written is promised, too
+	return s.kept.bytes <= s.opts.MaxBytes-s.opts.MaxBytes/worth
+}
+
+// promisedBytes is what the entries take up that must stay.
+func (s *Store) promisedBytes() int64 {
+	now, total := s.seconds(), int64(0)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	s.table.all(func(e *entry) bool {
+		if s.promised(e, now) {
+			total += e.room()
+		}
+		return true
+	})
+	return total
+}
+
+// room is what an entry takes up on disk.
+func (e *entry) room() int64 {
+	if e.isFile() {
+		return headerSize + filePayload + e.stored()
+	}
+	return headerSize + e.size()
+}
+
+// evict removes the oldest segment.
+func (s *Store) evict(id uint32) error {
 	s.mu.RLock()
 	g := s.segments[id]
 	s.mu.RUnlock()
@@ -81,25 +118,24 @@ func (s *Store) evict(id uint32) (bool, error) {
 	if err != nil {
 		// It was read or written before: make it again from the records.
 		again := &segment{id: g.id, f: g.f}
-		if again.items, err = scan(again); err != nil {
-			return false, fmt.Errorf("evict segment %d: %w", id, err)
+		if again.items, err = scan(again, true); err != nil {
+			return fmt.Errorf("evict segment %d: %w", id, err)
 		}
 		ix = again.index()
 	}
-	stay, gone, kept := s.sort(g, ix)
-	if total := g.size + g.extra; s.opts.Retention > 0 && total-kept < total/worth {
-		return false, nil
-	}
+	stay, gone := s.sort(g, ix)
 	c := &chunk{}
 	for _, it := range stay {
-		if err := s.carry(c, g, it); err != nil {
-			// Unreadable: it is lost whether it is carried or not.
-			gone = append(gone, it)
+		err := s.carry(c, g, it)
+		if errors.Is(err, errRecord) {
+			gone = append(gone, it) // it can't be read, here or there
+		} else if err != nil {
+			return fmt.Errorf("evict segment %d: %w", id, err)
 		}
 	}
 	if len(c.data) > 0 {
 		if err := s.append([]*chunk{c}); err != nil {
-			return false, err
+			return err
 		}
 	}
 	s.stats.carried.Add(int64(len(c.items)))
@@ -113,6 +149,11 @@ func (s *Store) evict(id uint32) (bool, error) {
 			s.stats.evicted.Add(1)
 		}
 	}
+	for it := range ix.items(id) {
+		if it.isFile() {
+			delete(s.carried, it.loc) // from here on there is one record of the file
+		}
+	}
 	delete(s.segments, id)
 	s.order = slices.DeleteFunc(s.order, func(o uint32) bool { return o == id })
 	s.used.Add(-g.size)
@@ -123,12 +164,12 @@ func (s *Store) evict(id uint32) (bool, error) {
 	if err == nil {
 		s.removeDoomed()
 	}
-	return true, err
+	return err
 }
 
-// sort says which of a segment's live items stay, and how many bytes they keep.
-func (s *Store) sort(g *segment, ix index) (stay, gone []item, kept int64) {
-	now := s.seconds()
+// sort says which of a segment's live items stay.
+func (s *Store) sort(g *segment, ix index) (stay, gone []item) {
+	now, kept := s.seconds(), int64(0)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for it := range ix.items(g.id) {
@@ -140,10 +181,7 @@ func (s *Store) sort(g *segment, ix index) (stay, gone []item, kept int64) {
 		if it.kind == kindTouch || it.kind == kindGone || e == nil || e.loc != it.loc {
 			continue
 		}
-		size := e.stored() + headerSize
-		if !e.isFile() {
-			size += e.size()
-		}
+		size := e.room()
 		keep := s.promised(e, now)
 		if s.opts.Retention == 0 {
 			// Used again since it was written, and not a moment later by whoever wrote it. At most half stays, or a store
@@ -157,7 +195,7 @@ func (s *Store) sort(g *segment, ix index) (stay, gone []item, kept int64) {
 			gone = append(gone, *it)
 		}
 	}
-	return stay, gone, kept
+	return stay, gone
 }
 
 // promised reports whether an entry was reported present so lately that it must stay. A use is recorded when the last

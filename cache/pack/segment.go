@@ -152,7 +152,7 @@ func (s *Store) segmentIDs() ([]uint32, error) {
 
 // openSegment opens a segment of an earlier run and reads its index. Where that is missing or damaged it is made again from
 // the records.
-func (s *Store) openSegment(id uint32) (*segment, index, error) {
+func (s *Store) openSegment(id uint32, newest bool) (*segment, index, error) {
 	f, err := os.OpenFile(s.segmentPath(id), os.O_RDWR, 0)
 	if err != nil {
 		return nil, nil, err
@@ -160,7 +160,7 @@ func (s *Store) openSegment(id uint32) (*segment, index, error) {
 	g := &segment{id: id, f: f, sealed: s.seconds()}
 	ix, err := s.readIndex(g)
 	if err != nil {
-		if g.items, err = scan(g); err == nil {
+		if g.items, err = scan(g, !newest); err == nil {
 			err = s.writeIndex(g)
 			ix, g.items = g.index(), nil
 		}
@@ -237,8 +237,9 @@ func (g *segment) index() index {
 	return b
 }
 
-// scan reads a segment's records up to the first that is not whole, where a crash ended it, and cuts the rest off.
-func scan(g *segment) ([]item, error) {
+// scan reads a segment's records. In one that was still growing, the first that is not whole is where a crash ended it, and
+// the rest is cut off. In a sealed one it is damage, and what follows is still there.
+func scan(g *segment, sealed bool) ([]item, error) {
 	st, err := g.f.Stat()
 	if err != nil {
 		return nil, err
@@ -257,13 +258,15 @@ func scan(g *segment) ([]item, error) {
 		if _, err := g.f.ReadAt(payload, g.size+headerSize); err != nil && err != io.EOF {
 			return nil, err
 		}
-		if r.checkPayload(payload) != nil {
+		if r.checkPayload(payload) == nil {
+			items = append(items, itemOf(r, g.id, uint32(g.size), payload))
+		} else if !sealed {
 			break
 		}
-		items = append(items, itemOf(r, g.id, uint32(g.size), payload))
 		g.size += headerSize + int64(r.length)
 	}
-	if g.size == st.Size() {
+	if g.size == st.Size() || sealed {
+		g.size = st.Size()
 		return items, nil
 	}
 	return items, errors.Join(g.f.Truncate(g.size), g.f.Sync())

@@ -64,7 +64,10 @@ type Store struct {
 
 	queue  queue
 	nextID atomic.Uint64 // of the next large blob's file
-	full   time.Time     // the committer's: until then nothing can be evicted
+	kept   struct {      // the committer's: what was promised, when it was last counted
+		at    time.Time
+		bytes int64
+	}
 	stats  counters
 	closed chan struct{}
 }
@@ -138,7 +141,7 @@ func (s *Store) load(ids []uint32) error {
 		for i, id := range ids {
 			g.Go(func() error {
 				defer close(results[i])
-				seg, ix, err := s.openSegment(id)
+				seg, ix, err := s.openSegment(id, i == len(ids)-1)
 				if err == nil {
 					results[i] <- loaded{seg, ix}
 				}

@@ -100,7 +100,7 @@ func (s *Store) foldTails(ctx context.Context, src *source) error {
 	if err := s.swapManifest(ctx, m, src.etag); err != nil {
 		return err
 	}
-	_, err := s.readManifest(ctx)
+	err := s.readManifest(ctx)
 	return err
 }
 

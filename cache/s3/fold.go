@@ -36,7 +36,7 @@ type source struct {
 // readSource reads the manifest, then the tails. A swap that is conditional on this manifest's ETag then takes up all
 // that the tails say. A tail that is gone in between was folded by a manifest that makes this swap fail.
 func (s *Store) readSource(ctx context.Context) (*source, error) {
-	if _, err := s.readManifest(ctx); err != nil {
+	if err := s.readManifest(ctx); err != nil {
 		return nil, err
 	}
 	src := new(source)

@@ -137,7 +137,7 @@ func (s *Store) finishFold(ctx context.Context, src *source, m *manifest, c *col
 	if err := s.swapManifest(ctx, m, src.etag); err != nil {
 		return err
 	}
-	if _, err := s.readManifest(ctx); err != nil {
+	if err := s.readManifest(ctx); err != nil {
 		return err
 	}
 	if err := s.deleteTails(ctx, src); err != nil {

@@ -71,7 +71,7 @@ func (s *Store) freshen(ctx context.Context, promise bool) error {
 		return nil
 	}
 	err := s.validating.do(ctx, func() error {
-		_, err := s.readManifest(s.ctx)
+		err := s.readManifest(s.ctx)
 		return err
 	})
 	if err != nil && ctx.Err() == nil {
@@ -112,7 +112,7 @@ func (s *Store) loadShard(ctx context.Context, i int) error {
 		if !errors.Is(err, ErrNoObject) {
 			return err
 		}
-		if _, err := s.readManifest(ctx); err != nil { // folded since
+		if err := s.readManifest(ctx); err != nil { // folded since
 			return err
 		}
 	}

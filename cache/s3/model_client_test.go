@@ -142,7 +142,9 @@ func (w *world) get(c *s3.Cache, name string, k blobKey) {
 		w.tally.Misses++
 		w.mu.Unlock()
 		if now.Before(until) {
-			w.note("%s", s3.Explain(c, k.digest))
+			for _, n := range w.nodes {
+				w.note("%s: %s", n.name, s3.Explain(n.store.Namespace(k.namespace), k.digest))
+			}
 			w.violated("%s: blob %s of %s is not found, and was promised for another %s: %v", name, k.digest.Short(), k.namespace, until.Sub(now), err)
 		}
 	}

@@ -83,7 +83,7 @@ func (s *Store) lookNow(ctx context.Context) error {
 		if err := s.ensureManifest(ctx); err != nil {
 			return err
 		}
-		n := s.index.beginLook()
+		n, resets := s.index.beginLook()
 		listed, err := s.listTails(ctx)
 		if err != nil {
 			return err
@@ -91,11 +91,10 @@ func (s *Store) lookNow(ctx context.Context) error {
 		if err := s.readTails(ctx, listed); err != nil {
 			return err
 		}
-		reset, err := s.readManifest(ctx)
-		if err != nil {
+		if err := s.readManifest(ctx); err != nil {
 			return err
 		}
-		if reset {
+		if s.index.forgot(resets) { // the tails that were just read, too, whoever read the manifest
 			continue
 		}
 		s.index.prune(n, listed)
@@ -112,8 +111,7 @@ func (s *Store) ensureManifest(ctx context.Context) error {
 	if s.index.hasManifest() {
 		return nil
 	}
-	_, err := s.readManifest(ctx)
-	return err
+	return s.readManifest(ctx)
 }
 
 func (x *index) hasManifest() bool {
@@ -239,28 +237,29 @@ func (s *Store) fetch(ctx context.Context, key, etag string, use func([]byte, Me
 }
 
 // readManifest makes the manifest in the bucket the view.
-func (s *Store) readManifest(ctx context.Context) (reset bool, err error) {
+func (s *Store) readManifest(ctx context.Context) (err error) {
 	select {
 	case s.manifestLock <- struct{}{}:
 		defer func() { <-s.manifestLock }()
 	case <-ctx.Done():
-		return false, ctx.Err()
+		return ctx.Err()
 	}
 	for range tries {
 		var u *update
 		if u, err = s.fetchManifest(ctx); u == nil || err != nil {
-			return false, err
+			return err
 		}
 		u.runs, err = s.fetchRuns(ctx, s.index.wanted(u.manifest))
 		if errors.Is(err, ErrNoObject) {
 			continue // folded since: there is a newer manifest
 		}
 		if err != nil {
-			return false, err
+			return err
 		}
-		return s.index.apply(u), nil
+		s.index.apply(u)
+		return nil
 	}
-	return false, fmt.Errorf("%w: %w", ErrIndexLost, err)
+	return fmt.Errorf("%w: %w", ErrIndexLost, err)
 }
 
 // fetchManifest returns nil if the manifest is the one in view.

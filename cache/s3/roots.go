@@ -81,7 +81,7 @@ func (s *Store) RemoveRoot(ctx context.Context, namespace, name string) error {
 
 // Roots lists what is pinned.
 func (s *Store) Roots(ctx context.Context) ([]Root, error) {
-	if _, err := s.readManifest(ctx); err != nil {
+	if err := s.readManifest(ctx); err != nil {
 		return nil, err
 	}
 	m, _, _ := s.index.snapshot()

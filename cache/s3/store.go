@@ -92,7 +92,7 @@ func newStore(b Bucket, o Options) *Store {
 
 // begin makes the manifest if there is none, records the promise in it, and reads the log.
 func (s *Store) begin(ctx context.Context) error {
-	_, err := s.readManifest(ctx)
+	err := s.readManifest(ctx)
 	if errors.Is(err, ErrNoObject) {
 		err = s.initialize(ctx)
 	}
@@ -126,7 +126,7 @@ func (s *Store) initialize(ctx context.Context) error {
 	if err != nil && !errors.Is(err, ErrConflict) {
 		return err
 	}
-	_, err = s.readManifest(ctx)
+	err = s.readManifest(ctx)
 	return err
 }
 

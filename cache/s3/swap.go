@@ -27,7 +27,7 @@ func (s *Store) edit(ctx context.Context, f func(*manifest) (bool, error)) error
 				return err
 			}
 		}
-		if _, err = s.readManifest(ctx); err != nil {
+		if err = s.readManifest(ctx); err != nil {
 			return err
 		}
 		old, etag, modified := s.index.snapshot()
@@ -37,7 +37,7 @@ func (s *Store) edit(ctx context.Context, f func(*manifest) (bool, error)) error
 			return err2
 		}
 		if err = s.swapManifest(ctx, m, etag); err == nil {
-			_, err = s.readManifest(ctx)
+			err = s.readManifest(ctx)
 			return err
 		}
 		if !errors.Is(err, ErrConflict) {

@@ -62,16 +62,16 @@ func (x *index) advance(asked, date time.Time) {
 	}
 }
 
-// apply makes u the view. All happens at once: whoever looks sees the old view or the new one. It reports whether the
-// node had to forget everything, tails included, which must then be read again.
-func (x *index) apply(u *update) (reset bool) {
+// apply makes u the view. All happens at once: whoever looks sees the old view or the new one. A node
+// that missed too much forgets everything, tails included, which must then be read again.
+func (x *index) apply(u *update) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	m := u.manifest
 	if x.manifest != nil && m.Generation < x.manifest.Generation {
-		return false // an answer that was overtaken
+		return // an answer that was overtaken
 	}
-	if reset = x.missed(m); reset {
+	if x.missed(m) {
 		x.clear()
 	}
 	old := x.manifest
@@ -90,7 +90,6 @@ func (x *index) apply(u *update) (reset bool) {
 		}
 		x.known[r.ID] = x.looks
 	}
-	return reset
 }
 
 // keepShards decides which shards still need no reading. The new ones hold nothing but the old ones and what was folded.
@@ -180,12 +179,19 @@ func (x *index) addTails(tails map[id]*entries) {
 	}
 }
 
-// beginLook returns the number of a look at the bucket.
-func (x *index) beginLook() uint64 {
+// beginLook returns the number of a look at the bucket, and how often all was forgotten before it.
+func (x *index) beginLook() (look, resets uint64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.looks++
-	return x.looks
+	return x.looks, x.resets
+}
+
+// forgot reports whether all was forgotten since.
+func (x *index) forgot(resets uint64) bool {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.resets != resets
 }
 
 // unread returns the tails that were listed and are not here.

@@ -7,12 +7,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/pexpress/pexpress/cache/digest"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/dynamicpb"
+
+	"github.com/pexpress/pexpress/cache/digest"
 )
 
 // fill gives every field a value that makes the request well formed, whatever the method: an instance's name, digests
