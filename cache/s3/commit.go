@@ -262,7 +262,7 @@ func (s *Store) writeTail(ctx context.Context, p packRef, items []committed, beg
 	if took := since(s.now(), sent); took > maxAnswer {
 		return fmt.Errorf("pack %s: the answer to its tail took %s, gc may have been there since: send the blobs again", p.id, took.Round(time.Second))
 	}
-	s.index.addTails(map[id]*entries{p.id: e})
+	s.index.addOwn(p.id, e)
 	s.wakeCompaction(int(s.count.tails.Add(1)))
 	return nil
 }

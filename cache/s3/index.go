@@ -27,10 +27,10 @@ type index struct {
 	spare      map[key][]place // further records of an entry: uploaded twice, or copied by gc
 	bad        map[place]bool  // records whose bytes were wrong, without their time of use
 
-	resets uint64        // how often all was forgotten
+	epoch  uint64        // counts the times when something was forgotten
 	known  map[id]uint64 // tails and runs whose entries are here, and the number of the look that brought them
-	looks uint64
-	dying map[id]bool // what the manifest condemns
+	looks  uint64
+	dying  map[id]bool // what the manifest condemns
 
 	manifest *manifest
 	etag     string
@@ -100,7 +100,7 @@ func newIndex() *index {
 
 // clear forgets all entries, as is right for a node that missed too much.
 func (x *index) clear() {
-	x.resets++
+	x.epoch++
 	seed := rand.Uint64()
 	for i := range shardCount {
 		x.blobs[i], x.actions[i] = table[place]{seed: seed}, table[action]{seed: seed}

@@ -57,10 +57,10 @@ func (cl *client) run(end time.Time) {
 }
 
 // promise notes that a blob was said to be there.
-func (w *world) promise(k blobKey) {
+func (w *world) promise(k blobKey, at time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if until := time.Now().Add(w.retention); until.After(w.promises[k]) {
+	if until := at.Add(w.retention); until.After(w.promises[k]) {
 		w.promises[k] = until
 	}
 }
@@ -93,7 +93,7 @@ func (cl *client) put(c *s3.Cache, name, space string) {
 	w.mu.Unlock()
 	for _, b := range bs {
 		w.note("  acknowledged %s", b.Digest.Short())
-		w.promise(blobKey{space, b.Digest})
+		w.promise(blobKey{space, b.Digest}, time.Now())
 	}
 	s, other := cl.anyStore() // what was acknowledged is everywhere at once
 	w.get(s.Namespace(space), other, blobKey{space, bs[0].Digest})
@@ -103,6 +103,7 @@ func (cl *client) find(c *s3.Cache, name, space string) {
 	w := cl.w
 	ds := digests(cl.some())
 	missing, err := c.FindMissing(context.Background(), ds)
+	at := time.Now()
 	if err != nil {
 		if errors.Is(err, cache.ErrNotFound) {
 			w.violated("%s: FindMissing took a failure for a miss: %v", name, err)
@@ -118,7 +119,7 @@ func (cl *client) find(c *s3.Cache, name, space string) {
 		}
 		k := blobKey{space, d}
 		w.note("%s says %s of %s is present", name, d.Short(), space)
-		w.promise(k)
+		w.promise(k, at)
 		if cl.roll(2) == 0 {
 			s, other := cl.anyStore()
 			w.get(s.Namespace(space), other, k)
@@ -165,7 +166,7 @@ func (cl *client) putAction(c *s3.Cache, name, space string) {
 	err := c.PutAction(ctx, act, result.Digest)
 	w.note("%s put action %s of %s: %v", name, act.Short(), space, err)
 	if err == nil {
-		w.promise(blobKey{space, result.Digest})
+		w.promise(blobKey{space, result.Digest}, time.Now())
 	}
 }
 
@@ -184,7 +185,7 @@ func (cl *client) getAction(c *s3.Cache, name, space string) {
 	}
 	w.note("%s says action %s of %s has result %s", name, act.Short(), space, d.Short())
 	k := blobKey{space, d}
-	w.promise(k)
+	w.promise(k, time.Now())
 	s, other := cl.anyStore()
 	w.get(s.Namespace(space), other, k)
 }

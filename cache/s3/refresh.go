@@ -83,18 +83,18 @@ func (s *Store) lookNow(ctx context.Context) error {
 		if err := s.ensureManifest(ctx); err != nil {
 			return err
 		}
-		n, resets := s.index.beginLook()
+		n, epoch := s.index.beginLook()
 		listed, err := s.listTails(ctx)
 		if err != nil {
 			return err
 		}
-		if err := s.readTails(ctx, listed); err != nil {
+		if err := s.readTails(ctx, listed, epoch); err != nil {
 			return err
 		}
 		if err := s.readManifest(ctx); err != nil {
 			return err
 		}
-		if s.index.forgot(resets) { // the tails that were just read, too, whoever read the manifest
+		if s.index.forgotSince(epoch) { // the tails that were just read may be part of it
 			continue
 		}
 		s.index.prune(n, listed)
@@ -149,13 +149,13 @@ func (s *Store) list(ctx context.Context, dir string, each func(Info, time.Time)
 }
 
 // readTails takes up the tails that this node has not read. One that is gone was folded: the manifest has it.
-func (s *Store) readTails(ctx context.Context, listed []tail) error {
+func (s *Store) readTails(ctx context.Context, listed []tail, epoch uint64) error {
 	unread := s.index.unread(listed)
 	if len(unread) == 0 {
 		return nil
 	}
 	got, err := s.fetchTails(ctx, unread)
-	s.index.addTails(got) // what could be read need not be read again
+	s.index.addTails(got, epoch) // what could be read need not be read again
 	return err
 }
 

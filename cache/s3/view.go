@@ -107,10 +107,18 @@ func (x *index) keepShards(old, m *manifest) {
 // setDying marks the packs that are condemned, and returns those that no longer are because they were deleted.
 func (x *index) setDying(set map[id]bool) (gone map[uint32]bool) {
 	gone = map[uint32]bool{}
+	left := false
 	for p := range x.dying {
-		if n, ok := x.packOf[p]; ok && !set[p] {
+		if set[p] {
+			continue
+		}
+		left = true
+		if n, ok := x.packOf[p]; ok {
 			gone[n] = true
 		}
+	}
+	if left {
+		x.epoch++
 	}
 	for p := range set {
 		if n, ok := x.packOf[p]; ok {
@@ -167,10 +175,24 @@ func (x *index) replace(k *key, p *place, gone map[uint32]bool) bool {
 	return true
 }
 
-// addTails takes up tails.
-func (x *index) addTails(tails map[id]*entries) {
+// addTails takes up tails that were listed in the given epoch. If something was forgotten since, they may speak of packs
+// that are gone, and looked alive would be what nobody condemns any more: then nothing is taken up.
+func (x *index) addTails(tails map[id]*entries, epoch uint64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if x.epoch == epoch {
+		x.take(tails)
+	}
+}
+
+// addOwn takes up a tail that this node has just written.
+func (x *index) addOwn(i id, e *entries) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.take(map[id]*entries{i: e})
+}
+
+func (x *index) take(tails map[id]*entries) {
 	for i, e := range tails {
 		if e != nil {
 			x.add(e)
@@ -179,19 +201,19 @@ func (x *index) addTails(tails map[id]*entries) {
 	}
 }
 
-// beginLook returns the number of a look at the bucket, and how often all was forgotten before it.
-func (x *index) beginLook() (look, resets uint64) {
+// beginLook returns the number of a look at the bucket, and the epoch that it begins in.
+func (x *index) beginLook() (look, epoch uint64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.looks++
-	return x.looks, x.resets
+	return x.looks, x.epoch
 }
 
-// forgot reports whether all was forgotten since.
-func (x *index) forgot(resets uint64) bool {
+// forgotSince reports whether something was forgotten since the epoch.
+func (x *index) forgotSince(epoch uint64) bool {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	return x.resets != resets
+	return x.epoch != epoch
 }
 
 // unread returns the tails that were listed and are not here.

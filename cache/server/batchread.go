@@ -7,6 +7,7 @@ import (
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -46,28 +47,50 @@ func (r *readRequest) addCompressors(packed []byte, one uint64) {
 	}
 }
 
-// readResponse is a repb.BatchReadBlobsResponse, encoded as it is made.
-type readResponse struct{ body *[]byte }
+// readResponse is a repb.BatchReadBlobsResponse, encoded as it is made. It counts against the budget until it is sent.
+type readResponse struct {
+	body    *[]byte
+	release func()
+}
 
 // bodies are those of responses that were sent.
 var bodies = sync.Pool{New: func() any { return new([]byte) }}
 
-func newReadResponse(size int) *readResponse {
+func newReadResponse(size int, release func()) *readResponse {
 	body := bodies.Get().(*[]byte)
 	*body = slices.Grow((*body)[:0], size)
-	return &readResponse{body}
+	return &readResponse{body, release}
+}
+
+// buffers hands the response to gRPC.
+func (r *readResponse) buffers() mem.BufferSlice {
+	if len(*r.body) < 1<<10 { // gRPC frees nothing so small
+		return mem.BufferSlice{mem.SliceBuffer(r.marshal(nil))}
+	}
+	return mem.BufferSlice{mem.NewBuffer(r.body, r)}
+}
+
+// Get implements mem.BufferPool; nobody gets anything from a response.
+func (r *readResponse) Get(length int) *[]byte { b := make([]byte, length); return &b }
+
+// Put implements mem.BufferPool: the response was sent.
+func (r *readResponse) Put(body *[]byte) {
+	bodies.Put(body)
+	r.release()
 }
 
 func (r *readResponse) ProtoReflect() protoreflect.Message { return leanMessage{readResponseType, r} }
-func (r *readResponse) Reset()                             { *r = readResponse{new([]byte)} }
-func (r *readResponse) unmarshal([]byte) error             { return nil }
-func (r *readResponse) size() int                          { return len(*r.body) }
+
+func (r *readResponse) Reset()                 { *r = readResponse{new([]byte), func() {}} }
+func (r *readResponse) unmarshal([]byte) error { return nil }
+func (r *readResponse) size() int              { return len(*r.body) }
 
 // marshal is the last that is done with the response.
 func (r *readResponse) marshal(b []byte) []byte {
 	b = append(b, *r.body...)
 	bodies.Put(r.body)
 	r.body = new([]byte)
+	r.release()
 	return b
 }
 
@@ -120,14 +143,17 @@ func (s *server) batchRead(ctx context.Context, req *readRequest) (*readResponse
 			return nil, status.Errorf(codes.InvalidArgument, "the batch asks for more than the %d bytes allowed: use ByteStream", MaxBatch)
 		}
 	}
-	release, err := s.budget.take(ctx, total)
+	size := total + overhead*int64(len(ds))
+	if size > 2*MaxBatch {
+		return nil, status.Errorf(codes.InvalidArgument, "the batch asks for %d blobs, and the answer would have %d bytes: ask for fewer", len(ds), size)
+	}
+	release, err := s.budget.lease(ctx, size)
 	if err != nil {
 		return nil, err
 	}
-	defer release()
 
 	zstd := slices.Contains(req.compressors, repb.Compressor_ZSTD)
-	resp := newReadResponse(int(total) + overhead*len(ds))
+	resp := newReadResponse(int(size), release)
 	answered := make([]bool, len(ds))
 	err = cache.GetAll(ctx, inst.CAS, ds, MaxBatch, func(i int, data []byte, err error) {
 		answered[i] = true

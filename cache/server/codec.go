@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"sync"
+	"time"
 
 	bspb "google.golang.org/genproto/googleapis/bytestream"
 	"google.golang.org/grpc/encoding"
@@ -12,15 +13,18 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// leanCodec hands the parts of a blob to gRPC as they are. The codec it stands in for would copy each into a buffer from
+// leanCodec hands blobs, and their parts, to gRPC as they are. The codec it stands in for would copy each into a buffer from
 // a pool whose next size after 32 KiB is 1 MiB: with many readers that is most of a server's memory.
 type leanCodec struct{ encoding.CodecV2 }
 
 func newLeanCodec() leanCodec { return leanCodec{encoding.GetCodecV2("proto")} }
 
 func (c leanCodec) Marshal(v any) (mem.BufferSlice, error) {
-	if p, ok := v.(*part); ok {
-		return p.buffers(), nil
+	switch m := v.(type) {
+	case *part:
+		return m.buffers(), nil
+	case *readResponse:
+		return m.buffers(), nil
 	}
 	return c.CodecV2.Marshal(v)
 }
@@ -33,11 +37,10 @@ const smallPart = 16 << 10
 
 // part is a bspb.ReadResponse. Its memory counts against the budget until gRPC has sent it.
 type part struct {
-	data   []byte // what to fill, then what to send
-	all    *[]byte
-	budget *budget
-	taken  int64
-	handed bool // to gRPC, which frees it
+	data    []byte // what to fill, then what to send
+	all     *[]byte
+	release func()
+	handed  bool // to gRPC, which frees it
 }
 
 var partBuffers = sync.Pool{New: func() any { b := make([]byte, partSize); return &b }}
@@ -49,11 +52,40 @@ func (b *budget) part(ctx context.Context, size int64) (*part, error) {
 	if size <= smallPart {
 		return &part{data: make([]byte, size)}, nil
 	}
-	if err := b.acquire(ctx, partSize); err != nil {
+	release, err := b.lease(ctx, partSize)
+	if err != nil {
 		return nil, err
 	}
+	return newPart(size, release), nil
+}
+
+// newPart returns a part for up to size bytes, whose room the caller has.
+func newPart(size int64, release func()) *part {
+	if size <= smallPart {
+		release()
+		return &part{data: make([]byte, size)}
+	}
 	all := partBuffers.Get().(*[]byte)
-	return &part{data: *all, all: all, budget: b, taken: partSize}, nil
+	return &part{data: *all, all: all, release: release}
+}
+
+// leaseTime is how long a client may take to take what was sent to it. Afterwards that counts no more: others would
+// wait for a client that does nothing. (The connection itself is the kernel's and HTTP/2's to end.)
+const leaseTime = time.Minute
+
+// lease is take for what gRPC holds after the call has ended. What it returns may be called from anywhere.
+func (b *budget) lease(ctx context.Context, n int64) (release func(), err error) {
+	n = min(n, b.all)
+	if err := b.acquire(ctx, n); err != nil {
+		return nil, err
+	}
+	var once sync.Once
+	give := func() { once.Do(func() { b.sem.Release(n) }) }
+	timer := time.AfterFunc(leaseTime, give)
+	return func() {
+		timer.Stop()
+		give()
+	}, nil
 }
 
 // buffers encodes the part: a field's head, and the data.
@@ -83,7 +115,7 @@ func (p *part) Put(*[]byte) { p.free() }
 func (p *part) free() {
 	if p.all != nil {
 		partBuffers.Put(p.all)
-		p.budget.sem.Release(p.taken)
+		p.release()
 		p.all = nil
 	}
 }

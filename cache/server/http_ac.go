@@ -145,6 +145,9 @@ var errValue = status.Errorf(codes.InvalidArgument, "what stands under ac has at
 func (s *httpServer) putValue(ctx context.Context, inst Instance, c *call, body []byte) error {
 	ar, ok := asResult(c.fn, body)
 	if !ok {
+		if _, err := s.instance(ctx, c.instance, WriteCAS); err != nil {
+			return err // the value is a blob
+		}
 		d := c.fn.FromBytes(body)
 		if err := inst.CAS.Put(ctx, d, bytes.NewReader(body)); err != nil {
 			return err
@@ -173,5 +176,7 @@ func asResult(fn digest.Function, body []byte) (*repb.ActionResult, bool) {
 			return nil, false
 		}
 	}
-	return ar, true
+	// What would come back as other bytes is not one.
+	again, err := proto.MarshalOptions{Deterministic: true}.Marshal(ar)
+	return ar, err == nil && bytes.Equal(again, body)
 }

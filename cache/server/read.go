@@ -110,13 +110,14 @@ func (s *server) readZstd(stream bspb.ByteStream_ReadServer, cas cache.CAS, d di
 		return fail(stored(err))
 	}
 	defer rc.Close()
-	release, err := s.budget.take(ctx, min(encoderMemory, 2*d.Size()+smallChunk))
+	// Together with what is on its way to the client: to ask for that later would be to wait for others who do the same.
+	release, err := s.budget.take(ctx, min(encoderMemory, 2*d.Size()+smallChunk)+2*partSize)
 	if err != nil {
 		return err
 	}
 	defer release()
 	// A failure of the source ends the stream before the frame does, so that nobody takes what was sent for the blob.
-	out := sender{stream, s.budget}
+	out := sender{stream}
 	if err := s.zstd.compress(out, rc); err != nil {
 		return fail(stored(err))
 	}
@@ -124,17 +125,11 @@ func (s *server) readZstd(stream bspb.ByteStream_ReadServer, cas cache.CAS, d di
 }
 
 // sender writes to a Read's stream.
-type sender struct {
-	stream bspb.ByteStream_ReadServer
-	budget *budget
-}
+type sender struct{ stream bspb.ByteStream_ReadServer }
 
 func (s sender) Write(p []byte) (int, error) {
 	for sent := 0; sent < len(p); {
-		m, err := s.budget.part(s.stream.Context(), int64(len(p)-sent))
-		if err != nil {
-			return sent, err
-		}
+		m := newPart(int64(len(p)-sent), func() {})
 		m.data = m.data[:copy(m.data, p[sent:])]
 		n := len(m.data)
 		if err := m.send(s.stream); err != nil {

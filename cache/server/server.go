@@ -78,7 +78,8 @@ type server struct {
 	bspb.UnimplementedByteStreamServer
 	instances Instances
 	settings
-	budget  *budget
+	budget  *budget // of what the server works with
+	waiting *budget // of what is held while a client sends: slow ones wait for each other, and nobody for them
 	zstd    *codec
 	uploads *uploads
 }
@@ -88,7 +89,8 @@ func newServer(instances Instances, opts []Option) *server {
 	for _, o := range opts {
 		o(&s.settings)
 	}
-	s.budget = newBudget(s.memory)
+	s.waiting = newBudget(s.memory / 4)
+	s.budget = newBudget(s.memory - s.memory/4)
 	s.uploads = newUploads(s.kept)
 	return s
 }

@@ -34,7 +34,7 @@ func (s *server) RegisterChunkMapping(stream grpc.ClientStreamingServer[repb.Reg
 		return err
 	}
 	// What a mapping of this length takes at most.
-	release, err := s.budget.take(ctx, 64*min(blob.Size(), maxChunks))
+	release, err := s.waiting.take(ctx, 64*min(blob.Size(), maxChunks))
 	if err != nil {
 		return err
 	}

@@ -170,7 +170,7 @@ func (s *server) writeZstd(stream bspb.ByteStream_WriteServer, cas cache.CAS, d 
 		}
 		return int64(len(first.GetData())), cas.Put(ctx, d, bytes.NewReader(data))
 	}
-	release, err := s.budget.take(ctx, maxWindow)
+	release, err := s.waiting.take(ctx, maxWindow)
 	if err != nil {
 		return 0, err
 	}

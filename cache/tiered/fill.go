@@ -44,7 +44,7 @@ func (fs *fills) read(ctx context.Context, c *Cache, d digest.Digest, offset int
 	if offset < 0 || offset > d.Size() {
 		return nil, fmt.Errorf("read %s: offset %d is outside of it", d, offset)
 	}
-	f, err := fs.join(ctx, c, d)
+	f, own, err := fs.join(ctx, c, d)
 	if errors.Is(err, errFilled) {
 		return nil, err
 	}
@@ -60,33 +60,39 @@ func (fs *fills) read(ctx context.Context, c *Cache, d digest.Digest, offset int
 		f.more.Broadcast()
 	})
 	// Absence is found out before the first byte, not while reading.
-	if err := f.wait(ctx, 0); err != nil && !errors.Is(err, io.EOF) {
-		return nil, errors.Join(err, r.Close())
+	err = f.wait(ctx, 0)
+	if err == nil || errors.Is(err, io.EOF) {
+		return r, nil
 	}
-	return r, nil
+	if err := errors.Join(err, r.Close()); own || ctx.Err() != nil {
+		return nil, err
+	}
+	// What was asked before this request began is no answer to it: the blob may have come since.
+	return fs.read(ctx, c, d, offset)
 }
 
 // errFilled says that the blob is in the front by now.
 var errFilled = errors.New("the near tier has it")
 
-// join returns the fill of d, with one more reader.
-func (fs *fills) join(ctx context.Context, c *Cache, d digest.Digest) (*fill, error) {
+// join returns the fill of d, with one more reader, and whether it began with this reader. One that has failed is not
+// joined.
+func (fs *fills) join(ctx context.Context, c *Cache, d digest.Digest) (f *fill, own bool, err error) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	if f := fs.running[d]; f != nil {
+	if f := fs.running[d]; f != nil && !f.failed() {
 		f.readers++
-		return f, nil
+		return f, false, nil
 	}
 	// Was it filled since the front was asked?
 	if missing, err := c.front.FindMissing(ctx, []digest.Digest{d}); err == nil && len(missing) == 0 {
-		return nil, errFilled
+		return nil, false, errFilled
 	}
-	f := &fill{d: d, readers: 1}
+	f = &fill{d: d, readers: 1}
 	f.more.L = &f.mu
 	if d.Size() > small {
 		fd, err := unix.Open(fs.dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
 		if err != nil {
-			return nil, fmt.Errorf("read %s: make a file in %s: %w", d, fs.dir, err)
+			return nil, false, fmt.Errorf("read %s: make a file in %s: %w", d, fs.dir, err)
 		}
 		f.f = os.NewFile(uintptr(fd), d.Short())
 	}
@@ -108,7 +114,14 @@ func (fs *fills) join(ctx context.Context, c *Cache, d digest.Digest) (*fill, er
 		fs.leave(f)
 	})
 	f.readers++ // the fetch itself
-	return f, nil
+	return f, true, nil
+}
+
+// failed reports whether the fetch has ended without the blob.
+func (f *fill) failed() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.err != nil
 }
 
 // cancelled ends a fetch that is not done; false if it is.

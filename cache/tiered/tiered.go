@@ -185,15 +185,31 @@ func (c *Cache) Put(ctx context.Context, d digest.Digest, r io.Reader) error {
 		}
 		_, _ = io.Copy(io.Discard, pr) // it may have the blob already, or have failed: the back reads on
 	}()
-	err := c.back.Put(ctx, d, io.TeeReader(r, pw))
-	// Whoever has the blob already leaves it unread; then the front's copy isn't whole.
-	pw.CloseWithError(errUnread)
+	copied := &counter{w: pw}
+	err := c.back.Put(ctx, d, io.TeeReader(r, copied))
+	if err == nil && copied.n == d.Size() {
+		pw.Close()
+	} else {
+		pw.CloseWithError(errUnread) // whoever has the blob already leaves it unread, and the copy isn't whole
+	}
 	<-kept
 	return err
 }
 
-// errUnread ends the front's copy of an upload. If all of it was read the front has what it needs before it comes.
+// errUnread ends the front's copy of an upload that was not read to its end.
 var errUnread = errors.New("the upload ended")
+
+// counter counts what is written to w.
+type counter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
+}
 
 // PutMany implements cache.BatchPutter.
 func (c *Cache) PutMany(ctx context.Context, blobs []cache.Blob) error {

@@ -348,3 +348,62 @@ func TestFullJournal(t *testing.T) {
 	require.ErrorIs(t, err, errDown, "neither the journal nor the bucket can take it")
 	require.Greater(t, n, uint64(40))
 }
+
+// TestFrontIsFilled looks into the front after writes: what was just written is read again soon.
+func TestFrontIsFilled(t *testing.T) {
+	c := tiers(t, near(t), newFar(), quiet(t))
+	for _, size := range []int{1000, 3 << 20} {
+		d := put(t, c, random(uint64(size), size))
+		missing, err := c.front.FindMissing(t.Context(), []digest.Digest{d})
+		require.NoError(t, err)
+		require.Empty(t, missing, "%d bytes", size)
+	}
+}
+
+// TestLateReader asks while an earlier question, whose answer is going to be no, is under way: it gets an answer of its own.
+func TestLateReader(t *testing.T) {
+	back := newFar()
+	slow := &slowMiss{far: back, asked: make(chan struct{}), answer: make(chan struct{})}
+	c := tiers(t, near(t), slow, quiet(t))
+	b := random(1, 1000)
+	d := digest.FromBytes(b)
+	first := make(chan error, 1)
+	go func() {
+		_, err := c.Get(t.Context(), d)
+		first <- err
+	}()
+	<-slow.asked
+	put(t, back.Store, b) // by another node
+	late := make(chan error, 1)
+	go func() {
+		got, err := cache.ReadBlob(t.Context(), c, d, 1000)
+		if err == nil && !bytes.Equal(b, got) {
+			err = errors.New("other bytes")
+		}
+		late <- err
+	}()
+	require.Eventually(t, func() bool {
+		c.fills.mu.Lock()
+		defer c.fills.mu.Unlock()
+		return c.fills.running[d] != nil && c.fills.running[d].readers == 3
+	}, 10*time.Second, time.Millisecond)
+	close(slow.answer)
+	require.ErrorIs(t, <-first, cache.ErrNotFound)
+	require.NoError(t, <-late)
+}
+
+// slowMiss looks at once, the first time, and answers when it is told to.
+type slowMiss struct {
+	*far
+	once          sync.Once
+	asked, answer chan struct{}
+}
+
+func (s *slowMiss) Get(ctx context.Context, d digest.Digest) (io.ReadCloser, error) {
+	rc, err := s.far.Get(ctx, d)
+	s.once.Do(func() {
+		close(s.asked)
+		<-s.answer
+	})
+	return rc, err
+}

@@ -380,7 +380,9 @@ func (c *Delayed) UpdateActionResult(ctx context.Context, action digest.Digest, 
 	k := key{c.name, action}
 	c.w.changes.RLock()
 	err := c.journal.UpdateActionResult(ctx, action, result)
-	c.w.count(k, 1)
+	if err == nil {
+		c.w.count(k, 1)
+	}
 	c.w.changes.RUnlock()
 	if err != nil {
 		return err
