@@ -90,12 +90,16 @@ func testWrongContent(t *testing.T, fn digest.Function, c cache.CAS) {
 }
 
 func testFailingReader(t *testing.T, fn digest.Function, c cache.CAS) {
-	b := content(4, 100<<10)
-	d := fn.FromBytes(b)
-	broken := errors.New("the source broke")
-	r := io.MultiReader(bytes.NewReader(b[:70<<10]), iotest.ErrReader(broken))
-	require.ErrorIs(t, c.Put(t.Context(), d, r), broken)
-	requireAbsent(t, c, d)
+	// An unexpected EOF is what a source says whose own source ended: an error like any other, and no end.
+	for _, broken := range []error{errors.New("the source broke"), io.ErrUnexpectedEOF} {
+		for _, size := range []int{100 << 10, 3 << 20} {
+			b := content(4, size)
+			d := fn.FromBytes(b)
+			r := io.MultiReader(bytes.NewReader(b[:size-30<<10]), iotest.ErrReader(broken))
+			require.ErrorIs(t, c.Put(t.Context(), d, r), broken)
+			requireAbsent(t, c, d)
+		}
+	}
 }
 
 func testNotFound(t *testing.T, fn digest.Function, c cache.CAS) {

@@ -75,8 +75,11 @@ func Dir(address string) (string, bool) {
 	if path, ok := strings.CutPrefix(address, "file://"); ok {
 		return path, filepath.IsAbs(path)
 	}
-	return address, !withScheme.MatchString(address)
+	return address, !withScheme.MatchString(address) && !hostPort.MatchString(address)
 }
+
+// hostPort is what is left of an address without its scheme: meant as a server, and no directory's name.
+var hostPort = regexp.MustCompile(`^[0-9A-Za-z.\[\]:-]+:[0-9]+(/[^/]*)?$`)
 
 func openDisk(dir string) (cache.CAS, cache.ActionCache, io.Closer, error) {
 	if dir == "" {

@@ -92,20 +92,33 @@ func (w *fileWriter) frames(ctx context.Context, r io.Reader) error {
 	defer buffers.Put(plain)
 	defer buffers.Put(packed)
 	for {
-		n, err := io.ReadFull(r, (*plain)[:frameSize])
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		n, err := readFrame(r, (*plain)[:frameSize])
+		if err != nil && err != io.EOF {
 			return err
 		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := w.frame((*plain)[:n], packed); err != nil {
-			return err
+		if n > 0 {
+			if err := w.frame((*plain)[:n], packed); err != nil {
+				return err
+			}
+		}
+		if err == io.EOF {
+			return nil
 		}
 	}
+}
+
+// readFrame fills p. It ends early with io.EOF, or with r's own error, whichever that is: io.ReadFull would not tell a
+// source that ends from one that failed because its own source ended.
+func readFrame(r io.Reader, p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		var m int
+		m, err = r.Read(p[n:])
+		n += m
+	}
+	return n, err
 }
 
 // frame stores one frame, compressed if that makes it half as large or smaller: for less, what compressing and, at each

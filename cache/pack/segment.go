@@ -161,8 +161,11 @@ func (s *Store) openSegment(id uint32, newest bool) (*segment, index, error) {
 	ix, err := s.readIndex(g)
 	if err != nil {
 		if g.items, err = scan(g, !newest); err == nil {
-			err = s.writeIndex(g)
 			ix, g.items = g.index(), nil
+			// On a full disk it can't be written, nor need be: it can be made again.
+			if durable.WriteFile(s.segmentPath(id)+indexSuffix, ix, 0o600) != nil {
+				_ = os.Remove(s.segmentPath(id) + indexSuffix)
+			}
 		}
 	}
 	if err != nil {

@@ -25,11 +25,17 @@ import (
 // TestModel runs seeded schedules of several nodes over one simulated bucket. Every request takes a random time before
 // and after it is done, may fail before or after, may be done long after its caller gave up, and nodes are killed at any
 // point and started again. The clock is virtual, so that hours pass. What the nodes say is held against what they
-// promised. PEXPRESS_MODEL_SEED replays one schedule; PEXPRESS_SOAK=1 runs thousands.
+// promised. PEXPRESS_MODEL_SEED replays one schedule, as far as Go's scheduler lets it; PEXPRESS_SOAK=1 runs thousands, and
+// PEXPRESS_MODEL_SCHEDULES as many as it says.
 func TestModel(t *testing.T) {
 	first, n := uint64(1), uint64(150)
 	if os.Getenv("PEXPRESS_SOAK") == "1" {
 		first, n = uint64(time.Now().UnixNano()), 10_000
+	}
+	if s := os.Getenv("PEXPRESS_MODEL_SCHEDULES"); s != "" {
+		var err error
+		n, err = strconv.ParseUint(s, 10, 64)
+		require.NoError(t, err)
 	}
 	if s := os.Getenv("PEXPRESS_MODEL_SEED"); s != "" {
 		seed, err := strconv.ParseUint(s, 10, 64)

@@ -117,22 +117,11 @@ func (s *httpServer) putAction(c *call) error {
 	if c.r.ContentLength > maxValue {
 		return errValue
 	}
-	size := c.r.ContentLength
-	if size < 0 {
-		size = maxValue
-	}
-	release, err := s.budget.take(ctx, size)
+	body, release, err := s.readValue(ctx, c.body)
 	if err != nil {
 		return err
 	}
 	defer release()
-	body, err := io.ReadAll(io.LimitReader(c.body, maxValue+1))
-	if err != nil {
-		return err
-	}
-	if len(body) > maxValue {
-		return errValue
-	}
 	if err := s.putValue(ctx, inst, c, body); err != nil {
 		return err
 	}
@@ -141,6 +130,42 @@ func (s *httpServer) putAction(c *call) error {
 }
 
 var errValue = status.Errorf(codes.InvalidArgument, "what stands under ac has at most %d bytes", maxValue)
+
+// readValue reads a body into memory. What it takes of the budget grows with what has come: who declares much and sends
+// little holds little.
+func (s *httpServer) readValue(ctx context.Context, r io.Reader) (body []byte, release func(), err error) {
+	taken := int64(64 << 10)
+	first, err := s.waiting.take(ctx, taken)
+	if err != nil {
+		return nil, nil, err
+	}
+	releases := []func(){first}
+	release = func() {
+		for _, r := range releases {
+			r()
+		}
+	}
+	var buf bytes.Buffer
+	for {
+		_, err := buf.ReadFrom(io.LimitReader(r, taken-int64(buf.Len())))
+		switch {
+		case err == nil && int64(buf.Len()) < taken:
+			return buf.Bytes(), release, nil
+		case err == nil && taken > maxValue:
+			err = errValue
+		case err == nil:
+			// Not take: those who hold a part and wait for more would wait for each other.
+			more, ok := s.waiting.tryTake(taken)
+			if ok {
+				releases, taken = append(releases, more), 2*taken
+				continue
+			}
+			err = status.Error(codes.ResourceExhausted, "too many large values are on their way: try again")
+		}
+		release()
+		return nil, nil, err
+	}
+}
 
 func (s *httpServer) putValue(ctx context.Context, inst Instance, c *call, body []byte) error {
 	ar, ok := asResult(c.fn, body)

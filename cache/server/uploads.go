@@ -210,6 +210,9 @@ func (us *uploads) write(ctx context.Context, u *upload, stream int, at int64, d
 		us.mu.Lock()
 		u.offset += int64(n)
 		us.mu.Unlock()
+		if errors.Is(err, io.ErrClosedPipe) {
+			return errPutEnded // another stream sent the last bytes
+		}
 		if err != nil {
 			return err
 		}

@@ -110,7 +110,7 @@ func (i *inflater) Read(p []byte) (int, error) {
 	case i.src.err != nil:
 		return n, i.src.err
 	}
-	return n, fmt.Errorf("%w: %w", errFrame, err)
+	return n, fmt.Errorf("%w: %v", errFrame, err) // not wrapped: an unexpected EOF of the decoder's is none of the reader's
 }
 
 // Close gives the decoder back.

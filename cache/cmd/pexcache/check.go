@@ -22,6 +22,8 @@ func (c *config) check() error {
 
 func (c *config) checkStorage() error {
 	switch {
+	case strings.HasPrefix(c.Disk, "~"):
+		return fmt.Errorf("--disk %s: write the path out, only a shell knows what ~ means", c.Disk)
 	case c.Disk == "" && c.S3 == "":
 		return errors.New("say where the cache is kept: --disk DIR, --s3 s3://BUCKET/PREFIX, or both")
 	case c.WriteBack && (c.S3 == "" || c.Disk == ""):

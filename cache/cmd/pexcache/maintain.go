@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -43,10 +44,23 @@ func verifyCommand(u *ui) *cobra.Command {
 	return c
 }
 
-func verifyDisk(c *cobra.Command, u *ui, s *storage) (err error) {
-	d, err := pack.Open(filepath.Join(s.Disk, "tier"), pack.Options{MaxBytes: int64(s.DiskSize), Retention: time.Duration(s.Retention)})
+// openTier opens the disk tier that a server has made.
+func (s *storage) openTier() (*pack.Store, error) {
+	dir := filepath.Join(s.Disk, "tier")
+	if _, err := os.Stat(dir); err != nil {
+		return nil, configErrorf("there is no disk tier in %s: name the directory that pexcache serve has for --disk", s.Disk)
+	}
+	d, err := pack.Open(dir, pack.Options{MaxBytes: int64(s.DiskSize), Retention: time.Duration(s.Retention)})
 	if err != nil {
-		return unavailableError{err}
+		return nil, unavailableError{err}
+	}
+	return d, nil
+}
+
+func verifyDisk(c *cobra.Command, u *ui, s *storage) (err error) {
+	d, err := s.openTier()
+	if err != nil {
+		return err
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
 	r, err := d.Verify(c.Context())

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -92,9 +91,9 @@ func (p *purge) bucket(ctx context.Context, s *storage, since time.Time) (n int6
 }
 
 func (p *purge) disk(ctx context.Context, s *storage, since time.Time) (n int64, err error) {
-	d, err := pack.Open(filepath.Join(s.Disk, "tier"), pack.Options{MaxBytes: int64(s.DiskSize), Retention: time.Duration(s.Retention)})
+	d, err := s.openTier()
 	if err != nil {
-		return 0, unavailableError{err}
+		return 0, err
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
 	found := map[string][]digest.Digest{} // by namespace

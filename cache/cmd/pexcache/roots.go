@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -117,6 +119,9 @@ func unpinCommand(u *ui) *cobra.Command {
 		Use: "unpin NAME", Short: "Let gc have what pin kept", Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return withBucket(c.Context(), &s, false, func(b *s3.Store) error {
+				if err := checkPinned(c.Context(), b, instance, args[0]); err != nil {
+					return err
+				}
 				if err := b.RemoveRoot(c.Context(), instance, args[0]); err != nil {
 					return bucketError(err)
 				}
@@ -128,6 +133,27 @@ func unpinCommand(u *ui) *cobra.Command {
 	bucketFlags(c, &s)
 	c.Flags().StringVar(&instance, "instance", "", "the instance that holds it")
 	return c
+}
+
+// checkPinned refuses a name that is not pinned in the instance, and says where it is.
+func checkPinned(ctx context.Context, b *s3.Store, instance, name string) error {
+	roots, err := b.Roots(ctx)
+	if err != nil {
+		return bucketError(err)
+	}
+	var elsewhere []string
+	for _, r := range roots {
+		if r.Name == name && r.Namespace == instance {
+			return nil
+		}
+		if r.Name == name {
+			elsewhere = append(elsewhere, strconv.Quote(r.Namespace))
+		}
+	}
+	if len(elsewhere) > 0 {
+		return configErrorf("%s is not pinned in instance %q but in %s: say --instance", name, instance, strings.Join(elsewhere, ", "))
+	}
+	return configErrorf("%s is not pinned in instance %q: pexcache roots lists what is", name, instance)
 }
 
 func rootsCommand(u *ui) *cobra.Command {

@@ -10,14 +10,12 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/pexpress/pexpress/cache/observe"
-	"github.com/pexpress/pexpress/cache/pack"
 	"github.com/pexpress/pexpress/cache/s3"
 )
 
@@ -140,9 +138,9 @@ func statsBucket(ctx context.Context, u *ui, s *storage) error {
 }
 
 func statsDisk(u *ui, s *storage) error {
-	d, err := pack.Open(filepath.Join(s.Disk, "tier"), pack.Options{MaxBytes: int64(s.DiskSize), Retention: time.Duration(s.Retention)})
+	d, err := s.openTier()
 	if err != nil {
-		return unavailableError{err}
+		return err
 	}
 	st := d.Stats()
 	u.event("stats", st, "%s of %s in %s", size(st.Bytes), size(st.MaxBytes), count(st.Entries, "entry"))
