@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -87,8 +88,20 @@ func TestCachePants(t *testing.T) {
 
 	hot, got := pack()
 	require.Equal(t, n, hot["remote_cache_requests"])
-	require.Equal(t, n, hot["remote_cache_requests_cached"])
+	// Pants runs a process while it asks the cache for its result, and on a busy machine the process may win.
+	require.NotEqual(t, "0", hot["remote_cache_requests_cached"])
+	require.Equal(t, number(t, n), number(t, hot["remote_cache_requests_cached"])+number(t, hot["remote_cache_speculation_local_completed_first"]))
 	require.Equal(t, "0", hot["remote_cache_read_errors"])
 	require.Equal(t, "0", hot["remote_store_missing_digest"])
 	require.Equal(t, want, got)
+}
+
+// number reads a counter; one that is not there is 0.
+func number(t *testing.T, s string) int {
+	if s == "" {
+		return 0
+	}
+	n, err := strconv.Atoi(s)
+	require.NoError(t, err)
+	return n
 }

@@ -1,6 +1,7 @@
 package s3
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -197,16 +198,14 @@ func (c *Cache) drain(d digest.Digest, r io.Reader) error {
 }
 
 func (c *Cache) putSmall(ctx context.Context, d digest.Digest, r io.Reader) error {
-	b := make([]byte, d.Size()+1) // the reader learns of the end only when it reads past it
-	v := digest.NewReader(io.NopCloser(r), d)
-	n, err := io.ReadFull(v, b)
-	if err == nil || !errors.Is(err, io.ErrUnexpectedEOF) {
+	b := bytes.NewBuffer(make([]byte, 0, d.Size()+bytes.MinRead))
+	if _, err := b.ReadFrom(digest.NewReader(io.NopCloser(r), d)); err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return c.s.commits.commit(ctx, [][]item{{c.blob(d, b[:n])}})
+	return c.s.commits.commit(ctx, [][]item{{c.blob(d, b.Bytes())}})
 }
 
 func (c *Cache) blob(d digest.Digest, b []byte) item {

@@ -21,10 +21,10 @@ const (
 	// requestsAtOnce bounds the requests of one node that are under way.
 	requestsAtOnce = 64
 	// attempts is how often a request is tried that failed in a way that may pass: 5xx, SlowDown, a broken connection.
-	attempts = 8
+	attempts = 6
 	// baseTime and minRate bound a request: it may take baseTime, and longer the more bytes it carries.
-	baseTime = 30 * time.Second
-	minRate  = 256 << 10 // bytes a second
+	baseTime   = 30 * time.Second
+	minRate    = 256 << 10 // bytes a second
 	maxBackoff = 5 * time.Second
 	// idleTime is for how long a body may bring nothing.
 	idleTime = 30 * time.Second

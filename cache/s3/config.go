@@ -81,7 +81,7 @@ func (o *Options) transport(own aws.HTTPClient) http.RoundTripper {
 
 // backoff is exponential with full jitter: a second try soon, the last one seconds later.
 func backoff(attempt int, _ error) (time.Duration, error) {
-	return rand.N(min(maxBackoff, 50*time.Millisecond<<min(attempt, 10))), nil
+	return rand.N(min(maxBackoff, 100*time.Millisecond<<min(attempt, 10))), nil
 }
 
 // noRateLimit lets every retry through; attempts bounds them.

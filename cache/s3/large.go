@@ -3,7 +3,6 @@ package s3
 import (
 	"context"
 	"encoding/binary"
-	"fmt"
 	"hash/crc32"
 	"io"
 	"time"
@@ -141,10 +140,7 @@ func (r *recordReader) fill(b []byte, n int64) ([]byte, error) {
 func (r *recordReader) block() error {
 	k := min(r.left, blockSize)
 	if _, err := io.ReadFull(r.r, r.buf[:k]); err != nil {
-		if err == io.ErrUnexpectedEOF || err == io.EOF {
-			err = fmt.Errorf("%w: it ends early", digest.ErrMismatch)
-		}
-		return err
+		return err // the verifying reader never ends early; an unexpected EOF is its source's own failure
 	}
 	binary.LittleEndian.PutUint32(r.buf[k:], crc32.Checksum(r.buf[:k], castagnoli))
 	r.head, r.left = r.buf[:k+sumLen], r.left-k

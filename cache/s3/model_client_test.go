@@ -2,6 +2,7 @@ package s3_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -237,12 +238,35 @@ func (cl *client) collect(s *s3.Store, name string) {
 	r, err := s.GC(context.Background(), o)
 	<-done
 	w.note("%s gc %+v: %+v %v", name, o, r, err)
+	if r.DeletedPacks+r.SweptObjects > 0 {
+		cl.askAll()
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.tally.Condemned += r.CondemnedPacks
 	w.tally.Moved += int(r.MovedRecords)
 	w.tally.Deleted += r.DeletedPacks
 	w.tally.Swept += r.SweptObjects
+}
+
+// askAll asks some node for each blob that is still promised, now that something was deleted.
+func (cl *client) askAll() {
+	w := cl.w
+	w.mu.Lock()
+	var ks []blobKey
+	for k, until := range w.promises {
+		if time.Now().Before(until) {
+			ks = append(ks, k)
+		}
+	}
+	w.mu.Unlock()
+	slices.SortFunc(ks, func(a, b blobKey) int {
+		return cmp.Or(cmp.Compare(a.namespace, b.namespace), a.digest.Compare(b.digest))
+	})
+	for _, k := range ks {
+		s, name := cl.anyStore()
+		w.get(s.Namespace(k.namespace), name, k)
+	}
 }
 
 // finish ends the faults, and asks for all that is still promised: of the nodes there are, of a new one, and of an index

@@ -255,8 +255,13 @@ func (n *node) kill() {
 	n.start()
 }
 
+// anyStore returns a node for a call.
 func (cl *client) anyStore() (*s3.Store, string) {
-	n := cl.w.nodes[cl.roll(len(cl.w.nodes))]
+	i := cl.roll(len(cl.w.nodes))
+	if cl.roll(3) > 0 { // for a while, most calls go to one node, so that the others fall behind
+		i = int(time.Since(time.Time{})/cl.w.retention) % len(cl.w.nodes)
+	}
+	n := cl.w.nodes[i]
 	cl.w.mu.Lock()
 	defer cl.w.mu.Unlock()
 	return n.store, n.name

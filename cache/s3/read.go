@@ -53,8 +53,11 @@ func (s *Store) readSmall(ctx context.Context, r record) ([]byte, error) {
 	for range tries {
 		var b []byte
 		if b, err = s.readRange(ctx, r.pack, int64(r.offset), h.recordLen()); err != nil {
-			if errors.Is(err, ErrNoObject) || ctx.Err() != nil {
+			if errors.Is(err, ErrNoObject) {
 				return nil, err
+			}
+			if errors.Is(err, errRequest) {
+				break
 			}
 			continue
 		}
@@ -97,11 +100,14 @@ func (s *Store) failed(r record, err error) error {
 	return fmt.Errorf("read blob %s from pack %s: %w", r.digest, r.pack, err)
 }
 
+// errRequest marks failures that the bucket has already tried to get over.
+var errRequest = errors.New("the request failed")
+
 // readRange reads n bytes of a pack into memory.
 func (s *Store) readRange(ctx context.Context, p id, offset, n int64) ([]byte, error) {
 	o, err := s.bucket.Get(ctx, packDir+p.String(), GetOptions{Offset: offset, Length: n})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errRequest, err)
 	}
 	defer o.Body.Close()
 	b := make([]byte, n)
@@ -165,7 +171,7 @@ type blockReader struct {
 // connect opens the pack at b.at, and checks the record's header if that is on the way.
 func (b *blockReader) connect(head bool) (err error) {
 	for range tries {
-		if err = b.connectOnce(head); err == nil || errors.Is(err, ErrNoObject) || b.ctx.Err() != nil {
+		if err = b.connectOnce(head); err == nil || errors.Is(err, errRequest) {
 			return err
 		}
 	}
@@ -185,7 +191,7 @@ func (b *blockReader) connectOnce(head bool) error {
 	}
 	obj, err := b.s.bucket.Get(b.ctx, packDir+b.r.pack.String(), o)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errRequest, err)
 	}
 	b.body = obj.Body
 	if !head {

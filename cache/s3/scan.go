@@ -61,7 +61,7 @@ func (s *Store) scan(ctx context.Context, i id, each func(r scanned, err error))
 	for range tries {
 		var b []byte
 		if meta, b, err = s.packBytes(ctx, i); err != nil {
-			if errors.Is(err, ErrNoObject) || ctx.Err() != nil {
+			if errors.Is(err, errRequest) {
 				return meta, 0, err
 			}
 			continue
@@ -103,7 +103,7 @@ func (s *Store) packBytes(ctx context.Context, i id) (Meta, []byte, error) {
 func (s *Store) readPart(ctx context.Context, i id, n int64) (Meta, []byte, error) {
 	o, err := s.bucket.Get(ctx, packDir+i.String(), GetOptions{Length: n})
 	if err != nil {
-		return Meta{}, nil, err
+		return Meta{}, nil, fmt.Errorf("%w: %w", errRequest, err)
 	}
 	defer o.Body.Close()
 	b, err := io.ReadAll(o.Body)
