@@ -231,6 +231,9 @@ func (c *committer) finish(b *batch, took time.Duration) {
 
 // write is the commit: the pack, then its tail, then the index of this node.
 func (s *Store) write(ctx context.Context, b *batch) error {
+	if err := s.probeCommit(ctx); err != nil {
+		return err
+	}
 	began := s.now()
 	i := newID()
 	meta, err := s.bucket.Put(ctx, packDir+i.String(), b.pack)

@@ -1,6 +1,7 @@
 package s3
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,7 +26,7 @@ func NewClient(ctx context.Context, o Options) (*Client, error) {
 		config.WithRetryer(func() aws.Retryer {
 			return retry.NewStandard(func(so *retry.StandardOptions) {
 				so.MaxAttempts = attempts
-				so.Backoff = retry.BackoffDelayerFunc(backoff)
+				so.Backoff = backoff(cmp.Or(o.backoff, 100*time.Millisecond))
 				// The bucket tells one client to slow down for what others do: its errors say nothing of the next request.
 				so.RateLimiter = noRateLimit{}
 			})
@@ -80,8 +81,10 @@ func (o *Options) transport(own aws.HTTPClient) http.RoundTripper {
 }
 
 // backoff is exponential with full jitter: a second try soon, the last one seconds later.
-func backoff(attempt int, _ error) (time.Duration, error) {
-	return rand.N(min(maxBackoff, 100*time.Millisecond<<min(attempt, 10))), nil
+func backoff(first time.Duration) retry.BackoffDelayer {
+	return retry.BackoffDelayerFunc(func(attempt int, _ error) (time.Duration, error) {
+		return rand.N(min(maxBackoff, first<<min(attempt, 10))), nil
+	})
 }
 
 // noRateLimit lets every retry through; attempts bounds them.

@@ -104,8 +104,10 @@ func (e *entries) encode() []byte {
 	for i := range e.all {
 		b = appendEntry(b, &e.all[i])
 	}
-	return binary.LittleEndian.AppendUint64(b, xxhash.Sum64(b))
+	return appendSum(b)
 }
+
+func appendSum(b []byte) []byte { return binary.LittleEndian.AppendUint64(b, xxhash.Sum64(b)) }
 
 func appendEntry(b []byte, e *entry) []byte {
 	b = append(b, byte(e.key.meta))

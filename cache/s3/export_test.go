@@ -2,6 +2,7 @@ package s3
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/pexpress/pexpress/cache/digest"
 )
@@ -9,6 +10,12 @@ import (
 // ShardsFrom has the index cut into shards from n entries on, so that small tests see them.
 func ShardsFrom(o Options, n int64) Options {
 	o.shardsFrom = n
+	return o
+}
+
+// Impatient has requests tried again at once.
+func Impatient(o Options) Options {
+	o.backoff = time.Millisecond
 	return o
 }
 

@@ -26,6 +26,9 @@ const (
 // putLarge stores a blob in a pack of its own, and sends its first byte long before the last one has come. The object
 // becomes visible, and the tail is written, only after the digest was right.
 func (s *Store) putLarge(ctx context.Context, h header, r io.Reader) error {
+	if err := s.probeCommit(ctx); err != nil {
+		return err
+	}
 	began := s.now()
 	p := packRef{id: newID(), size: h.recordLen()}
 	src := &recordReader{r: digest.NewReader(io.NopCloser(r), h.digest), head: appendHeader(nil, &h), left: h.payload}

@@ -117,7 +117,13 @@ func (m *manifest) encode() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return append(hex.AppendEncode(append(b, '\n'), sumOf(b)), '\n'), nil
+	return sealManifest(b), nil
+}
+
+// sealManifest adds the line with the checksum.
+func sealManifest(b []byte) []byte {
+	sum := sumOf(b)
+	return append(hex.AppendEncode(append(b, '\n'), sum), '\n')
 }
 
 func sumOf(b []byte) []byte { return binary.BigEndian.AppendUint64(nil, xxhash.Sum64(b)) }

@@ -61,7 +61,8 @@ type Options struct {
 	Now func() time.Time // nil is time.Now
 	Log *slog.Logger     // nil is silence
 
-	shardsFrom int64 // entries; 0 is largeIndex
+	shardsFrom int64         // entries; 0 is largeIndex
+	backoff    time.Duration // before the second try, at most; 0 is 100 ms
 }
 
 // withDefaults fills in what was left out.

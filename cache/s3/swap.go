@@ -102,11 +102,22 @@ func (s *Store) probe(ctx context.Context) error {
 	if p := s.probed.Load(); p != nil {
 		return *p
 	}
-	err := s.probeNow(ctx)
-	if err == nil || errors.Is(err, ErrNoConditionalPut) {
-		s.probed.Store(&err)
-	}
+	_, err, _ := s.loading.Do("probe", func() (any, error) {
+		err := s.probeNow(s.ctx)
+		if err == nil || errors.Is(err, ErrNoConditionalPut) {
+			s.probed.Store(&err)
+		}
+		return nil, err
+	})
 	return err
+}
+
+// probeCommit is the part of the probe that every writer needs: a bucket without conditions can be written to.
+func (s *Store) probeCommit(ctx context.Context) error {
+	if err := s.probe(ctx); err != nil && !errors.Is(err, ErrNoConditionalPut) {
+		return err
+	}
+	return nil
 }
 
 func (s *Store) probeNow(ctx context.Context) error {
@@ -116,6 +127,9 @@ func (s *Store) probeNow(ctx context.Context) error {
 		return fmt.Errorf("probe conditional puts: %w", err)
 	}
 	defer func() { _ = s.bucket.Delete(ctx, []string{key}) }() // gc sweeps what is left
+	if err := s.probeDates(ctx, key, first.Date); err != nil {
+		return err
+	}
 	refused := func(body, etag string) error {
 		_, err := s.bucket.Swap(ctx, key, []byte(body), etag)
 		switch {
@@ -137,6 +151,20 @@ func (s *Store) probeNow(ctx context.Context) error {
 		return fmt.Errorf("probe conditional puts: %w", err)
 	}
 	return refused("third", first.ETag)
+}
+
+// probeDates compares the date of an answer with that of the object in a listing. A commit counts by both: where they are
+// told by different clocks, it could be acknowledged and void.
+func (s *Store) probeDates(ctx context.Context, key string, put time.Time) error {
+	var modified time.Time
+	err := s.list(ctx, key, func(o Info, _ time.Time) { modified = o.Modified })
+	if err != nil {
+		return fmt.Errorf("probe dates: %w", err)
+	}
+	if off := modified.Sub(put).Abs(); put.IsZero() || off > maxAnswer {
+		return fmt.Errorf("probe dates: the bucket's answers are of %s and its listings say %s: set its clocks", put, modified)
+	}
+	return nil
 }
 
 // holds reports whether a put that seems to have failed was done.
