@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 
 	"github.com/pexpress/pexpress/cache/digest"
 	"github.com/pexpress/pexpress/plugin/lock"
@@ -126,6 +127,10 @@ func (f *Fetcher) locate(ctx context.Context, p Pin) (string, error) {
 	}
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	// pip ends with the build that is killed; the signal is tied to the thread that starts it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Run(); err != nil {
 		return "", fmt.Errorf("pip could not: %w: %s", err, lastLine(stderr.String()))
 	}
