@@ -184,11 +184,13 @@ func (s *Store) append(chunks []*chunk) error {
 	start := g.size
 	names := false
 	var iov [][]byte
+	n := int64(0)
 	for _, c := range chunks {
 		iov = append(iov, c.data)
+		n += int64(len(c.data))
 		names = names || c.names
 	}
-	n, err := writeAll(g.f, iov, start)
+	err := g.write(iov, n)
 	if err == nil {
 		err = unix.Fdatasync(int(g.f.Fd()))
 	}
@@ -248,6 +250,7 @@ func (s *Store) next() error {
 	if err := s.begin(g.id + 1); err != nil {
 		return fmt.Errorf("write to the cache: %w", full(err))
 	}
+	g.trim()
 	if err := s.writeIndex(g); err != nil {
 		_ = os.Remove(s.segmentPath(g.id) + indexSuffix)
 	}
@@ -259,18 +262,17 @@ func (s *Store) next() error {
 }
 
 // writeAll writes the buffers one after the other at offset.
-func writeAll(f *os.File, iov [][]byte, offset int64) (int64, error) {
+func writeAll(f *os.File, iov [][]byte, offset int64) error {
 	const most = 1024 // IOV_MAX
-	written := int64(0)
 	for len(iov) > 0 {
-		n, err := unix.Pwritev(int(f.Fd()), iov[:min(len(iov), most)], offset+written)
+		n, err := unix.Pwritev(int(f.Fd()), iov[:min(len(iov), most)], offset)
 		if err == syscall.EINTR {
 			continue
 		}
 		if err != nil {
-			return written, os.NewSyscallError("pwritev", err)
+			return os.NewSyscallError("pwritev", err)
 		}
-		written += int64(n)
+		offset += int64(n)
 		for n > 0 && n >= len(iov[0]) {
 			n -= len(iov[0])
 			iov = iov[1:]
@@ -279,7 +281,7 @@ func writeAll(f *os.File, iov [][]byte, offset int64) (int64, error) {
 			iov[0] = iov[0][n:]
 		}
 	}
-	return written, nil
+	return nil
 }
 
 type counters struct {

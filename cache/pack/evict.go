@@ -7,50 +7,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"time"
 
-	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/durable"
 )
-
-// makeRoom evicts until the chunks fit. Only the committer calls it.
-func (s *Store) makeRoom(chunks []*chunk) error {
-	need := int64(0)
-	for _, c := range chunks {
-		need += int64(len(c.data))
-		for i := range c.items {
-			need += c.items[i].stored()
-		}
-	}
-	if s.used.Load()+need <= s.opts.MaxBytes {
-		return nil
-	}
-	if !s.evictable(need) {
-		return s.noRoom()
-	}
-	// Once round the store is enough: what is carried over is behind what was there.
-	s.mu.RLock()
-	rounds := len(s.order) + 1
-	s.mu.RUnlock()
-	for ; s.used.Load()+need > s.opts.MaxBytes; rounds-- {
-		freed, err := s.evictOne()
-		if err != nil {
-			return err
-		}
-		if !freed || rounds == 0 {
-			return s.noRoom()
-		}
-	}
-	return nil
-}
-
-func (s *Store) noRoom() error {
-	if s.opts.Retention > 0 {
-		return fmt.Errorf("%w: most of its %d bytes were written or found present within the last %s, and are promised for that long: raise the limit",
-			cache.ErrFull, s.opts.MaxBytes, 3*s.opts.Retention/2)
-	}
-	return fmt.Errorf("%w: what is to be written is larger than its limit of %d bytes: raise the limit", cache.ErrFull, s.opts.MaxBytes)
-}
 
 // evictOne removes the oldest segment, always the oldest: what it records of uses and removals is about older ones. It
 // carries over what must stay or was used since, and reports false when there is nothing to remove.
@@ -69,44 +28,6 @@ func (s *Store) evictOne() (bool, error) {
 		return false, err
 	}
 	return true, s.evict(last)
-}
-
-// worth is the least part of the store, one in so many bytes, that eviction must be able to free: else it would copy most
-// of the store for each little room it makes.
-const worth = 4
-
-// evictable reports whether need more bytes can be had, with the promise kept.
-func (s *Store) evictable(need int64) bool {
-	if s.opts.Retention == 0 {
-		return need <= s.opts.MaxBytes
-	}
-	if now := s.opts.Now(); now.Sub(s.kept.at).Abs() > time.Second {
-		s.kept.at, s.kept.bytes = now, s.promisedBytes()
-	}
-	s.kept.bytes += need // what is written is promised, too
-	return s.kept.bytes <= s.opts.MaxBytes-s.opts.MaxBytes/worth
-}
-
-// promisedBytes is what the entries take up that must stay.
-func (s *Store) promisedBytes() int64 {
-	now, total := s.seconds(), int64(0)
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	s.table.all(func(e *entry) bool {
-		if s.promised(e, now) {
-			total += e.room()
-		}
-		return true
-	})
-	return total
-}
-
-// room is what an entry takes up on disk.
-func (e *entry) room() int64 {
-	if e.isFile() {
-		return headerSize + filePayload + e.stored()
-	}
-	return headerSize + e.size()
 }
 
 // evict removes the oldest segment.
@@ -196,13 +117,6 @@ func (s *Store) sort(g *segment, ix index) (stay, gone []item) {
 		}
 	}
 	return stay, gone
-}
-
-// promised reports whether an entry was reported present so lately that it must stay. A use is recorded when the last
-// one recorded is half of the retention ago, so the last one answered can be that much later than the one recorded.
-func (s *Store) promised(e *entry, now uint32) bool {
-	r := uint32(s.opts.Retention / time.Second)
-	return r > 0 && e.touched()+r+r/2+1 >= now
 }
 
 // carry adds a live item of an old segment to a chunk.

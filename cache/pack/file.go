@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pexpress/pexpress/cache/digest"
+	"github.com/pexpress/pexpress/cache/durable"
 )
 
 // A large blob's file is a row of frames, each the content of frameSize bytes of the blob (the last one fewer), followed
@@ -51,17 +52,16 @@ func (s *Store) filePath(id uint64) string {
 	return filepath.Join(s.dir, "files", fmt.Sprintf("%02x", byte(id)), strconv.FormatUint(id, 16))
 }
 
-// writeFile stores a large blob in a file of its own, durably but for the file's name, and returns the file's id and
-// length. The bytes are verified.
-func (s *Store) writeFile(ctx context.Context, d digest.Digest, r io.Reader) (id uint64, stored int64, err error) {
-	id = s.nextID.Add(1)
+// writeFile stores a large blob in the file of the given id, durably but for the name of the directory that it is in, and
+// returns the file's length. The bytes are verified.
+func (s *Store) writeFile(ctx context.Context, id uint64, d digest.Digest, r io.Reader) (stored int64, err error) {
 	path := s.filePath(id)
 	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return 0, 0, err
+		return 0, err
 	}
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	defer f.Close()
 	defer func() {
@@ -69,19 +69,27 @@ func (s *Store) writeFile(ctx context.Context, d digest.Digest, r io.Reader) (id
 			os.Remove(path)
 		}
 	}()
-	w := fileWriter{f: f}
+	frames := (d.Size() + frameSize - 1) / frameSize
+	w := fileWriter{s: s, id: id, f: f, most: d.Size() + 8*frames + footerSize + fileUnit}
 	if err := w.frames(ctx, digest.NewReader(io.NopCloser(r), d)); err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	if err := w.finish(d); err != nil {
-		return 0, 0, err
+		return 0, err
 	}
-	return id, w.written, unix.Fdatasync(int(f.Fd()))
+	if err := unix.Fdatasync(int(f.Fd())); err != nil {
+		return 0, err
+	}
+	return w.written, durable.SyncDir(filepath.Dir(path))
 }
 
 type fileWriter struct {
+	s       *Store
+	id      uint64
 	f       *os.File
 	written int64
+	most    int64 // what it takes up if nothing of it compresses
+	held    int64 // what is held for it; see Store.hold
 	table   []byte
 	skip    int // frames to store as they are before compression is tried again
 	futile  int // tries in a row that gained nothing
@@ -139,9 +147,21 @@ func (w *fileWriter) frame(b []byte, packed *[]byte) error {
 	}
 	w.table = binary.LittleEndian.AppendUint32(w.table, length)
 	w.table = binary.LittleEndian.AppendUint32(w.table, crc32.Checksum(b, castagnoli))
+	err := w.write(b)
+	*packed = (*packed)[:cap(*packed)]
+	return err
+}
+
+// write appends to the file, for which room is made first.
+func (w *fileWriter) write(b []byte) error {
+	if need := w.written + int64(len(b)); need > w.held {
+		w.held = min(need+holdAhead, max(need, w.most))
+		if err := w.s.hold(w.id, w.held); err != nil {
+			return err
+		}
+	}
 	n, err := w.f.Write(b)
 	w.written += int64(n)
-	*packed = (*packed)[:cap(*packed)]
 	return err
 }
 
@@ -154,9 +174,7 @@ func (w *fileWriter) finish(d digest.Digest) error {
 	copy(footer[24:], sum[:])
 	crc := crc32.Update(crc32.Checksum(w.table, castagnoli), castagnoli, footer[8:])
 	binary.LittleEndian.PutUint32(footer[4:], crc)
-	n, err := w.f.Write(append(w.table, footer...))
-	w.written += int64(n)
-	return err
+	return w.write(append(w.table, footer...))
 }
 
 // file is a large blob's file, open for reading.

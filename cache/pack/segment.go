@@ -25,6 +25,7 @@ type segment struct {
 	size   int64        // of the records that are durable
 	extra  int64        // of the files that its records name
 	sealed uint32
+	zeroed int64  // up to here the file of the segment that grows has zeros behind its records; the committer's
 	items  []item // of the segment that grows; the others' are in their index files
 }
 

@@ -13,7 +13,7 @@ import (
 // Stats says what a store holds and has done since it was opened.
 type Stats struct {
 	Entries         int   // blobs and ActionResults
-	Bytes           int64 // on disk
+	Bytes           int64 // on disk, with what is held for uploads under way
 	MaxBytes        int64
 	Segments        int
 	Hits, Misses    int64
@@ -29,7 +29,7 @@ func (s *Store) Stats() Stats {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return Stats{
-		Entries: s.table.n, Bytes: s.used.Load(), MaxBytes: s.opts.MaxBytes, Segments: len(s.segments),
+		Entries: s.table.n, Bytes: s.used.Load() + s.held.Load(), MaxBytes: s.opts.MaxBytes, Segments: len(s.segments),
 		Hits: s.stats.hits.Load(), Misses: s.stats.misses.Load(), Commits: s.stats.commits.Load(),
 		Evicted: s.stats.evicted.Load(), EvictedSegments: s.stats.evictedSegments.Load(),
 		Carried: s.stats.carried.Load(), Damaged: s.stats.damaged.Load(),
@@ -95,10 +95,7 @@ func (s *Store) Actions(ctx context.Context, f func(Action) bool) error {
 		if err != nil {
 			continue
 		}
-		s.mu.RLock()
-		name := s.names[r.ns]
-		s.mu.RUnlock()
-		if !f(Action{Namespace: name, Digest: rec.digest, Writer: writer, Time: time.Unix(int64(rec.time), 0)}) {
+		if !f(Action{Namespace: s.names.of(r.ns), Digest: rec.digest, Writer: writer, Time: time.Unix(int64(rec.time), 0)}) {
 			return nil
 		}
 	}
@@ -120,10 +117,7 @@ func (s *Store) Blobs(ctx context.Context, f func(namespace string, d digest.Dig
 		if err != nil {
 			continue // Verify finds it
 		}
-		s.mu.RLock()
-		name := s.names[r.ns]
-		s.mu.RUnlock()
-		if !f(name, d) {
+		if !f(s.names.of(r.ns), d) {
 			return nil
 		}
 	}
