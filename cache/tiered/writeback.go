@@ -4,15 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"sync"
 	"time"
 
-	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
-	"google.golang.org/protobuf/proto"
-
-	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/digest"
 	"github.com/pexpress/pexpress/cache/pack"
 )
@@ -20,6 +15,9 @@ import (
 // WriteBack acknowledges writes as soon as they are in a journal on this machine's disk, and brings them to the back
 // behind the caller's back. What is in the journal survives a kill and is brought there after the next start; other nodes
 // see it only then. A machine that is lost takes its journal with it: that is the price.
+//
+// What the back refuses, for want of room or as invalid, stays in the journal, holds up nothing else but the ActionResults
+// that name it, and is tried again. What the journal itself has lost is told. See [WriteBack.Trouble].
 //
 // The journal is a store of its own in which nothing may be evicted. When it is full, writes wait for the back as they
 // do without it.
@@ -39,6 +37,8 @@ type WriteBack struct {
 	// or dropped: a newer one must not be dropped with an older one.
 	changes sync.RWMutex
 	writes  map[key]int // of each pending ActionResult, under mu
+
+	trouble trouble
 }
 
 type key struct {
@@ -61,22 +61,35 @@ func OpenWriteBack(dir string, max int64, tiers func(namespace string) (*Cache, 
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	w := &WriteBack{journal: journal, cache: tiers, warn: warn, writes: map[key]int{}, stop: stop, done: make(chan struct{})}
+	w.trouble.refused, w.trouble.lost = map[entry]error{}, map[entry]error{}
 	w.wake.L = &w.mu
-	err = errors.Join(
-		journal.Blobs(ctx, func(ns string, d digest.Digest) bool {
-			w.pending.blobs = append(w.pending.blobs, key{ns, d})
-			return true
-		}),
-		journal.Actions(ctx, func(a pack.Action) bool {
-			w.pending.actions = append(w.pending.actions, key{a.Namespace, a.Digest})
-			return true
-		}))
-	if err != nil {
+	if err := w.list(ctx); err != nil {
 		stop()
 		return nil, errors.Join(fmt.Errorf("write-back journal: %w", err), journal.Close())
 	}
 	go w.run(ctx)
 	return w, nil
+}
+
+// list makes all that is in the journal pending.
+func (w *WriteBack) list(ctx context.Context) error {
+	err := errors.Join(
+		w.journal.Blobs(ctx, func(ns string, d digest.Digest) bool {
+			w.pending.blobs = append(w.pending.blobs, key{ns, d})
+			return true
+		}),
+		w.journal.Actions(ctx, func(a pack.Action) bool {
+			w.pending.actions = append(w.pending.actions, key{a.Namespace, a.Digest})
+			return true
+		}))
+	if listed := len(w.pending.blobs) + len(w.pending.actions); err != nil || listed == w.journal.Stats().Entries {
+		return err
+	}
+	rep, err := w.journal.Verify(ctx) // which are the others?
+	for _, what := range rep.Damaged {
+		w.loseUnnamed(what)
+	}
+	return err
 }
 
 // Pending returns how many blobs and ActionResults the back does not have yet.
@@ -88,6 +101,7 @@ func (w *WriteBack) Close() error {
 	w.closed = true
 	w.wake.Broadcast()
 	w.mu.Unlock()
+	w.trouble.stop()
 	w.stop()
 	<-w.done
 	return w.journal.Close()
@@ -118,10 +132,10 @@ func (w *WriteBack) run(ctx context.Context) {
 		if closed {
 			return
 		}
-		if err := w.bring(ctx, b); err != nil && ctx.Err() == nil {
-			w.warn(fmt.Errorf("write-back: %d blobs and %d ActionResults wait for the bucket: %w", len(b.blobs), len(b.actions), err))
+		if left, err := w.bring(ctx, b); err != nil && ctx.Err() == nil {
+			w.warn(fmt.Errorf("write-back: %d blobs and %d ActionResults wait for the bucket: %w", len(left.blobs), len(left.actions), err))
 			w.mu.Lock()
-			w.pending = batch{append(b.blobs, w.pending.blobs...), append(b.actions, w.pending.actions...)}
+			w.pending = batch{append(left.blobs, w.pending.blobs...), append(left.actions, w.pending.actions...)}
 			w.mu.Unlock()
 			select {
 			case <-ctx.Done():
@@ -134,131 +148,6 @@ func (w *WriteBack) run(ctx context.Context) {
 	}
 }
 
-// bring stores a batch in the back and drops it from the journal.
-func (w *WriteBack) bring(ctx context.Context, b batch) error {
-	byNamespace := map[string][]digest.Digest{}
-	for _, k := range b.blobs {
-		byNamespace[k.namespace] = append(byNamespace[k.namespace], k.digest)
-	}
-	for ns, ds := range byNamespace {
-		if err := w.bringBlobs(ctx, ns, ds); err != nil {
-			return err
-		}
-	}
-	for _, k := range b.actions {
-		if err := w.bringAction(ctx, k); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// together is how many bytes of small blobs are brought to the back in one call.
-const together = 8 << 20
-
-func (w *WriteBack) bringBlobs(ctx context.Context, ns string, ds []digest.Digest) error {
-	from, to, err := w.both(ns)
-	if err != nil {
-		return err
-	}
-	var blobs []cache.Blob
-	size := 0
-	flush := func() error {
-		if err := cache.PutAll(ctx, to, blobs); err != nil {
-			return err
-		}
-		blobs, size = nil, 0
-		return nil
-	}
-	for _, d := range ds {
-		if d.Size() > small {
-			rc, err := from.Get(ctx, d)
-			if errors.Is(err, cache.ErrNotFound) {
-				continue // brought already, by an earlier batch that named it too
-			}
-			if err == nil {
-				err = errors.Join(to.Put(ctx, d, rc), rc.Close())
-			}
-			if err != nil {
-				return err
-			}
-			continue
-		}
-		b, err := cache.ReadBlob(ctx, from, d, small)
-		if errors.Is(err, cache.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		blobs = append(blobs, cache.Blob{Digest: d, Data: b})
-		if size += len(b); size > together {
-			if err := flush(); err != nil {
-				return err
-			}
-		}
-	}
-	if err := flush(); err != nil {
-		return err
-	}
-	return from.Drop(ds)
-}
-
-func (w *WriteBack) both(ns string) (*pack.Cache, *Cache, error) {
-	from, err := w.journal.Namespace(ns)
-	if err != nil {
-		return nil, nil, err
-	}
-	to, err := w.cache(ns)
-	return from, to, err
-}
-
-func (w *WriteBack) bringAction(ctx context.Context, k key) error {
-	from, to, err := w.both(k.namespace)
-	if err != nil {
-		return err
-	}
-	w.changes.Lock()
-	writes := w.count(k, 0)
-	b, writer, err := from.ActionBytes(ctx, k.digest)
-	w.changes.Unlock()
-	if errors.Is(err, cache.ErrNotFound) {
-		return nil
-	}
-	ar := new(repb.ActionResult)
-	if err == nil {
-		err = proto.Unmarshal(b, ar)
-	}
-	if err == nil {
-		err = to.UpdateActionResult(cache.WithPrincipal(ctx, writer), k.digest, ar)
-	}
-	if err != nil {
-		return err
-	}
-	w.changes.Lock()
-	defer w.changes.Unlock()
-	if w.count(k, 0) != writes {
-		return nil // written again meanwhile, and pending again
-	}
-	if err := from.DropActions([]digest.Digest{k.digest}); err != nil {
-		return err
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	delete(w.writes, k)
-	return nil
-}
-
-// count adds to the writes of an ActionResult and returns how many there were.
-func (w *WriteBack) count(k key, more int) int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if more > 0 {
-		w.writes[k] += more
-	}
-	return w.writes[k]
-}
-
 // Namespace returns the cache of a namespace: its tiers, with the journal before them.
 func (w *WriteBack) Namespace(name string) (*Delayed, error) {
 	journal, tiers, err := w.both(name)
@@ -266,127 +155,4 @@ func (w *WriteBack) Namespace(name string) (*Delayed, error) {
 		return nil, err
 	}
 	return &Delayed{Cache: tiers, w: w, name: name, journal: journal}, nil
-}
-
-// Delayed is one namespace with write-back.
-type Delayed struct {
-	*Cache
-	w       *WriteBack
-	name    string
-	journal *pack.Cache
-}
-
-// Get implements cache.CAS.
-func (c *Delayed) Get(ctx context.Context, d digest.Digest) (io.ReadCloser, error) {
-	return c.GetFrom(ctx, d, 0)
-}
-
-// GetFrom implements cache.RangeGetter.
-func (c *Delayed) GetFrom(ctx context.Context, d digest.Digest, offset int64) (io.ReadCloser, error) {
-	rc, err := c.journal.GetFrom(ctx, d, offset)
-	if errors.Is(err, cache.ErrNotFound) {
-		return c.Cache.GetFrom(ctx, d, offset)
-	}
-	return rc, err
-}
-
-// GetZstd implements cache.ZstdGetter.
-func (c *Delayed) GetZstd(ctx context.Context, d digest.Digest, offset int64) (io.ReadCloser, error) {
-	rc, err := c.journal.GetZstd(ctx, d, offset)
-	if errors.Is(err, cache.ErrNotFound) {
-		return c.Cache.GetZstd(ctx, d, offset)
-	}
-	return rc, err
-}
-
-// GetMany implements cache.BatchGetter.
-func (c *Delayed) GetMany(ctx context.Context, ds []digest.Digest, each func(i int, data []byte, err error)) error {
-	var far []int
-	err := c.journal.GetMany(ctx, ds, func(i int, data []byte, err error) {
-		if errors.Is(err, cache.ErrNotFound) {
-			far = append(far, i)
-			return
-		}
-		each(i, data, err)
-	})
-	if err != nil || len(far) == 0 {
-		return err
-	}
-	ask := make([]digest.Digest, len(far))
-	for i, j := range far {
-		ask[i] = ds[j]
-	}
-	return c.Cache.GetMany(ctx, ask, func(i int, data []byte, err error) { each(far[i], data, err) })
-}
-
-// FindMissing implements cache.CAS.
-func (c *Delayed) FindMissing(ctx context.Context, ds []digest.Digest) ([]digest.Digest, error) {
-	// First the journal: what leaves it in between is in the back by then.
-	left, err := c.journal.FindMissing(ctx, ds)
-	if err != nil || len(left) == 0 {
-		return left, err
-	}
-	return c.Cache.FindMissing(ctx, left)
-}
-
-// Put implements cache.CAS.
-func (c *Delayed) Put(ctx context.Context, d digest.Digest, r io.Reader) error {
-	if d.Size() <= small && !d.IsZero() {
-		b, err := io.ReadAll(digest.NewReader(io.NopCloser(r), d))
-		if err != nil {
-			return fmt.Errorf("put blob %s: %w", d, err)
-		}
-		return c.PutMany(ctx, []cache.Blob{{Digest: d, Data: b}})
-	}
-	if c.w.journal.Stats().Bytes+d.Size() > c.w.journal.Stats().MaxBytes {
-		return c.Cache.Put(ctx, d, r) // r can be read only once, so that it fits is asked before
-	}
-	if err := c.journal.Put(ctx, d, r); err != nil {
-		return err
-	}
-	c.w.add(batch{blobs: []key{{c.name, d}}})
-	return nil
-}
-
-// PutMany implements cache.BatchPutter.
-func (c *Delayed) PutMany(ctx context.Context, blobs []cache.Blob) error {
-	err := c.journal.PutMany(ctx, blobs)
-	if errors.Is(err, cache.ErrFull) {
-		return c.Cache.PutMany(ctx, blobs)
-	}
-	if err != nil {
-		return err
-	}
-	var b batch
-	for _, blob := range blobs {
-		b.blobs = append(b.blobs, key{c.name, blob.Digest})
-	}
-	c.w.add(b)
-	return nil
-}
-
-// GetActionResult implements cache.ActionCache.
-func (c *Delayed) GetActionResult(ctx context.Context, action digest.Digest) (*repb.ActionResult, error) {
-	ar, err := c.journal.GetActionResult(ctx, action)
-	if errors.Is(err, cache.ErrNotFound) {
-		return c.Cache.GetActionResult(ctx, action)
-	}
-	return ar, err
-}
-
-// UpdateActionResult implements cache.ActionCache. A full journal is an error here: to pass it by would show other nodes
-// a result before its blobs.
-func (c *Delayed) UpdateActionResult(ctx context.Context, action digest.Digest, result *repb.ActionResult) error {
-	k := key{c.name, action}
-	c.w.changes.RLock()
-	err := c.journal.UpdateActionResult(ctx, action, result)
-	if err == nil {
-		c.w.count(k, 1)
-	}
-	c.w.changes.RUnlock()
-	if err != nil {
-		return err
-	}
-	c.w.add(batch{actions: []key{k}})
-	return nil
 }
