@@ -59,7 +59,7 @@ bench-cache: build ## measure pexcache beside bazel-remote and a null server, in
 	$(GO) run ./examples/bench-cache
 
 soak: build $(TOOLS)/versitygw ## the heavy tests at their full counts
-	PEXPRESS_SOAK=1 $(GO) test -count=1 -timeout 120m -v -run 'Kill|Jitter|Soak' ./...
+	PEXPRESS_SOAK=1 $(GO) test -count=1 -timeout 120m -v -run 'Kill|Jitter|Soak|Model' ./...
 
 lint: $(TOOLS)/staticcheck $(TOOLS)/gofumpt $(TOOLS)/govulncheck ## formatting, vet, staticcheck, layers, known vulnerabilities
 	@bad=$$($(TOOLS)/gofumpt -l $$(git ls-files '*.go' | grep -v '\.pb\.go$$')); test -z "$$bad" || { echo "not gofumpt'ed, run make fmt:"; echo "$$bad"; exit 1; }

@@ -11,6 +11,8 @@ import (
 var (
 	// ErrNoObject is a real 404: the bucket answered, and the key is not there.
 	ErrNoObject = errors.New("no such object")
+	// ErrShort is a Get of a range that begins at or after the object's end.
+	ErrShort = errors.New("the object ends before that")
 	// ErrConflict is a swap whose condition did not hold: 412, or 409 while another swap was under way.
 	ErrConflict = errors.New("another writer was first")
 )
@@ -29,8 +31,8 @@ type Bucket interface {
 	// Put makes a new object. Names are never used twice, so an object that is there is what an earlier try of the same
 	// Put left.
 	Put(ctx context.Context, key string, body []byte) (Meta, error)
-	// Get reads an object or a range of it. ErrNoObject says that it is not there, *NotModified that it is the one that
-	// IfNoneMatch names. The body is as S3 sends it: whoever reads it verifies it.
+	// Get reads an object or a range of it. ErrNoObject says that it is not there, ErrShort that it has nothing at the
+	// offset, *NotModified that it is the one that IfNoneMatch names. The body is as S3 sends it: whoever reads it verifies it.
 	Get(ctx context.Context, key string, o GetOptions) (*Object, error)
 	// List returns the keys that begin with prefix and come after the given one, in order, a page at a time.
 	List(ctx context.Context, prefix, after string) (Page, error)

@@ -2,6 +2,7 @@ package s3
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,14 +19,16 @@ import (
 )
 
 const (
-	// requestsAtOnce bounds the requests of one node that are under way.
+	// requestsAtOnce bounds the reads of packs of one node that are under way, and its other requests.
 	requestsAtOnce = 64
 	// attempts is how often a request is tried that failed in a way that may pass: 5xx, SlowDown, a broken connection.
 	attempts = 6
 	// baseTime and minRate bound a request: it may take baseTime, and longer the more bytes it carries.
-	baseTime   = 30 * time.Second
-	minRate    = 256 << 10 // bytes a second
-	maxBackoff = 5 * time.Second
+	baseTime = 30 * time.Second
+	minRate  = 256 << 10 // bytes a second
+	// firstBackoff bounds the pause before the second try, maxBackoff every one.
+	firstBackoff = 100 * time.Millisecond
+	maxBackoff   = 5 * time.Second
 	// idleTime is for how long a body may bring nothing.
 	idleTime = 30 * time.Second
 	// deleteBatch is the most keys that one DeleteObjects takes.
@@ -38,6 +41,7 @@ type Client struct {
 	o      Options
 	prefix string
 	slots  chan struct{}
+	reads  chan struct{} // slots of packs' bodies, which last as long as who reads them likes
 }
 
 var _ Bucket = (*Client)(nil)
@@ -58,16 +62,25 @@ func (c *Client) begin(ctx context.Context, bytes int64) (context.Context, func(
 
 func (c *Client) key(k string) *string { return aws.String(c.prefix + k) }
 
-// Put implements Bucket. The condition makes a second try of a put that was done after all a conflict, which is success.
+// Put implements Bucket. A second try of a put that was done after all finds the object there (412), which is success. That
+// the first try is still under way (409) is none: it may yet fail.
 func (c *Client) Put(ctx context.Context, key string, body []byte) (Meta, error) {
-	m, err := c.put(ctx, key, body, func(in *s3.PutObjectInput) { in.IfNoneMatch = aws.String("*") })
-	switch {
-	case errors.Is(err, ErrConflict):
-		return m, nil
-	case isCode(err, "NotImplemented"):
-		return c.put(ctx, key, body, func(*s3.PutObjectInput) {})
+	pause := backoff(cmp.Or(c.o.backoff, firstBackoff))
+	for n := 1; ; n++ {
+		m, err := c.put(ctx, key, body, func(in *s3.PutObjectInput) { in.IfNoneMatch = aws.String("*") })
+		switch {
+		case isStatus(err, http.StatusPreconditionFailed):
+			return m, nil
+		case isCode(err, "NotImplemented"):
+			return c.put(ctx, key, body, func(*s3.PutObjectInput) {})
+		case !isStatus(err, http.StatusConflict) || n == attempts:
+			return m, err
+		}
+		d, _ := pause(n, err) // never fails
+		if err := sleep(ctx, d); err != nil {
+			return Meta{}, err
+		}
 	}
-	return m, err
 }
 
 // Swap implements Bucket.
@@ -108,15 +121,19 @@ func (c *Client) put(ctx context.Context, key string, body []byte, more func(*s3
 
 // Get implements Bucket. The slot is held until the body is closed.
 func (c *Client) Get(ctx context.Context, key string, o GetOptions) (*Object, error) {
+	slots := c.slots
+	if strings.HasPrefix(key, packDir) {
+		slots = c.reads // slow readers of blobs must not keep the node from the manifest
+	}
 	select {
-	case c.slots <- struct{}{}:
+	case slots <- struct{}{}:
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	end := func() {
 		cancel()
-		<-c.slots
+		<-slots
 	}
 	// The time is that of the answer's beginning; after it, the body may not stand still.
 	timer := time.AfterFunc(baseTime, cancel)
@@ -236,12 +253,19 @@ func classify(err error) error {
 		if isCode(err, "NoSuchKey") || isCode(err, "NotFound") {
 			return fmt.Errorf("%w: %w", ErrNoObject, err)
 		}
+	case http.StatusRequestedRangeNotSatisfiable:
+		return fmt.Errorf("%w: %w", ErrShort, err)
 	case http.StatusNotModified:
 		return &NotModified{Date: dateOf(err)}
 	case http.StatusPreconditionFailed, http.StatusConflict:
 		return fmt.Errorf("%w: %w", ErrConflict, err)
 	}
 	return err
+}
+
+func isStatus(err error, status int) bool {
+	var answer *smithyhttp.ResponseError
+	return errors.As(err, &answer) && answer.HTTPStatusCode() == status
 }
 
 func isCode(err error, code string) bool {

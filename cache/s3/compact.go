@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -217,6 +218,25 @@ func (f *fold) filter(all []entry, m *manifest, drop map[id]bool, used map[key]u
 			e.used = max(e.used, t)
 		}
 		out = append(out, *e)
+	}
+	return latest(out)
+}
+
+// latest drops the pointers that a later one has replaced, as nodes do: if the later one were evicted alone, a node that
+// starts would take the older one for what was stored last. The entries are sorted by key.
+func latest(all []entry) []entry {
+	out := all[:0]
+	for len(all) > 0 {
+		n, last := 0, int64(math.MinInt64)
+		for ; n < len(all) && all[n].key == all[0].key; n++ {
+			last = max(last, all[n].target.time)
+		}
+		for i := range n {
+			if all[i].key.kind() == kindBlob || all[i].target.time == last {
+				out = append(out, all[i])
+			}
+		}
+		all = all[n:]
 	}
 	return out
 }

@@ -26,7 +26,7 @@ func NewClient(ctx context.Context, o Options) (*Client, error) {
 		config.WithRetryer(func() aws.Retryer {
 			return retry.NewStandard(func(so *retry.StandardOptions) {
 				so.MaxAttempts = attempts
-				so.Backoff = backoff(cmp.Or(o.backoff, 100*time.Millisecond))
+				so.Backoff = backoff(cmp.Or(o.backoff, firstBackoff))
 				// The bucket tells one client to slow down for what others do: its errors say nothing of the next request.
 				so.RateLimiter = noRateLimit{}
 			})
@@ -61,7 +61,7 @@ func NewClient(ctx context.Context, o Options) (*Client, error) {
 			so.BaseEndpoint = aws.String(o.Endpoint)
 		}
 	})
-	c := &Client{api: api, o: o, slots: make(chan struct{}, requestsAtOnce)}
+	c := &Client{api: api, o: o, slots: make(chan struct{}, requestsAtOnce), reads: make(chan struct{}, requestsAtOnce)}
 	if p := strings.Trim(o.Prefix, "/"); p != "" {
 		c.prefix = p + "/"
 	}
@@ -81,10 +81,10 @@ func (o *Options) transport(own aws.HTTPClient) http.RoundTripper {
 }
 
 // backoff is exponential with full jitter: a second try soon, the last one seconds later.
-func backoff(first time.Duration) retry.BackoffDelayer {
-	return retry.BackoffDelayerFunc(func(attempt int, _ error) (time.Duration, error) {
+func backoff(first time.Duration) retry.BackoffDelayerFunc {
+	return func(attempt int, _ error) (time.Duration, error) {
 		return rand.N(min(maxBackoff, first<<min(attempt, 10))), nil
-	})
+	}
 }
 
 // noRateLimit lets every retry through; attempts bounds them.

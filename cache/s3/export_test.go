@@ -1,6 +1,8 @@
 package s3
 
 import (
+	"context"
+	"encoding/binary"
 	"fmt"
 	"time"
 
@@ -37,4 +39,49 @@ func Explain(c *Cache, d digest.Digest) string {
 		say("spare", p)
 	}
 	return out
+}
+
+// FlushTouches writes the uses that were noted.
+func FlushTouches(ctx context.Context, s *Store) error { return s.flushTouches(ctx) }
+
+// Touches returns how many uses wait to be written.
+func Touches(s *Store) int {
+	s.touches.mu.Lock()
+	defer s.touches.mu.Unlock()
+	return len(s.touches.all)
+}
+
+// FillIndex folds the tails of the bucket together with n made-up blobs and actions into its index, as compaction does.
+// There are no packs behind what is made up.
+func FillIndex(ctx context.Context, s *Store, namespace string, n int) error {
+	src, err := s.readSource(ctx)
+	if err != nil {
+		return err
+	}
+	f := newFold()
+	for _, e := range src.tails {
+		f.add(e)
+	}
+	const perPack = 5000
+	for at := 0; at < n; at += perPack {
+		items := make([]committed, perPack)
+		for i := range items {
+			var b [8]byte
+			binary.LittleEndian.PutUint64(b[:], uint64(at+i))
+			d := digest.FromBytes(b[:])
+			items[i] = committed{header: header{kindBlob, namespace, d, 8}, offset: uint32(i * 100)}
+			if i%10 == 0 {
+				items[i].header.kind, items[i].pointer = kindAction, &pointer{result: d, time: int64(i), principal: "ci"}
+			}
+		}
+		f.add(tailOf(packRef{newID(), 1 << 20, s.now().Unix()}, items, secondsOf(s.now())))
+	}
+	m := next(src.manifest, src.modified)
+	if err := s.writeAll(ctx, src, m, f, folding{}); err != nil {
+		return err
+	}
+	if err := s.swapManifest(ctx, m, src.etag); err != nil {
+		return err
+	}
+	return s.deleteTails(ctx, src)
 }

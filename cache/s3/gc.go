@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -15,9 +17,6 @@ import (
 func (s *Store) GC(ctx context.Context, o GCOptions) (GCReport, error) {
 	if err := s.probe(ctx); err != nil {
 		return GCReport{}, fmt.Errorf("gc: %w", err)
-	}
-	if s.o.ReadOnly {
-		return GCReport{}, errors.New("gc: the bucket was opened for reading only")
 	}
 	var total GCReport
 	for n := 1; ; n++ {
@@ -108,7 +107,7 @@ func (s *Store) ripe(src *source, m *manifest) map[id]bool {
 	ripe := map[id]bool{}
 	var rest []dying
 	for _, d := range m.Dying {
-		wait := now.Sub(time.Unix(d.Date, 0)) <= grace
+		wait := d.Date <= 0 || now.Sub(time.Unix(d.Date, 0)) <= grace
 		for _, p := range d.Packs {
 			wait = wait || named[p]
 		}
@@ -219,10 +218,13 @@ func (s *Store) rescue(ctx context.Context, f *fold, c *collection, chosen []uin
 	want := c.wanted(chosen)
 	var moved int64
 	for p, records := range want {
-		n, err := s.copyOut(ctx, f.packs[p].id, func(r *scanned) (uint32, bool) {
+		n, err := s.copyOut(ctx, f.packs[p].id, slices.Sorted(maps.Keys(records)), func(r *scanned) (uint32, bool) {
 			used, ok := records[r.offset]
 			return used, ok
 		})
+		if errors.Is(err, ErrNoObject) {
+			err = fmt.Errorf("%w: if it stays gone, scrub sets it aside", err)
+		}
 		if err != nil {
 			return moved, fmt.Errorf("copy what is wanted out of pack %s: %w", f.packs[p].id, err)
 		}
@@ -231,10 +233,11 @@ func (s *Store) rescue(ctx context.Context, f *fold, c *collection, chosen []uin
 	return moved, nil
 }
 
-// copyOut commits records of a pack once more, as used as they were. Damaged ones are left behind.
-func (s *Store) copyOut(ctx context.Context, p id, want func(*scanned) (used uint32, ok bool)) (int64, error) {
+// copyOut commits records of a pack once more, as used as they were. Damaged ones are left behind. Known are the places of
+// records, by the index.
+func (s *Store) copyOut(ctx context.Context, p id, known []uint32, want func(*scanned) (used uint32, ok bool)) (int64, error) {
 	var groups [][]item
-	_, _, err := s.scan(ctx, p, func(r scanned, err error) {
+	_, _, err := s.scan(ctx, p, known, func(r scanned, err error) {
 		used, ok := want(&r)
 		if err != nil || !ok || r.payload == nil {
 			return

@@ -21,6 +21,8 @@ const (
 	partsAtOnce = 2
 	// partMemory bounds the parts of all blobs in memory.
 	partMemory = 256 << 20
+	// maxBlob is what has no larger parts than there is memory for them. Clients name the size long before they send a byte.
+	maxBlob = maxParts * partMemory
 )
 
 // putLarge stores a blob in a pack of its own, and sends its first byte long before the last one has come. The object

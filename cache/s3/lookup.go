@@ -110,7 +110,7 @@ func (s *Store) loadShard(ctx context.Context, i int) error {
 			return nil
 		}
 		if !errors.Is(err, ErrNoObject) {
-			return err
+			return indexError(err)
 		}
 		if err := s.readManifest(ctx); err != nil { // folded since
 			return err

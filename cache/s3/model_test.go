@@ -28,7 +28,7 @@ import (
 // promised. PEXPRESS_MODEL_SEED replays one schedule, as far as Go's scheduler lets it; PEXPRESS_SOAK=1 runs thousands, and
 // PEXPRESS_MODEL_SCHEDULES as many as it says.
 func TestModel(t *testing.T) {
-	first, n := uint64(1), uint64(150)
+	first, n := uint64(1), uint64(80)
 	if os.Getenv("PEXPRESS_SOAK") == "1" {
 		first, n = uint64(time.Now().UnixNano()), 10_000
 	}

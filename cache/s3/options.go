@@ -26,6 +26,8 @@ var (
 	// ErrIndexLost says that the index names objects that are gone, or that there are packs and no manifest. Rebuild
 	// makes the index anew from the packs.
 	ErrIndexLost = errors.New("the index in the bucket is damaged: rebuild it from the packs")
+
+	errReadOnly = errors.New("the bucket was opened for reading only")
 )
 
 // Options say where the bucket is and what is promised. Bucket is needed; the zero value of all else is a sound default.
@@ -45,7 +47,8 @@ type Options struct {
 	Wrap func(http.RoundTripper) http.RoundTripper
 
 	// Retention is the promise: what FindMissing or GetAction reported present stays readable for this long. 0 means
-	// DefaultRetention. It is recorded in the bucket, and the longest that any node ever promised counts.
+	// DefaultRetention. It is recorded in the bucket, and the longest that any node ever promised counts. Opened
+	// ReadOnly, it must not be longer than what is recorded, and 0 is that.
 	Retention time.Duration
 	// TouchAfter is the age past which a use of an entry is recorded, so that gc ranks it as used. 0 means 12 hours.
 	TouchAfter time.Duration
@@ -67,7 +70,11 @@ type Options struct {
 
 // withDefaults fills in what was left out.
 func (o Options) withDefaults() Options {
-	if o.Retention <= 0 {
+	switch {
+	case o.Retention > 0:
+	case o.ReadOnly:
+		o.Retention = 0 // what others promised is what it may promise
+	default:
 		o.Retention = DefaultRetention
 	}
 	if o.TouchAfter <= 0 {

@@ -105,16 +105,45 @@ var errRequest = errors.New("the request failed")
 
 // readRange reads n bytes of a pack into memory.
 func (s *Store) readRange(ctx context.Context, p id, offset, n int64) ([]byte, error) {
-	o, err := s.bucket.Get(ctx, packDir+p.String(), GetOptions{Offset: offset, Length: n})
+	o, err := s.getPack(ctx, p, GetOptions{Offset: offset, Length: n})
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errRequest, err)
+		return nil, err
 	}
 	defer o.Body.Close()
 	b := make([]byte, n)
-	if _, err := io.ReadFull(o.Body, b); err != nil {
+	if err := readFull(o.Body, b); err != nil {
 		return nil, fmt.Errorf("read %d bytes of pack %s: %w", n, p, err)
 	}
 	return b, nil
+}
+
+// getPack asks for a part of a pack. That the pack ends before it is damage and no failure.
+func (s *Store) getPack(ctx context.Context, p id, o GetOptions) (*Object, error) {
+	obj, err := s.bucket.Get(ctx, packDir+p.String(), o)
+	switch {
+	case errors.Is(err, ErrShort):
+		return nil, fmt.Errorf("%w: %w", digest.ErrMismatch, err)
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", errRequest, err)
+	}
+	return obj, nil
+}
+
+// readFull fills b. A stream that says that it is at its end before b is full is a damaged object, which is set aside; a
+// connection that broke has an error of its own.
+func readFull(r io.Reader, b []byte) error {
+	for len(b) > 0 {
+		n, err := r.Read(b)
+		b = b[n:]
+		switch {
+		case len(b) == 0:
+		case err == io.EOF:
+			return fmt.Errorf("%w: the object lacks %d bytes", digest.ErrMismatch, len(b))
+		case err != nil:
+			return err
+		}
+	}
+	return nil
 }
 
 // openLarge streams a blob. Each block is checked before it is handed on, and where the connection breaks or a block is
@@ -189,16 +218,16 @@ func (b *blockReader) connectOnce(head bool) error {
 		b.body = io.NopCloser(bytes.NewReader(nil))
 		return nil
 	}
-	obj, err := b.s.bucket.Get(b.ctx, packDir+b.r.pack.String(), o)
+	obj, err := b.s.getPack(b.ctx, b.r.pack, o)
 	if err != nil {
-		return fmt.Errorf("%w: %w", errRequest, err)
+		return err
 	}
 	b.body = obj.Body
 	if !head {
 		return nil
 	}
 	buf := make([]byte, n)
-	if _, err = io.ReadFull(b.body, buf); err == nil {
+	if err = readFull(b.body, buf); err == nil {
 		_, err = b.r.check(buf)
 	}
 	if err != nil {
@@ -238,7 +267,7 @@ func (b *blockReader) next() error {
 				break
 			}
 		}
-		if _, err = io.ReadFull(b.body, b.buf[:size+sumLen]); err == nil {
+		if err = readFull(b.body, b.buf[:size+sumLen]); err == nil {
 			b.data, err = checkBlock(b.buf[:size+sumLen])
 		}
 		if err == nil {
@@ -250,9 +279,6 @@ func (b *blockReader) next() error {
 		if b.ctx.Err() != nil {
 			return b.ctx.Err()
 		}
-	}
-	if errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF
 	}
 	return b.s.failed(b.r, err)
 }

@@ -102,7 +102,7 @@ func (s *Store) scanAll(ctx context.Context, r *RebuildReport) (*fold, error) {
 	for i, o := range packs {
 		g.Go(func() error {
 			var items []committed
-			_, _, err := s.scan(ctx, i, func(rec scanned, err error) {
+			_, _, err := s.scan(ctx, i, nil, func(rec scanned, err error) {
 				if err == nil {
 					items = append(items, rec.committed)
 				}

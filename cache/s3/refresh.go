@@ -23,53 +23,6 @@ type tail struct {
 	modified time.Time
 }
 
-// flight shares runs of one piece of work among callers: each gets the result of a run that began after it came.
-type flight struct {
-	mu        sync.Mutex
-	cur, next *flightRun
-}
-
-type flightRun struct {
-	done chan struct{}
-	err  error
-}
-
-// do waits for a run of f that begins after the call, together with all who came meanwhile. The run does not end when ctx
-// does: others wait for it.
-func (f *flight) do(ctx context.Context, work func() error) error {
-	f.mu.Lock()
-	if f.next == nil {
-		f.next = &flightRun{done: make(chan struct{})}
-	}
-	r := f.next
-	if f.cur == nil {
-		f.start(work)
-	}
-	f.mu.Unlock()
-	select {
-	case <-r.done:
-		return r.err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// start runs what is next; f.mu is held.
-func (f *flight) start(work func() error) {
-	r := f.next
-	f.cur, f.next = r, nil
-	go func() {
-		r.err = work()
-		close(r.done)
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.cur = nil
-		if f.next != nil {
-			f.start(work)
-		}
-	}()
-}
-
 // look is the list path: it reads what other nodes have committed. The LIST comes first and the manifest last, since
 // tails are deleted only after a manifest has taken up what they say: whatever was acknowledged before the look began is
 // in one or the other.
@@ -247,19 +200,27 @@ func (s *Store) readManifest(ctx context.Context) (err error) {
 	for range tries {
 		var u *update
 		if u, err = s.fetchManifest(ctx); u == nil || err != nil {
-			return err
+			return indexError(err)
 		}
 		u.runs, err = s.fetchRuns(ctx, s.index.wanted(u.manifest))
 		if errors.Is(err, ErrNoObject) {
 			continue // folded since: there is a newer manifest
 		}
 		if err != nil {
-			return err
+			return indexError(err)
 		}
 		s.index.apply(u)
 		return nil
 	}
 	return fmt.Errorf("%w: %w", ErrIndexLost, err)
+}
+
+// indexError says what helps against a part of the index that is damaged.
+func indexError(err error) error {
+	if errors.Is(err, errFormat) {
+		return fmt.Errorf("%w: %w", ErrIndexLost, err)
+	}
+	return err
 }
 
 // fetchManifest returns nil if the manifest is the one in view.

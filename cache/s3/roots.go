@@ -18,7 +18,10 @@ import (
 // root, or was first and the check sees what it condemned.
 func (s *Store) AddRoot(ctx context.Context, namespace, name string, ds []digest.Digest) error {
 	r := root{ID: newID(), Namespace: namespace, Name: name, Digests: len(ds), Added: s.now().Unix()}
-	err := s.checkRoot(ctx, namespace, ds)
+	err := s.Namespace(namespace).mayWrite()
+	if err == nil {
+		err = s.checkRoot(ctx, namespace, ds)
+	}
 	if err == nil {
 		_, err = s.bucket.Put(ctx, rootDir+r.ID.String(), pins(namespace, ds).encode())
 	}

@@ -19,23 +19,32 @@ type scanned struct {
 // right and whose payload is not comes with an error.
 func walk(b []byte, each func(r scanned, err error)) error {
 	for at := 0; at < len(b); {
-		h, n, err := parseHeader(b[at:])
+		size, err := recordAt(b, at, each)
 		if err != nil {
-			return fmt.Errorf("at %d: %w", at, err)
+			return err
 		}
-		size := h.recordLen()
-		if size < 0 || size > int64(len(b)-at) {
-			return fmt.Errorf("at %d: %s %s: %w", at, h.kind, h.digest, io.ErrUnexpectedEOF)
-		}
-		r := scanned{committed: committed{header: h, offset: uint32(at)}}
-		r.payload, err = parsePayload(b[at+n:at+int(size)], h.payload)
-		if err == nil {
-			err = r.check()
-		}
-		each(r, err)
-		at += int(size)
+		at += size
 	}
 	return nil
+}
+
+// recordAt calls each for the record at the given place, and returns its length.
+func recordAt(b []byte, at int, each func(r scanned, err error)) (int, error) {
+	h, n, err := parseHeader(b[at:])
+	if err != nil {
+		return 0, fmt.Errorf("at %d: %w", at, err)
+	}
+	size := h.recordLen()
+	if size < 0 || size > int64(len(b)-at) {
+		return 0, fmt.Errorf("at %d: %w: %s %s ends early", at, errFormat, h.kind, h.digest)
+	}
+	r := scanned{committed: committed{header: h, offset: uint32(at)}}
+	r.payload, err = parsePayload(b[at+n:at+int(size)], h.payload)
+	if err == nil {
+		err = r.check()
+	}
+	each(r, err)
+	return int(size), nil
 }
 
 // check compares the payload with what the header says, and takes a pointer apart.
@@ -52,7 +61,9 @@ func (r *scanned) check() error {
 }
 
 // scan reads a pack. Of a large blob it reads the header only. What seems damaged is read again, in case it was on the way.
-func (s *Store) scan(ctx context.Context, i id, each func(r scanned, err error)) (meta Meta, size int64, err error) {
+// Behind a damaged header only those records are found that the index knows the places of. To look for something like a
+// record there would find what clients have put into blobs.
+func (s *Store) scan(ctx context.Context, i id, known []uint32, each func(r scanned, err error)) (meta Meta, size int64, err error) {
 	type result struct {
 		r   scanned
 		err error
@@ -72,11 +83,18 @@ func (s *Store) scan(ctx context.Context, i id, each func(r scanned, err error))
 			return meta, h.recordLen(), nil
 		}
 		all, size = all[:0], int64(len(b))
-		damaged := false
-		err = walk(b, func(r scanned, err error) {
-			damaged = damaged || err != nil
+		damaged, seen := false, map[uint32]bool{}
+		take := func(r scanned, err error) {
+			damaged, seen[r.offset] = damaged || err != nil, true
 			all = append(all, result{r, err})
-		})
+		}
+		if err = walk(b, take); err != nil {
+			for _, at := range known {
+				if !seen[at] && int(at) < len(b) {
+					_, _ = recordAt(b, int(at), take) // that the pack is damaged is known
+				}
+			}
+		}
 		if err == nil && !damaged {
 			break
 		}
@@ -113,12 +131,12 @@ func (s *Store) readPart(ctx context.Context, i id, n int64) (Meta, []byte, erro
 // packEntries makes the index of a pack from the pack. Records whose payload is damaged are in it, too: a read will tell.
 func (s *Store) packEntries(ctx context.Context, i id) (*entries, error) {
 	var items []committed
-	meta, size, err := s.scan(ctx, i, func(r scanned, err error) {
+	meta, size, err := s.scan(ctx, i, nil, func(r scanned, err error) {
 		if err == nil || r.header.kind == kindBlob {
 			items = append(items, r.committed)
 		}
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, errFormat) { // of a pack that is damaged, too, what can be found
 		return nil, fmt.Errorf("pack %s: %w", i, err)
 	}
 	return tailOf(packRef{i, size, meta.Modified.Unix()}, items, secondsOf(meta.Modified)), nil

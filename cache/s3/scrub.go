@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -50,6 +51,37 @@ func (x *index) livePacks() []packRef {
 	return out
 }
 
+// places returns where the index has records in the given packs.
+func (x *index) places(packs []packRef) map[id][]uint32 {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	in := map[uint32]id{}
+	for _, p := range packs {
+		if n, ok := x.packOf[p.id]; ok {
+			in[n] = p.id
+		}
+	}
+	at := map[id][]uint32{}
+	note := func(p place) {
+		if i, ok := in[p.pack]; ok {
+			at[i] = append(at[i], p.offset)
+		}
+	}
+	for i := range shardCount {
+		x.blobs[i].each(func(_ *key, p *place) { note(*p) })
+		x.actions[i].each(func(_ *key, a *action) { note(a.place) })
+	}
+	for _, spare := range x.spare {
+		for _, p := range spare {
+			note(p)
+		}
+	}
+	for i := range at {
+		slices.Sort(at[i])
+	}
+	return at
+}
+
 // scrubber collects what Scrub finds.
 type scrubber struct {
 	s      *Store
@@ -63,7 +95,7 @@ func (sc *scrubber) pack(ctx context.Context, p packRef) error {
 	var found []string
 	var records int64
 	var large *header
-	_, size, err := sc.s.scan(ctx, p.id, func(r scanned, err error) {
+	_, size, err := sc.s.scan(ctx, p.id, nil, func(r scanned, err error) {
 		records++
 		if err != nil {
 			found = append(found, fmt.Sprintf("%s in pack %s at %d: %v", r.header.digest, p.id, r.offset, err))
@@ -78,7 +110,7 @@ func (sc *scrubber) pack(ctx context.Context, p packRef) error {
 	switch {
 	case errors.Is(err, ErrNoObject):
 		found = append(found, fmt.Sprintf("pack %s is gone", p.id))
-	case errors.Is(err, errFormat), errors.Is(err, digest.ErrMismatch), errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, errFormat), errors.Is(err, digest.ErrMismatch):
 		found = append(found, fmt.Sprintf("pack %s: %v", p.id, err))
 	case err != nil:
 		return fmt.Errorf("pack %s: %w", p.id, err)
@@ -113,9 +145,9 @@ func (sc *scrubber) heal(ctx context.Context) error {
 	if len(sc.bad) == 0 || sc.s.o.ReadOnly {
 		return nil
 	}
-	d := dying{}
+	d, known := dying{}, sc.s.index.places(sc.bad)
 	for _, p := range sc.bad {
-		n, err := sc.s.copyOut(ctx, p.id, func(r *scanned) (uint32, bool) { return 0, r.payload != nil })
+		n, err := sc.s.copyOut(ctx, p.id, known[p.id], func(r *scanned) (uint32, bool) { return 0, r.payload != nil })
 		if err != nil && !errors.Is(err, ErrNoObject) {
 			return fmt.Errorf("copy what is good out of pack %s: %w", p.id, err)
 		}

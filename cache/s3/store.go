@@ -78,7 +78,7 @@ func OpenBucket(ctx context.Context, b Bucket, o Options) (*Store, error) {
 func newStore(b Bucket, o Options) *Store {
 	s := &Store{
 		o: o.withDefaults(), bucket: newCounted(b), index: newIndex(),
-		touches:      touches{all: map[touched]uint32{}},
+		touches:      touches{all: map[touched]uint32{}, full: make(chan struct{}, 1)},
 		manifestLock: make(chan struct{}, 1),
 		parts:        semaphore.NewWeighted(partMemory),
 		wake:         make(chan struct{}, 1),
@@ -113,6 +113,10 @@ func (s *Store) initialize(ctx context.Context) error {
 		return err
 	}
 	if len(p.Objects) > 0 {
+		// Another node may have made it since: there are no packs before there is a manifest.
+		if err := s.readManifest(ctx); !errors.Is(err, ErrNoObject) {
+			return err
+		}
 		return fmt.Errorf("%w: there are packs, and no manifest", ErrIndexLost)
 	}
 	if s.o.ReadOnly {
@@ -140,6 +144,9 @@ func (s *Store) putFirst(ctx context.Context, m *manifest) error {
 
 // promise raises the retention that the manifest records to this node's, before this node answers anything.
 func (s *Store) promise(ctx context.Context) error {
+	if m, _, _ := s.index.snapshot(); s.o.ReadOnly && s.o.Retention > m.retention() {
+		return fmt.Errorf("%w: it promises %s and not the %s that were asked for", errReadOnly, m.retention(), s.o.Retention)
+	}
 	if s.o.ReadOnly {
 		return nil
 	}
@@ -219,6 +226,8 @@ func (s *Store) background() {
 			return
 		case <-refresh.C:
 			s.report("refresh", s.look(s.ctx))
+		case <-s.touches.full:
+			s.report("write touches", s.flushTouches(s.ctx))
 		case <-flush.C:
 			s.report("write touches", s.flushTouches(s.ctx))
 		}

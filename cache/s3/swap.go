@@ -53,7 +53,7 @@ func next(m *manifest, modified time.Time) *manifest {
 	n := m.clone()
 	n.Generation, n.Swap = m.Generation+1, newID()
 	for i := range n.Dying {
-		if n.Dying[i].Date == 0 {
+		if n.Dying[i].Date == 0 && !modified.IsZero() {
 			n.Dying[i].Date = modified.Unix()
 		}
 	}
@@ -99,17 +99,25 @@ func sleep(ctx context.Context, d time.Duration) error {
 // probe tests once whether the bucket honours conditions: on a key of its own, a second If-None-Match and a wrong If-Match
 // must be refused and a right one accepted. A bucket that does not would let two nodes undo each other's swaps.
 func (s *Store) probe(ctx context.Context) error {
+	if s.o.ReadOnly {
+		return errReadOnly
+	}
 	if p := s.probed.Load(); p != nil {
 		return *p
 	}
-	_, err, _ := s.loading.Do("probe", func() (any, error) {
+	done := s.loading.DoChan("probe", func() (any, error) {
 		err := s.probeNow(s.ctx)
 		if err == nil || errors.Is(err, ErrNoConditionalPut) {
 			s.probed.Store(&err)
 		}
 		return nil, err
 	})
-	return err
+	select {
+	case r := <-done:
+		return r.Err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // probeCommit is the part of the probe that every writer needs: a bucket without conditions can be written to.

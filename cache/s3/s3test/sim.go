@@ -99,7 +99,10 @@ func (b *Sim) Get(ctx context.Context, key string, o s3.GetOptions) (*s3.Object,
 	if o.IfNoneMatch == obj.etag {
 		return nil, &s3.NotModified{Date: b.date()}
 	}
-	body := obj.body[min(o.Offset, int64(len(obj.body))):]
+	if o.Offset > 0 && o.Offset >= int64(len(obj.body)) {
+		return nil, fmt.Errorf("get %s from %d on: %w", key, o.Offset, s3.ErrShort)
+	}
+	body := obj.body[o.Offset:]
 	if o.Length > 0 {
 		body = body[:min(o.Length, int64(len(body)))]
 	}
