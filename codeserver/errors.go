@@ -11,7 +11,6 @@ import (
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/digest"
-	"github.com/pexpress/pexpress/cache/disk"
 	"github.com/pexpress/pexpress/cache/merkle"
 	"github.com/pexpress/pexpress/codeserver/loader"
 	"github.com/pexpress/pexpress/codeserver/venv"
@@ -77,7 +76,7 @@ func classify(err error) error {
 }
 
 func isFull(err error) bool {
-	for _, full := range []error{disk.ErrFull, syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
+	for _, full := range []error{cache.ErrFull, syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
 		if errors.Is(err, full) {
 			return true
 		}

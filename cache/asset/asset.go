@@ -1,9 +1,10 @@
 // Package asset serves the Remote Asset API (build.bazel.remote.asset.v1): from a URI and qualifiers to a blob or
 // directory in the CAS.
 //
-// What was pushed is found by exactly the qualifiers that it was pushed with. A blob that nobody has pushed is fetched
-// from its origin, if the configuration allows that origin; a directory is not. Both are remembered in the instance's
-// ActionCache: see record.
+// What was pushed is found by exactly the qualifiers that it was pushed with. What nobody has pushed is fetched from its
+// origin, if the configuration allows that origin: a blob as it is, a directory as an archive (tar, tar by gzip, zip) that
+// is unpacked; checksum.sri is that of the archive, and the qualifier directory names the part of it that is wanted. Both
+// are remembered in the instance's ActionCache: see record.
 //
 // To push, and to be remembered, needs the right to store ActionResults: whoever has it says what others get. To have
 // something fetched needs the right to store blobs. To look up needs the right to read.
@@ -18,7 +19,6 @@ package asset
 import (
 	"context"
 	"crypto/x509"
-	"errors"
 	"net/http"
 	"time"
 
@@ -29,7 +29,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/complete"
 	"github.com/pexpress/pexpress/cache/digest"
 	"github.com/pexpress/pexpress/cache/server"
@@ -38,10 +37,10 @@ import (
 // Options are the choices of the one who serves.
 type Options struct {
 	Allow    Allowed          // origins; none means that only what was pushed is found
-	MaxBytes int64            // of one blob; 4 GiB if 0
+	MaxBytes int64            // of one blob, and of the files of one archive together; 4 GiB if 0
 	Timeout  time.Duration    // of one fetch, whatever a client asks for; ten minutes if 0
 	Fetches  int64            // at a time; 16 if 0
-	Spool    string           // directory for blobs whose digest is known only at their end; "" is the system's
+	Spool    string           // directory for archives, and blobs whose digest is known only at their end; "" is the system's
 	RootCAs  *x509.CertPool   // of origins; nil is the system's
 	Now      func() time.Time // time.Now if nil
 }
@@ -78,7 +77,7 @@ type service struct {
 func (s *service) instance(ctx context.Context, name string, want server.Access) (server.Instance, error) {
 	inst, err := s.instances.Instance(ctx, name, want)
 	if err != nil {
-		return inst, fail(err)
+		return inst, server.Precondition(err)
 	}
 	if inst.ActionCache == nil {
 		return inst, status.Errorf(codes.Unimplemented, "instance %.200q has no ActionCache, so it remembers no assets", name)
@@ -96,32 +95,10 @@ func (s *service) may(ctx context.Context, name string, want server.Access) (boo
 	case codes.PermissionDenied, codes.Unauthenticated:
 		return false, nil
 	}
-	return false, fail(err)
-}
-
-// fail turns an error of the cache into a gRPC status.
-func fail(err error) error {
-	if err == nil {
-		return nil
-	}
-	if _, ok := status.FromError(err); ok {
-		return err
-	}
-	code := codes.Unavailable
-	switch {
-	case errors.Is(err, cache.ErrNotFound):
-		code = codes.FailedPrecondition
-	case errors.Is(err, digest.ErrInvalid):
-		code = codes.InvalidArgument
-	case errors.Is(err, context.Canceled):
-		code = codes.Canceled
-	case errors.Is(err, context.DeadlineExceeded):
-		code = codes.DeadlineExceeded
-	}
-	return status.Error(code, err.Error())
+	return false, server.Precondition(err)
 }
 
 func function(v repb.DigestFunction_Value) (digest.Function, error) {
 	fn, err := digest.FunctionFromProto(v)
-	return fn, fail(err)
+	return fn, server.Precondition(err)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/digest"
+	"github.com/pexpress/pexpress/cache/merkle"
 )
 
 const userAgent = "pexcache"
@@ -32,18 +33,18 @@ func at(u *url.URL, code codes.Code, format string, args ...any) error {
 	return &originError{code, fmt.Errorf("fetch %s://%s%s: %w", u.Scheme, u.Host, u.EscapedPath(), fmt.Errorf(format, args...))}
 }
 
-// download fetches one URI into the CAS.
-func (s *service) download(ctx context.Context, cas cache.CAS, l *lookup, i int, uri string) (digest.Digest, error) {
+// request asks an origin for a URI. The caller closes what it returns.
+func (s *service) request(ctx context.Context, l *lookup, i int, uri string) (*body, error) {
 	u, err := url.Parse(uri)
 	if err != nil || u.Host == "" {
-		return digest.Digest{}, &originError{codes.NotFound, fmt.Errorf("URI %d is not a URL that can be fetched", i)}
+		return nil, &originError{codes.NotFound, fmt.Errorf("URI %d is not a URL that can be fetched", i)}
 	}
 	if err := s.Allow.check(u); err != nil {
-		return digest.Digest{}, at(u, codes.PermissionDenied, "%w", err)
+		return nil, at(u, codes.PermissionDenied, "%w", err)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
-		return digest.Digest{}, at(u, codes.NotFound, "the URL is not one")
+		return nil, at(u, codes.NotFound, "the URL is not one")
 	}
 	req.Header = l.q.headers[i].Clone()
 	if req.Header.Get("User-Agent") == "" {
@@ -51,55 +52,92 @@ func (s *service) download(ctx context.Context, cas cache.CAS, l *lookup, i int,
 	}
 	resp, err := s.client.Do(req)
 	if err != nil {
-		return digest.Digest{}, at(u, codeOf(err), "%w", bare(err))
+		return nil, at(u, codeOf(err), "%w", bare(err))
 	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return digest.Digest{}, at(u, codeOfStatus(resp.StatusCode), "the origin answers %d", resp.StatusCode)
+	switch {
+	case resp.StatusCode != http.StatusOK:
+		err = at(u, codeOfStatus(resp.StatusCode), "the origin answers %d", resp.StatusCode)
+	case resp.ContentLength > s.MaxBytes:
+		err = at(u, codes.ResourceExhausted, "it has %d bytes, more than the %d allowed", resp.ContentLength, s.MaxBytes)
+	default:
+		return &body{ReadCloser: resp.Body, u: u, size: resp.ContentLength, left: s.MaxBytes}, nil
 	}
-	if resp.ContentLength > s.MaxBytes {
-		return digest.Digest{}, at(u, codes.ResourceExhausted, "it has %d bytes, more than the %d allowed", resp.ContentLength, s.MaxBytes)
-	}
-	body := &body{r: resp.Body, u: u, left: s.MaxBytes}
-	if sum, ok := l.q.sums.sha256(); ok && l.fn == digest.SHA256 && resp.ContentLength >= 0 {
-		d := l.fn.FromSum(sum, resp.ContentLength)
-		err := cas.Put(ctx, d, body)
-		if errors.Is(err, digest.ErrMismatch) {
-			return d, at(u, codes.Aborted, "its content is not what checksum.sri says: %w", err)
-		}
-		return d, body.or(err)
-	}
-	return s.spoolAndPut(ctx, cas, l, u, body)
+	return nil, errors.Join(err, resp.Body.Close())
 }
 
-// spoolAndPut stores content whose digest is known only at its end.
-func (s *service) spoolAndPut(ctx context.Context, cas cache.CAS, l *lookup, u *url.URL, b *body) (digest.Digest, error) {
-	f, err := os.CreateTemp(s.Spool, "asset-*")
+// download fetches one URI into the CAS.
+func (s *service) download(ctx context.Context, cas cache.CAS, l *lookup, i int, uri string) (digest.Digest, error) {
+	b, err := s.request(ctx, l, i, uri)
+	if err != nil {
+		return digest.Digest{}, err
+	}
+	defer b.Close()
+	if sum, ok := l.q.sums.sha256(); ok && l.fn == digest.SHA256 && b.size >= 0 {
+		d := l.fn.FromSum(sum, b.size)
+		err := cas.Put(ctx, d, b)
+		if errors.Is(err, digest.ErrMismatch) {
+			return d, at(b.u, codes.Aborted, "its content is not what checksum.sri says: %w", err)
+		}
+		return d, b.or(err)
+	}
+	f, d, err := s.spooled(l, b)
 	if err != nil {
 		return digest.Digest{}, err
 	}
 	defer f.Close()
-	if err := os.Remove(f.Name()); err != nil {
+	return d, cas.Put(ctx, d, f)
+}
+
+// downloadDirectory fetches one URI, an archive, and unpacks it into the CAS. Nothing of it is looked at before all of it
+// is known to have the checksum that was asked for.
+func (s *service) downloadDirectory(ctx context.Context, cas cache.CAS, l *lookup, i int, uri string) (digest.Digest, error) {
+	b, err := s.request(ctx, l, i, uri)
+	if err != nil {
 		return digest.Digest{}, err
+	}
+	defer b.Close()
+	f, archive, err := s.spooled(l, b)
+	if err != nil {
+		return digest.Digest{}, err
+	}
+	defer f.Close()
+	root, err := s.unpack(ctx, cas, f, archive.Size(), l.q.directory)
+	switch {
+	case errors.Is(err, errLarge):
+		return root, at(b.u, codes.ResourceExhausted, "%w", err)
+	case errors.Is(err, errArchive), errors.Is(err, merkle.ErrPath):
+		return root, at(b.u, codes.Aborted, "%w", err)
+	case err != nil && ctx.Err() != nil:
+		return root, at(b.u, codeOf(ctx.Err()), "unpack: %w", err)
+	}
+	return root, err
+}
+
+// spooled returns a file of content whose digest is known only at its end.
+func (s *service) spooled(l *lookup, b *body) (*os.File, digest.Digest, error) {
+	f, err := unnamed(s.Spool)
+	if err != nil {
+		return nil, digest.Digest{}, err
 	}
 	h, v := l.fn.NewHasher(), l.q.sums.verifier()
-	if _, err := io.Copy(io.MultiWriter(f, h, v), b); err != nil {
-		return digest.Digest{}, b.or(err)
+	if _, err = io.Copy(io.MultiWriter(f, h, v), b); err != nil {
+		err = b.or(err)
+	} else if !v.ok() {
+		err = at(b.u, codes.Aborted, "its content is not what checksum.sri says")
+	} else {
+		_, err = f.Seek(0, io.SeekStart)
 	}
-	if !v.ok() {
-		return digest.Digest{}, at(u, codes.Aborted, "its content is not what checksum.sri says")
+	if err != nil {
+		return nil, digest.Digest{}, errors.Join(err, f.Close())
 	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return digest.Digest{}, err
-	}
-	d := h.Digest()
-	return d, cas.Put(ctx, d, f)
+	return f, h.Digest(), nil
 }
 
 // body reads what an origin sends, and remembers how that failed: the rest is the cache's failure.
 type body struct {
-	r    io.Reader
+	io.ReadCloser
 	u    *url.URL
+	size int64 // that the origin declares, less than 0 for none
 	left int64
 	err  error
 }
@@ -108,7 +146,7 @@ func (b *body) Read(p []byte) (int, error) {
 	if b.err != nil {
 		return 0, b.err
 	}
-	n, err := b.r.Read(p)
+	n, err := b.ReadCloser.Read(p)
 	if b.left -= int64(n); b.left < 0 {
 		b.err = at(b.u, codes.ResourceExhausted, "it has more bytes than the configuration allows")
 		return 0, b.err

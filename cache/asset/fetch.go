@@ -8,8 +8,10 @@ import (
 
 	assetpb "github.com/bazelbuild/remote-apis/build/bazel/remote/asset/v1"
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/pexpress/pexpress/cache"
@@ -22,6 +24,7 @@ type fetchRequest interface {
 	GetInstanceName() string
 	GetUris() []string
 	GetQualifiers() []*assetpb.Qualifier
+	GetTimeout() *durationpb.Duration
 	GetOldestContentAccepted() *timestamppb.Timestamp
 	GetDigestFunction() repb.DigestFunction_Value
 }
@@ -35,35 +38,30 @@ func (s *service) FetchBlob(ctx context.Context, req *assetpb.FetchBlobRequest) 
 	resp := &assetpb.FetchBlobResponse{Uri: l.uri, DigestFunction: l.fn.Proto()}
 	if l.found == nil {
 		if err := l.sumInCAS(ctx, req); err != nil {
-			return nil, fail(err)
+			return nil, server.Precondition(err)
 		}
 	}
 	if l.found != nil {
 		resp.Uri, resp.BlobDigest, resp.ExpiresAt = l.uri, l.found.digest.Proto(), expiry(l.found)
 		return resp, nil
 	}
-	if err := l.q.supported(); err != nil {
-		return nil, err
-	}
-	timeout := s.Timeout
-	if t := req.GetTimeout(); t != nil {
-		if t.AsDuration() <= 0 {
-			return nil, status.Error(codes.InvalidArgument, "the timeout is not positive")
-		}
-		timeout = min(timeout, t.AsDuration())
-	}
-	d, uri, err := s.fetchFirst(ctx, req, l, timeout)
+	d, uri, err := s.fetch(ctx, blob, req, l, s.download)
 	resp.Uri = uri
-	var o *originError
-	if errors.As(err, &o) {
-		resp.Status = status.New(o.code, o.Error()).Proto()
-		return resp, nil
-	}
 	if err != nil {
-		return nil, fail(err)
+		resp.Status, err = inline(err)
+		return resp, err
 	}
 	resp.BlobDigest = d.Proto()
 	return resp, nil
+}
+
+// inline returns the status that an answer has for a failure of the origin's, and else the call's error.
+func inline(err error) (*spb.Status, error) {
+	var o *originError
+	if errors.As(err, &o) {
+		return status.New(o.code, o.Error()).Proto(), nil
+	}
+	return nil, server.Precondition(err)
 }
 
 func expiry(r *record) *timestamppb.Timestamp {
@@ -73,19 +71,28 @@ func expiry(r *record) *timestamppb.Timestamp {
 	return timestamppb.New(r.expires)
 }
 
-// FetchDirectory implements assetpb.FetchServer.
+// FetchDirectory implements assetpb.FetchServer. What is fetched is an archive, and the directory is what it holds, as
+// package merkle makes trees: by sha256, every file executable, without empty directories.
 func (s *service) FetchDirectory(ctx context.Context, req *assetpb.FetchDirectoryRequest) (*assetpb.FetchDirectoryResponse, error) {
 	l, err := s.look(ctx, directory, req)
 	if err != nil {
 		return nil, err
 	}
 	resp := &assetpb.FetchDirectoryResponse{Uri: l.uri, DigestFunction: l.fn.Proto()}
-	if l.found == nil {
-		resp.Status = status.New(codes.NotFound, "no such directory was pushed with these qualifiers, and this server fetches only blobs: "+
-			"fetch the archive as a blob and unpack it, or push the directory").Proto()
+	if l.found != nil {
+		resp.RootDirectoryDigest, resp.ExpiresAt = l.found.digest.Proto(), expiry(l.found)
 		return resp, nil
 	}
-	resp.RootDirectoryDigest, resp.ExpiresAt = l.found.digest.Proto(), expiry(l.found)
+	if l.fn != digest.SHA256 {
+		return nil, status.Errorf(codes.InvalidArgument, "no such directory was pushed, and archives are unpacked into trees by sha256 only, not %s", l.fn)
+	}
+	d, uri, err := s.fetch(ctx, directory, req, l, s.downloadDirectory)
+	resp.Uri = uri
+	if err != nil {
+		resp.Status, err = inline(err)
+		return resp, err
+	}
+	resp.RootDirectoryDigest = d.Proto()
 	return resp, nil
 }
 
@@ -120,7 +127,7 @@ func (s *service) look(ctx context.Context, k kind, req fetchRequest) (*lookup, 
 				break
 			}
 			if l.found, err = s.find(ctx, inst.ActionCache, key, k, req.GetOldestContentAccepted()); err != nil {
-				return nil, fail(err)
+				return nil, server.Precondition(err)
 			}
 			if l.found != nil {
 				l.uri = uri
@@ -134,7 +141,7 @@ func (s *service) look(ctx context.Context, k kind, req fetchRequest) (*lookup, 
 // when it was retrieved, so it is of no use to a client that wants to know.
 func (l *lookup) sumInCAS(ctx context.Context, req *assetpb.FetchBlobRequest) error {
 	sum, ok := l.q.sums.sha256()
-	if !ok || l.fn != digest.SHA256 || len(l.q.unknown) > 0 || req.GetOldestContentAccepted() != nil {
+	if !ok || l.fn != digest.SHA256 || l.q.supported(blob) != nil || req.GetOldestContentAccepted() != nil {
 		return nil
 	}
 	d, ok, err := cache.FindHash(ctx, l.inst.CAS, l.fn, sum)
@@ -148,8 +155,26 @@ func (l *lookup) sumInCAS(ctx context.Context, req *assetpb.FetchBlobRequest) er
 	return nil
 }
 
-// fetchFirst fetches the blob from the first of its URIs that has it, and remembers it.
-func (s *service) fetchFirst(ctx context.Context, req *assetpb.FetchBlobRequest, l *lookup, timeout time.Duration) (digest.Digest, string, error) {
+// get fetches one URI.
+type get func(ctx context.Context, cas cache.CAS, l *lookup, i int, uri string) (digest.Digest, error)
+
+// fetch fetches an asset for as long as the request and the configuration allow.
+func (s *service) fetch(ctx context.Context, k kind, req fetchRequest, l *lookup, one get) (digest.Digest, string, error) {
+	if err := l.q.supported(k); err != nil {
+		return digest.Digest{}, l.uri, err
+	}
+	timeout := s.Timeout
+	if t := req.GetTimeout(); t != nil {
+		if t.AsDuration() <= 0 {
+			return digest.Digest{}, l.uri, status.Error(codes.InvalidArgument, "the timeout is not positive")
+		}
+		timeout = min(timeout, t.AsDuration())
+	}
+	return s.fetchFirst(ctx, k, req, l, timeout, one)
+}
+
+// fetchFirst fetches the asset from the first of its URIs that has it, and remembers it.
+func (s *service) fetchFirst(ctx context.Context, k kind, req fetchRequest, l *lookup, timeout time.Duration, one get) (digest.Digest, string, error) {
 	inst, err := s.instance(ctx, req.GetInstanceName(), server.WriteCAS)
 	if err != nil {
 		return digest.Digest{}, "", err
@@ -167,9 +192,9 @@ func (s *service) fetchFirst(ctx context.Context, req *assetpb.FetchBlobRequest,
 	where := ""
 	for i, uri := range req.GetUris() {
 		began := s.Now()
-		d, err := s.download(fetching, inst.CAS, l, i, uri)
+		d, err := one(fetching, inst.CAS, l, i, uri)
 		if err == nil {
-			return d, uri, s.remember(ctx, req.GetInstanceName(), l.keys[i], &record{digest: d, time: began})
+			return d, uri, s.remember(ctx, req.GetInstanceName(), l.keys[i], k, &record{digest: d, time: began})
 		}
 		var o *originError
 		if !errors.As(err, &o) {
@@ -183,7 +208,7 @@ func (s *service) fetchFirst(ctx context.Context, req *assetpb.FetchBlobRequest,
 }
 
 // remember stores the record of what was fetched, for those who may.
-func (s *service) remember(ctx context.Context, instance string, key digest.Digest, r *record) error {
+func (s *service) remember(ctx context.Context, instance string, key digest.Digest, k kind, r *record) error {
 	ok, err := s.may(ctx, instance, server.WriteActions)
 	if err != nil || !ok {
 		return err
@@ -192,5 +217,5 @@ func (s *service) remember(ctx context.Context, instance string, key digest.Dige
 	if err != nil {
 		return err
 	}
-	return r.save(ctx, inst.ActionCache, []digest.Digest{key}, blob)
+	return r.save(ctx, inst.ActionCache, []digest.Digest{key}, k)
 }

@@ -56,7 +56,7 @@ func FuzzQualifiers(f *testing.F) {
 		for h := range q.headers[0] {
 			require.NotContains(t, kept, h)
 		}
-		_ = q.supported()
+		_ = q.supported(blob)
 	})
 }
 

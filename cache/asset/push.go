@@ -61,7 +61,7 @@ func (s *service) push(ctx context.Context, k kind, req pushRequest, p *repb.Dig
 		r.expires = at.AsTime()
 	}
 	if r.digest, err = fn.FromProto(p); err != nil {
-		return fail(err)
+		return server.Precondition(err)
 	}
 	if r.blobs, err = parseAll(fn, req.GetReferencesBlobs()); err != nil {
 		return err
@@ -73,7 +73,7 @@ func (s *service) push(ctx context.Context, k kind, req pushRequest, p *repb.Dig
 	for i, uri := range req.GetUris() {
 		keys = append(keys, q.recordKeys(fn, k, i, uri)...)
 	}
-	return fail(r.save(ctx, inst.ActionCache, keys, k))
+	return server.Precondition(r.save(ctx, inst.ActionCache, keys, k))
 }
 
 func parseAll(fn digest.Function, ps []*repb.Digest) ([]digest.Digest, error) {
@@ -81,7 +81,7 @@ func parseAll(fn digest.Function, ps []*repb.Digest) ([]digest.Digest, error) {
 	for _, p := range ps {
 		d, err := fn.FromProto(p)
 		if err != nil {
-			return nil, fail(err)
+			return nil, server.Precondition(err)
 		}
 		ds = append(ds, d)
 	}

@@ -20,6 +20,7 @@ import (
 const (
 	checksumSRI     = "checksum.sri"
 	canonicalID     = "bazel.canonical_id"
+	subdirectory    = "directory"
 	authHeaders     = "bazel.auth_headers"
 	httpHeader      = "http_header:"
 	httpHeaderOfURL = "http_header_url:"
@@ -31,7 +32,9 @@ type qualifiers struct {
 	sums    integrity
 	headers []http.Header // for each URI
 	secret  bool          // there are headers
-	unknown []string
+
+	directory string // of the archive that is fetched, "" for all of it
+	unknown   []string
 }
 
 // limits of what is parsed.
@@ -104,6 +107,8 @@ func (q *qualifiers) add(uris []string, name, value string) error {
 		if q.sums, err = parseSRI(value); err != nil {
 			return err
 		}
+	case name == subdirectory:
+		q.directory = strings.TrimSuffix(value, "/")
 	case name != canonicalID:
 		q.unknown = append(q.unknown, name)
 	}
@@ -156,17 +161,21 @@ func (q *qualifiers) setHeader(i int, name string, values ...string) error {
 }
 
 // supported refuses qualifiers that an origin's content cannot be held against, as the API says it.
-func (q *qualifiers) supported() error {
-	if len(q.unknown) == 0 {
+func (q *qualifiers) supported(k kind) error {
+	unknown := q.unknown
+	if k == blob && q.directory != "" {
+		unknown = append(unknown, subdirectory)
+	}
+	if len(unknown) == 0 {
 		return nil
 	}
 	details := &errdetails.BadRequest{}
-	for _, name := range q.unknown {
+	for _, name := range unknown {
 		details.FieldViolations = append(details.FieldViolations, &errdetails.BadRequest_FieldViolation{
 			Field: "qualifiers.name", Description: fmt.Sprintf("%.200q not supported", name),
 		})
 	}
-	s := status.Newf(codes.InvalidArgument, "nothing was pushed with these qualifiers, and to fetch the asset %.200q not supported", q.unknown)
+	s := status.Newf(codes.InvalidArgument, "nothing was pushed with these qualifiers, and to fetch the asset %.200q not supported", unknown)
 	if d, err := s.WithDetails(details); err == nil {
 		s = d
 	}

@@ -2,7 +2,7 @@
 // caller may do is not decided here but where instances are found (package instance).
 //
 // A principal's name says how it was shown: "cert:NAME", "token:NAME" or "oidc:NAME", so that no way of showing one can
-// take the name of another. Who shows nothing is [Anonymous].
+// take the name of another. No two OpenID Connect issuers can name one principal, either. Who shows nothing is [Anonymous].
 package auth
 
 import (

@@ -24,7 +24,8 @@ type Issuer struct {
 	URL string
 	// Audience must be among the token's: tokens that were made for others are refused.
 	Audience string
-	// Rules turn claims into a principal, the first that fits. Without any the principal is the token's subject.
+	// Rules turn claims into a principal, the first that fits. Without any the principal is the issuer's URL and the token's
+	// subject, "{iss}#{sub}": what two issuers call by one name are two.
 	Rules []Rule
 }
 
@@ -89,6 +90,11 @@ func NewOIDC(issuers []Issuer, o OIDCOptions) (*OIDC, error) {
 		client.Transport = newSparing(client.Transport, o.Now)
 		// The library asks only whether a token has expired, and whether it holds already with minutes to spare: a clock that
 		// is behind by the skew answers both as we want.
+		for _, other := range v.issuers {
+			if err := distinct(i, other.Issuer); err != nil {
+				return nil, err
+			}
+		}
 		v.issuers[i.URL] = &issuer{Issuer: i, client: &client, now: func() time.Time { return o.Now().Add(-o.Skew) }}
 	}
 	return v, nil
@@ -109,12 +115,28 @@ func checkIssuer(i Issuer) error {
 	return nil
 }
 
+// distinct refuses two issuers whose rules may name one principal: each could then speak for the other's callers.
+func distinct(a, b Issuer) error {
+	for _, ra := range a.rules() {
+		for _, rb := range b.rules() {
+			if meet(ra.shape(a.URL), rb.shape(b.URL)) {
+				return fmt.Errorf("the rules of the oidc issuers %q and %q may name one principal, by %q and %q: begin each with a text of its own, or with {iss}",
+					a.URL, b.URL, ra.Principal, rb.Principal)
+			}
+		}
+	}
+	return nil
+}
+
 func checkURL(s string) error {
 	u, err := url.Parse(s)
 	if err != nil {
 		return err
 	}
 	local := net.ParseIP(u.Hostname()).IsLoopback() || u.Hostname() == "localhost"
+	if u.RawQuery != "" || strings.Contains(s, "#") {
+		return errors.New("it has a query or a fragment")
+	}
 	if u.Scheme != "https" && !(u.Scheme == "http" && local) || u.Host == "" {
 		return errors.New("use https://…: keys that come in the clear prove nothing")
 	}
@@ -184,7 +206,7 @@ func (i *issuer) verify(ctx context.Context, token string) (name string, until t
 	if err := t.Claims(&claims); err != nil {
 		return "", until, fmt.Errorf("%w: %w", ErrRefused, err)
 	}
-	name, err = principal(i.Rules, claims)
+	name, err = principal(i.rules(), claims)
 	if err != nil {
 		return "", until, fmt.Errorf("%w: issuer %s: %w", ErrRefused, i.URL, err)
 	}

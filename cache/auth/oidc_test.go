@@ -36,7 +36,7 @@ func TestOIDC(t *testing.T) {
 	v := verifier(t, i, c)
 	name, err := v.Verify(t.Context(), i.Sign(t, c.now(), nil))
 	require.NoError(t, err)
-	require.Equal(t, "oidc:repo:org/app:ref:refs/heads/main", name)
+	require.Equal(t, "oidc:"+i.URL+"#repo:org/app:ref:refs/heads/main", name)
 
 	stranger := authtest.New(t)
 	stranger.Server.Config.Handler = http.NotFoundHandler()

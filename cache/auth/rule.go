@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
+	"strings"
 )
 
 // Rule turns the claims of a token into a principal.
@@ -19,6 +20,34 @@ type Rule struct {
 
 var inBraces = regexp.MustCompile(`\{[^{}]*\}`)
 
+// rules returns the issuer's rules, or the one that stands for none.
+func (i Issuer) rules() []Rule {
+	if len(i.Rules) == 0 {
+		return []Rule{{Principal: "{iss}#{sub}"}}
+	}
+	return i.Rules
+}
+
+// shape returns the principals that a rule of an issuer may name, as parts between which any text may stand.
+func (r Rule) shape(issuer string) []string {
+	return inBraces.Split(strings.ReplaceAll(r.Principal, "{iss}", issuer), -1)
+}
+
+// meet reports whether two shapes may be of one name. What stands between their first and last parts is not looked at: that
+// refuses too much rather than too little.
+func meet(a, b []string) bool {
+	if len(a) == 1 {
+		a, b = b, a
+	}
+	if len(b) == 1 { // a text, and a text or a pattern
+		return glob(strings.Join(a, "*"), b[0])
+	}
+	begin, end := a[0], a[len(a)-1]
+	other, otherEnd := b[0], b[len(b)-1]
+	return (strings.HasPrefix(begin, other) || strings.HasPrefix(other, begin)) &&
+		(strings.HasSuffix(end, otherEnd) || strings.HasSuffix(otherEnd, end))
+}
+
 func (r Rule) check() error {
 	if r.Principal == "" {
 		return errors.New("a rule names no principal")
@@ -28,9 +57,6 @@ func (r Rule) check() error {
 
 // principal returns the name that the first fitting rule gives.
 func principal(rules []Rule, claims map[string]any) (string, error) {
-	if len(rules) == 0 {
-		rules = []Rule{{Principal: "{sub}"}}
-	}
 	for _, r := range rules {
 		if r.fits(claims) {
 			return r.name(claims)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/digest"
 )
 
@@ -76,7 +77,7 @@ func (s *Store) settle(n name, state blobState) error {
 // checkRoom refuses what could not stay even in an otherwise empty store.
 func (s *Store) checkRoom(size int64) error {
 	if s.maxBytes > 0 && size > s.maxBytes {
-		return fmt.Errorf("%w: %d bytes are more than its limit of %d; raise the limit", ErrFull, size, s.maxBytes)
+		return fmt.Errorf("%w: %d bytes are more than its limit of %d; raise the limit", cache.ErrFull, size, s.maxBytes)
 	}
 	return nil
 }

@@ -43,9 +43,6 @@ import (
 	"github.com/pexpress/pexpress/cache/durable"
 )
 
-// ErrFull is wrapped by errors that say that the disk, the user's quota or the cache's own limit leaves no room.
-var ErrFull = cache.ErrFull
-
 // format is the content of VERSION. It changes when an older program could misread or damage a newer store.
 const format = "1\n"
 
@@ -158,11 +155,11 @@ func (s *Store) path(elem ...string) string {
 // explain adds to an error of the operating system what the caller can do about it.
 func (s *Store) explain(err error) error {
 	switch {
-	case err == nil || errors.Is(err, ErrFull):
+	case err == nil || errors.Is(err, cache.ErrFull):
 		return err
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		return fmt.Errorf("%w: free some space on the file system of %s, or shrink the cache with 'pexpress cache gc': %w",
-			ErrFull, s.dir, err)
+			cache.ErrFull, s.dir, err)
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS), errors.Is(err, unix.ENOTDIR):
 		return fmt.Errorf("the cache cannot be written to; make %s a writable directory or choose another: %w", s.dir, err)
 	}

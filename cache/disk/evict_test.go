@@ -150,11 +150,11 @@ func TestLargerThanTheLimit(t *testing.T) {
 	b := make([]byte, 101)
 	d := digest.FromBytes(b)
 	err := s.Put(t.Context(), d, bytes.NewReader(b))
-	require.ErrorIs(t, err, ErrFull)
+	require.ErrorIs(t, err, cache.ErrFull)
 	require.ErrorContains(t, err, "raise the limit")
-	require.ErrorIs(t, s.PutMany(t.Context(), []cache.Blob{{Digest: d, Data: b}}), ErrFull)
+	require.ErrorIs(t, s.PutMany(t.Context(), []cache.Blob{{Digest: d, Data: b}}), cache.ErrFull)
 	result := &repb.ActionResult{StdoutRaw: b}
-	require.ErrorIs(t, s.UpdateActionResult(t.Context(), d, result), ErrFull)
+	require.ErrorIs(t, s.UpdateActionResult(t.Context(), d, result), cache.ErrFull)
 	require.True(t, has(t, s, kept))
 }
 

@@ -43,7 +43,7 @@ func TestFullDisk(t *testing.T) {
 		"batch":  s.PutMany(t.Context(), []cache.Blob{{Digest: digest.FromBytes(large), Data: large}}),
 		"result": s.UpdateActionResult(t.Context(), d, &repb.ActionResult{StdoutRaw: large}),
 	} {
-		require.ErrorIs(t, err, ErrFull, what)
+		require.ErrorIs(t, err, cache.ErrFull, what)
 		require.ErrorIs(t, err, unix.ENOSPC, what)
 		require.ErrorContains(t, err, "free some space on the file system of "+s.dir, what)
 	}
@@ -60,7 +60,7 @@ func TestFullDisk(t *testing.T) {
 func TestFullDiskAtOpen(t *testing.T) {
 	dir := mountTmpfs(t, "size=1m,nr_inodes=3")
 	_, err := Open(dir, Options{})
-	require.ErrorIs(t, err, ErrFull)
+	require.ErrorIs(t, err, cache.ErrFull)
 	require.ErrorContains(t, err, "open cache directory "+dir)
 }
 

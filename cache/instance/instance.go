@@ -9,6 +9,7 @@ package instance
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 
 	"google.golang.org/grpc/codes"
@@ -23,7 +24,8 @@ import (
 
 // Store holds namespaces.
 type Store interface {
-	// Namespace returns the CAS and ActionCache of a name, and makes what is not there yet.
+	// Namespace returns the CAS and ActionCache of a name, which have room for what is written to them. Names that are only
+	// asked for are many and made up: nothing that lasts is made for one before something is written, see full.Lazy.
 	Namespace(name string) (cache.CAS, cache.ActionCache, error)
 	// Usage returns how many bytes a namespace holds, or held less than 30 seconds ago.
 	Usage(ctx context.Context, name string) (int64, error)
@@ -44,6 +46,7 @@ type view struct {
 	cas     full.CAS
 	own     cache.ActionCache
 	parents []cache.ActionCache
+	written bool // it was handed to one who may write, and is not forgotten for others
 	server.Instance
 }
 
@@ -65,7 +68,7 @@ func (s *Instances) Instance(ctx context.Context, name string, want server.Acces
 	if !c.allows(want).Match(who) {
 		return server.Instance{}, denied(who, name, want)
 	}
-	v, err := s.view(name, c)
+	v, err := s.view(name, c, want != server.Read)
 	if err != nil {
 		return server.Instance{}, err
 	}
@@ -115,19 +118,25 @@ func denied(who, name string, want server.Access) error {
 	return status.Errorf(codes.PermissionDenied, "%s has no %s right to instance %q: who runs the cache can grant it there", who, Right(want), name)
 }
 
-// maxViews bounds the instances that patterns make in one process.
+// maxViews bounds the instances that patterns make in one process. Those that are only read are forgotten when it is
+// reached, so that readers who make up names do not keep writers out.
 const maxViews = 20_000
 
-func (s *Instances) view(name string, c *Config) (*view, error) {
+func (s *Instances) view(name string, c *Config, write bool) (*view, error) {
 	s.mu.RLock()
 	v := s.views[name]
+	known := v != nil && (v.written || !write)
 	s.mu.RUnlock()
-	if v != nil {
+	if known {
 		return v, nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.make(name, c)
+	v, err := s.make(name, c)
+	if err == nil && write {
+		v.written = true
+	}
+	return v, err
 }
 
 // make returns the view of a name. s.mu is held.
@@ -136,7 +145,10 @@ func (s *Instances) make(name string, c *Config) (*view, error) {
 		return v, nil
 	}
 	if len(s.views) >= maxViews {
-		return nil, status.Errorf(codes.ResourceExhausted, "instance %q: this server has seen %d instances since it was started, and remembers no more", name, maxViews)
+		maps.DeleteFunc(s.views, func(_ string, v *view) bool { return !v.written })
+	}
+	if len(s.views) >= maxViews {
+		return nil, status.Errorf(codes.ResourceExhausted, "instance %q: this server has seen writers of %d instances since it was started, and remembers no more: start it again", name, maxViews)
 	}
 	cas, ac, err := s.store.Namespace(name)
 	if err != nil {

@@ -1,7 +1,6 @@
 package instance
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -127,74 +126,31 @@ func (o *overlay) FindMissing(ctx context.Context, ds []digest.Digest) ([]digest
 	return missing, nil
 }
 
-// GetMany implements cache.BatchGetter, in runs of blobs that are looked for in the same place first.
+// GetMany implements cache.BatchGetter: first the blobs that were seen in own lately, then the others.
 func (o *overlay) GetMany(ctx context.Context, ds []digest.Digest, each func(i int, data []byte, err error)) error {
-	out := inOrder{each: each, early: map[int]answer{}}
-	for start := 0; start < len(ds); {
-		first, second := o.order(ds[start])
-		end := start + 1
-		for ; end < len(ds); end++ {
-			if next, _ := o.order(ds[end]); next != first {
-				break
-			}
+	var mine, theirs []int
+	for i, d := range ds {
+		if o.mine.has(d) {
+			mine = append(mine, i)
+		} else {
+			theirs = append(theirs, i)
 		}
-		if err := o.getRun(ctx, first, second, ds[start:end], func(i int, data []byte, err error) { out.give(start+i, data, err) }); err != nil {
-			return err
-		}
-		start = end
 	}
-	return nil
-}
-
-// getRun reads ds from first, and what is not there from second, which is not called while first may hold a lock.
-func (o *overlay) getRun(ctx context.Context, first, second full.CAS, ds []digest.Digest, each func(i int, data []byte, err error)) error {
-	var missed []digest.Digest
-	var at []int
-	err := first.GetMany(ctx, ds, func(i int, data []byte, err error) {
-		if errors.Is(err, cache.ErrNotFound) {
-			missed, at = append(missed, ds[i]), append(at, i)
-			return
-		}
-		each(i, data, err)
-	})
-	if err != nil || len(missed) == 0 {
+	if err := full.Either(o.own.GetMany, o.parent.GetMany, isMiss).At(ctx, ds, mine, each); err != nil {
 		return err
 	}
-	return second.GetMany(ctx, missed, func(k int, data []byte, err error) {
-		if err == nil && second == o.own {
-			o.mine.add(missed[k])
-		}
-		each(at[k], data, err)
-	})
-}
-
-// inOrder hands answers on in the order of their numbers. Those that come early wait; they are a part of one batch.
-type inOrder struct {
-	each  func(i int, data []byte, err error)
-	next  int
-	early map[int]answer
-}
-
-type answer struct {
-	data []byte
-	err  error
-}
-
-func (o *inOrder) give(i int, data []byte, err error) {
-	if i != o.next {
-		o.early[i] = answer{bytes.Clone(data), err}
-		return
+	own := func(ctx context.Context, ds []digest.Digest, each func(i int, data []byte, err error)) error {
+		return o.own.GetMany(ctx, ds, func(i int, data []byte, err error) {
+			if err == nil {
+				o.mine.add(ds[i])
+			}
+			each(i, data, err)
+		})
 	}
-	o.each(i, data, err)
-	for o.next++; ; o.next++ {
-		a, ok := o.early[o.next]
-		if !ok {
-			return
-		}
-		delete(o.early, o.next)
-		o.each(o.next, a.data, a.err)
-	}
+	return full.Either(o.parent.GetMany, own, isMiss).At(ctx, ds, theirs, each)
 }
+
+func isMiss(err error) bool { return errors.Is(err, cache.ErrNotFound) }
 
 // firstOf reads several ActionCaches and writes the first.
 type firstOf struct {

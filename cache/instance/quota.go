@@ -51,21 +51,22 @@ type quota struct {
 	usage func(ctx context.Context, name string) (int64, error)
 	now   func() time.Time
 
-	mu      sync.Mutex
-	counted time.Time // when the store was asked last
-	asking  bool
-	held    int64 // what it said
-	last    int64 // written in the interval before that
-	since   int64 // written after that
-	coming  int64 // being written
+	mu     sync.Mutex
+	known  bool      // the store has answered
+	asked  time.Time // when it was asked last, whatever it said
+	asking bool
+	held   int64 // what it said
+	last   int64 // written in the interval before that
+	since  int64 // written after that
+	coming int64 // being written
 }
 
 func newQuota(name string, limit int64, usage func(context.Context, string) (int64, error)) *quota {
 	return &quota{name: name, limit: limit, usage: usage, now: time.Now}
 }
 
-// reserve makes room for n bytes, or says that there is none. done says whether they were written.
-func (q *quota) reserve(ctx context.Context, n int64) (done func(written bool), err error) {
+// reserve makes room for n bytes, or says that there is none. done says how many were written.
+func (q *quota) reserve(ctx context.Context, n int64) (done func(written int64), err error) {
 	if err := q.count(ctx); err != nil {
 		return nil, err
 	}
@@ -75,42 +76,37 @@ func (q *quota) reserve(ctx context.Context, n int64) (done func(written bool), 
 		return nil, &QuotaError{Instance: q.name, Used: used, Limit: q.limit}
 	}
 	q.coming += n
-	return func(written bool) {
+	return func(written int64) {
 		q.mu.Lock()
 		defer q.mu.Unlock()
 		q.coming -= n
-		if written {
-			q.since += n
-		}
+		q.since += written
 	}, nil
 }
 
 // count asks the store if its last answer is too old. One caller asks; others go on with what is known, unless nothing is.
+// While the store gives no answer its last one holds, and all that was written after it counts.
 func (q *quota) count(ctx context.Context) error {
 	q.mu.Lock()
-	first := q.counted.IsZero()
-	if q.now().Sub(q.counted) < recount || q.asking && !first {
+	if q.known && (q.asking || q.now().Sub(q.asked) < recount) {
 		q.mu.Unlock()
 		return nil
 	}
-	q.asking = true
-	before := q.since
+	q.asking, q.asked = true, q.now()
+	first, before := !q.known, q.since
 	q.mu.Unlock()
 
 	held, err := q.usage(ctx, q.name)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.asking = false
-	if err != nil {
-		if first {
-			return fmt.Errorf("how much instance %q holds: %w", q.name, err)
-		}
+	switch {
+	case err != nil && !q.known:
+		return fmt.Errorf("how much instance %q holds: %w", q.name, err)
+	case err != nil, first && q.known: // another caller was faster: what it counted may be added to already
 		return nil
 	}
-	if first && !q.counted.IsZero() {
-		return nil // another caller was faster: what it counted may be added to already
-	}
-	q.counted, q.held, q.last = q.now(), held, before
+	q.known, q.held, q.last = true, held, before
 	q.since -= before
 	return nil
 }
@@ -123,13 +119,7 @@ type limitedCAS struct {
 
 // Put implements cache.CAS.
 func (c *limitedCAS) Put(ctx context.Context, d digest.Digest, r io.Reader) error {
-	done, err := c.q.reserve(ctx, d.Size())
-	if err != nil {
-		return fmt.Errorf("put blob %s: %w", d, err)
-	}
-	err = c.CAS.Put(ctx, d, r)
-	done(err == nil)
-	return err
+	return c.q.during(ctx, d.Size(), "put blob "+d.String(), func() error { return c.CAS.Put(ctx, d, r) })
 }
 
 // PutMany implements cache.BatchPutter.
@@ -143,7 +133,42 @@ func (c *limitedCAS) PutMany(ctx context.Context, blobs []cache.Blob) error {
 		return fmt.Errorf("put %d blobs: %w", len(blobs), err)
 	}
 	err = c.CAS.PutMany(ctx, blobs)
-	done(err == nil)
+	if err != nil {
+		n = c.present(ctx, blobs)
+	}
+	done(n)
+	return err
+}
+
+// present returns how many bytes of blobs are there after a PutMany that has failed, which may have stored any of them.
+func (c *limitedCAS) present(ctx context.Context, blobs []cache.Blob) (n int64) {
+	size := make(map[digest.Digest]int64, len(blobs))
+	ds := make([]digest.Digest, len(blobs))
+	for i, b := range blobs {
+		ds[i], size[b.Digest] = b.Digest, int64(len(b.Data))
+	}
+	missing, err := c.FindMissing(context.WithoutCancel(ctx), ds)
+	if err == nil { // else all of them may be there
+		for _, d := range missing {
+			delete(size, d)
+		}
+	}
+	for _, s := range size {
+		n += s
+	}
+	return n
+}
+
+// during calls write with room for n bytes reserved.
+func (q *quota) during(ctx context.Context, n int64, what string, write func() error) error {
+	done, err := q.reserve(ctx, n)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if err = write(); err != nil {
+		n = 0
+	}
+	done(n)
 	return err
 }
 
@@ -155,11 +180,7 @@ type limitedActions struct {
 
 // UpdateActionResult implements cache.ActionCache.
 func (a *limitedActions) UpdateActionResult(ctx context.Context, action digest.Digest, result *repb.ActionResult) error {
-	done, err := a.q.reserve(ctx, int64(proto.Size(result)))
-	if err != nil {
-		return fmt.Errorf("store the ActionResult of %s: %w", action, err)
-	}
-	err = a.ActionCache.UpdateActionResult(ctx, action, result)
-	done(err == nil)
-	return err
+	return a.q.during(ctx, int64(proto.Size(result)), "store the ActionResult of "+action.String(), func() error {
+		return a.ActionCache.UpdateActionResult(ctx, action, result)
+	})
 }

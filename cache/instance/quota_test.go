@@ -18,7 +18,7 @@ func TestRecount(t *testing.T) {
 	write := func(n int64) error {
 		done, err := q.reserve(t.Context(), n)
 		if err == nil {
-			done(true)
+			done(n)
 		}
 		return err
 	}
@@ -53,7 +53,26 @@ func TestReservedRoomIsTaken(t *testing.T) {
 	require.NoError(t, err)
 	_, err = q.reserve(t.Context(), 1)
 	require.Error(t, err, "two that write at once do not both get the last room")
-	done(false)
+	done(0)
 	_, err = q.reserve(t.Context(), 100)
 	require.NoError(t, err)
+}
+
+// TestFailedCountIsNotRepeated: a store that gives no answer is asked again after a while, not for each blob.
+func TestFailedCountIsNotRepeated(t *testing.T) {
+	now, asked, err := time.Unix(1e9, 0), 0, error(nil)
+	q := newQuota("q", 100, func(context.Context, string) (int64, error) { asked++; return 10, err })
+	q.now = func() time.Time { return now }
+	room := func(n int64) error {
+		_, err := q.reserve(t.Context(), n)
+		return err
+	}
+	require.NoError(t, room(0))
+	err = errors.New("away")
+	now = now.Add(recount)
+	for range 5 {
+		require.NoError(t, room(0))
+	}
+	require.Equal(t, 2, asked)
+	require.Error(t, room(91), "the last answer holds")
 }

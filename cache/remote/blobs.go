@@ -42,15 +42,15 @@ func (c *Cache) Get(ctx context.Context, d digest.Digest) (io.ReadCloser, error)
 	stream, err := c.sdk.Read(ctx, &bspb.ReadRequest{ResourceName: c.name("", d)})
 	if err != nil {
 		cancel()
-		return nil, rpcError("blob", d, err)
+		return nil, c.rpcError("blob", d, err)
 	}
 	// The first message tells whether the blob is there: Get says so, not the reader later.
 	first, err := stream.Recv()
 	if err != nil {
 		cancel()
-		return nil, rpcError("blob", d, err)
+		return nil, c.rpcError("blob", d, err)
 	}
-	r := &streamReader{stream: stream, data: first.GetData(), d: d, cancel: cancel}
+	r := &streamReader{cache: c, stream: stream, data: first.GetData(), d: d, cancel: cancel}
 	if c.zstd {
 		inflated, err := inflate(r)
 		if err != nil {
@@ -74,14 +74,14 @@ func (c *Cache) getSmall(ctx context.Context, d digest.Digest) ([]byte, error) {
 	}
 	resp, err := c.sdk.BatchReadBlobs(ctx, req)
 	if err != nil {
-		return nil, rpcError("blob", d, err)
+		return nil, c.rpcError("blob", d, err)
 	}
 	if n := len(resp.GetResponses()); n != 1 {
 		return nil, fmt.Errorf("blob %s: the cache gave %d answers to one question", d, n)
 	}
 	r := resp.GetResponses()[0]
 	if err := status.ErrorProto(r.GetStatus()); err != nil {
-		return nil, rpcError("blob", d, err)
+		return nil, c.rpcError("blob", d, err)
 	}
 	switch r.GetCompressor() {
 	case repb.Compressor_IDENTITY:
@@ -94,6 +94,7 @@ func (c *Cache) getSmall(ctx context.Context, d digest.Digest) ([]byte, error) {
 
 // streamReader reads the data of a Read's messages.
 type streamReader struct {
+	cache  *Cache
 	stream bspb.ByteStream_ReadClient
 	data   []byte
 	d      digest.Digest
@@ -107,7 +108,7 @@ func (r *streamReader) Read(p []byte) (int, error) {
 			return 0, io.EOF
 		}
 		if err != nil {
-			return 0, rpcError("blob", r.d, err)
+			return 0, r.cache.rpcError("blob", r.d, err)
 		}
 		r.data = msg.GetData()
 	}

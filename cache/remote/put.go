@@ -83,14 +83,14 @@ func (c *Cache) putBatch(ctx context.Context, fn repb.DigestFunction_Value, batc
 		InstanceName: c.instance, DigestFunction: fn, Requests: batch,
 	})
 	if err != nil {
-		return fmt.Errorf("put %d blobs: %w", len(batch), err)
+		return c.failed(fmt.Sprintf("put %d blobs", len(batch)), err)
 	}
 	if len(resp.GetResponses()) != len(batch) {
 		return fmt.Errorf("put %d blobs: the cache answered for %d", len(batch), len(resp.GetResponses()))
 	}
 	for _, r := range resp.GetResponses() {
 		if err := status.ErrorProto(r.GetStatus()); err != nil {
-			return fmt.Errorf("put blob %s: %w", r.GetDigest().GetHash(), err)
+			return c.failed("put blob "+r.GetDigest().GetHash(), err)
 		}
 	}
 	return nil
@@ -102,7 +102,7 @@ func (c *Cache) putStream(ctx context.Context, d digest.Digest, r io.Reader) err
 	defer cancel()
 	stream, err := c.sdk.Write(ctx)
 	if err != nil {
-		return rpcError("put blob", d, err)
+		return c.rpcError("put blob", d, err)
 	}
 	w := &streamWriter{stream: stream, name: c.name("uploads/"+uuid.NewString()+"/", d)}
 	if c.zstd {
@@ -114,11 +114,11 @@ func (c *Cache) putStream(ctx context.Context, d digest.Digest, r io.Reader) err
 		err = w.finish()
 	}
 	if err != nil && !errors.Is(err, errAnswered) {
-		return rpcError("put blob", d, err)
+		return c.rpcError("put blob", d, err)
 	}
 	resp, err := stream.CloseAndRecv()
 	if err != nil {
-		return rpcError("put blob", d, err)
+		return c.rpcError("put blob", d, err)
 	}
 	switch n := resp.GetCommittedSize(); {
 	case !c.zstd && n == d.Size():

@@ -14,12 +14,9 @@ import (
 	"github.com/bazelbuild/remote-apis-sdks/go/pkg/client"
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/status"
 
-	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/digest"
 )
 
@@ -34,6 +31,7 @@ type Cache struct {
 	conn     *grpc.ClientConn
 	sdk      *client.Client
 	instance string
+	target   string
 	zstd     bool
 }
 
@@ -74,7 +72,7 @@ func Dial(ctx context.Context, target string, opts ...grpc.DialOption) (*Cache, 
 		conn.Close()
 		return nil, fmt.Errorf("cache %s: %w", target, err)
 	}
-	return &Cache{conn: conn, sdk: sdk, instance: instance}, nil
+	return &Cache{conn: conn, sdk: sdk, instance: instance, target: redacted(target)}, nil
 }
 
 // parse splits a target into a gRPC address and an instance name.
@@ -95,19 +93,16 @@ func parse(target string) (address, instance string, secure bool, err error) {
 	return "", "", false, fmt.Errorf("cache address %q: use grpc://host:port, grpcs://host:port or unix:///socket", target)
 }
 
+// redacted is a target without a password that somebody wrote into it.
+func redacted(target string) string {
+	if u, err := url.Parse(target); err == nil {
+		return u.Redacted()
+	}
+	return target
+}
+
 // Close ends the connection.
 func (c *Cache) Close() error { return c.conn.Close() }
-
-// rpcError turns what a call said into the errors of package cache.
-func rpcError(what string, d digest.Digest, err error) error {
-	switch status.Code(err) {
-	case codes.OK:
-		return nil
-	case codes.NotFound:
-		return cache.NotFound(what, d)
-	}
-	return fmt.Errorf("%s %s: %w", what, d, err)
-}
 
 // FindMissing implements cache.CAS.
 func (c *Cache) FindMissing(ctx context.Context, ds []digest.Digest) ([]digest.Digest, error) {
@@ -156,7 +151,7 @@ func (c *Cache) findBatch(ctx context.Context, fn digest.Function, batch []*repb
 	}
 	resp, err := c.sdk.FindMissingBlobs(ctx, req)
 	if err != nil {
-		return fmt.Errorf("find missing blobs: %w", err)
+		return c.failed("find missing blobs", err)
 	}
 	for _, p := range resp.GetMissingBlobDigests() {
 		d, err := fn.FromProto(p)
@@ -173,7 +168,7 @@ func (c *Cache) GetActionResult(ctx context.Context, action digest.Digest) (*rep
 	ar, err := c.sdk.GetActionResult(ctx, &repb.GetActionResultRequest{
 		InstanceName: c.instance, DigestFunction: functionOf(action), ActionDigest: action.Proto(),
 	})
-	return ar, rpcError("action result", action, err)
+	return ar, c.rpcError("action result", action, err)
 }
 
 // UpdateActionResult implements cache.ActionCache.
@@ -181,5 +176,5 @@ func (c *Cache) UpdateActionResult(ctx context.Context, action digest.Digest, re
 	_, err := c.sdk.UpdateActionResult(ctx, &repb.UpdateActionResultRequest{
 		InstanceName: c.instance, DigestFunction: functionOf(action), ActionDigest: action.Proto(), ActionResult: result,
 	})
-	return rpcError("store action result", action, err)
+	return c.rpcError("store action result", action, err)
 }

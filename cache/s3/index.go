@@ -126,13 +126,13 @@ const (
 	live
 )
 
-// usable reports whether records at p count as present.
-func (x *index) usable(p place) bool {
+// usable reports whether records at p count as present. It leaves p's time of use alone, which others may be writing.
+func (x *index) usable(p *place) bool {
 	k := &x.packs[p.pack]
 	return !k.condemned && !k.lost && !x.isBad(p)
 }
 
-func (x *index) isBad(p place) bool {
+func (x *index) isBad(p *place) bool {
 	return len(x.bad) > 0 && x.bad[place{pack: p.pack, offset: p.offset}]
 }
 
@@ -179,24 +179,24 @@ func (x *index) action(namespace string, d digest.Digest) (*action, state) {
 
 // best returns p, or another record of the entry if that is usable and p is not.
 func (x *index) best(k *key, p *place) (*place, state) {
-	if x.usable(*p) {
+	if x.usable(p) {
 		return p, live
 	}
 	spare := x.spare[*k]
 	for i := range spare {
-		if x.usable(spare[i]) {
+		if x.usable(&spare[i]) {
 			return &spare[i], live
 		}
 	}
 	for i := range spare { // condemned ones can be read
-		if x.readable(spare[i]) && !x.readable(*p) {
+		if x.readable(&spare[i]) && !x.readable(p) {
 			return &spare[i], unusable
 		}
 	}
 	return p, unusable
 }
 
-func (x *index) readable(p place) bool { return !x.packs[p.pack].lost && !x.isBad(p) }
+func (x *index) readable(p *place) bool { return !x.packs[p.pack].lost && !x.isBad(p) }
 
 // touch notes a use if the one before was long ago, and reports that. It needs the read lock only.
 func touch(p *place, now time.Time, after time.Duration) bool {

@@ -48,6 +48,7 @@ func puts(s *s3.Store) int64 {
 // and asking for them again takes no request at all.
 func TestRequests(t *testing.T) {
 	o := fakeS3(t)
+	o.Linger = time.Second // a commit waits that long only for callers who are slower than they were
 	s := connect(t, o)
 	c := s.Namespace("main")
 	bs := blobs(1, 10_000, 1<<10)

@@ -147,7 +147,7 @@ func (s *Store) locate(ctx context.Context, namespace string, d digest.Digest) (
 	err = s.answer(ctx, question{ask: func(x *index) ([]int, bool) {
 		p, st := x.blob(namespace, d)
 		switch {
-		case p != nil && x.readable(*p):
+		case p != nil && x.readable(p):
 			f, ok = found{x.packs[p.pack].id, p.offset}, true
 			s.touchPlace(x, p, namespace, kindBlob, d)
 		case st == unknown, x.missing(int(d.Sum()[0])) == unknown:

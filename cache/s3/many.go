@@ -103,7 +103,7 @@ func (w *window) split() (want []wanted, alone []int) {
 			continue
 		}
 		p, _ := x.blob(w.c.name, d)
-		if p == nil || !x.readable(*p) {
+		if p == nil || !x.readable(p) {
 			alone = append(alone, i)
 			continue
 		}

@@ -49,7 +49,7 @@ func (x *index) pack(r *packRef) uint32 {
 // better reports whether a record at p is to be read rather than one at q: it is usable, or else it is the newer one.
 // The date is S3's, so that nodes agree.
 func (x *index) better(p, q place) bool {
-	if a, b := x.usable(p), x.usable(q); a != b {
+	if a, b := x.usable(&p), x.usable(&q); a != b {
 		return a
 	}
 	return newer(&x.packs[p.pack].packRef, &x.packs[q.pack].packRef)

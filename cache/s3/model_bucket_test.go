@@ -106,12 +106,16 @@ func (p *process) pass(ctx context.Context, r *rand.Rand) error {
 }
 
 // Put implements s3.Bucket.
-func (p *process) Put(ctx context.Context, key string, body []byte) (m s3.Meta, err error) {
-	err = p.do(ctx, true, "put "+key, func() (err error) {
-		m, err = p.base.Put(context.Background(), key, body)
+func (p *process) Put(ctx context.Context, key string, body []byte) (s3.Meta, error) {
+	var got s3.Meta
+	err := p.do(ctx, true, "put "+key, func() (err error) {
+		got, err = p.base.Put(context.Background(), key, body)
 		return err
 	})
-	return m, err
+	if err != nil { // it may still be done, and write got
+		return s3.Meta{}, err
+	}
+	return got, nil
 }
 
 // Get implements s3.Bucket.
@@ -133,12 +137,16 @@ func (p *process) List(ctx context.Context, prefix, after string) (page s3.Page,
 }
 
 // Swap implements s3.Bucket.
-func (p *process) Swap(ctx context.Context, key string, body []byte, etag string) (m s3.Meta, err error) {
-	err = p.do(ctx, true, "swap "+key, func() (err error) {
-		m, err = p.base.Swap(context.Background(), key, body, etag)
+func (p *process) Swap(ctx context.Context, key string, body []byte, etag string) (s3.Meta, error) {
+	var got s3.Meta
+	err := p.do(ctx, true, "swap "+key, func() (err error) {
+		got, err = p.base.Swap(context.Background(), key, body, etag)
 		return err
 	})
-	return m, err
+	if err != nil { // it may still be done, and write got
+		return s3.Meta{}, err
+	}
+	return got, nil
 }
 
 // Delete implements s3.Bucket.

@@ -100,11 +100,11 @@ func (s *server) UpdateActionResult(ctx context.Context, req *repb.UpdateActionR
 func (s *server) update(ctx context.Context, inst Instance, action digest.Digest, ar *repb.ActionResult) error {
 	for _, out := range ar.GetOutputDirectories() {
 		if err := s.unpack(ctx, inst.CAS, action.Function(), out); err != nil {
-			return precondition(fmt.Errorf("output directory %.200q: %w", out.GetPath(), err))
+			return Precondition(fmt.Errorf("output directory %.200q: %w", out.GetPath(), err))
 		}
 	}
 	if err := inst.ActionCache.UpdateActionResult(ctx, action, ar); err != nil {
-		return precondition(err)
+		return Precondition(err)
 	}
 	return nil
 }

@@ -69,9 +69,10 @@ func newPart(size int64, release func()) *part {
 	return &part{data: *all, all: all, release: release}
 }
 
-// leaseTime is how long a client may take to take what was sent to it. Afterwards that counts no more: others would
-// wait for a client that does nothing. (The connection itself is the kernel's and HTTP/2's to end.)
-const leaseTime = time.Minute
+// leaseTime is how long a client may take to take what was sent to it, 128 KiB mostly. Afterwards that counts no more:
+// others would wait for a client that does nothing. (What it holds then is bounded by the calls at a time, and a stream is
+// ended by its watch.)
+const leaseTime = 5 * time.Second
 
 // lease is take for what gRPC holds after the call has ended. What it returns may be called from anywhere.
 func (b *budget) lease(ctx context.Context, n int64) (release func(), err error) {
@@ -81,7 +82,7 @@ func (b *budget) lease(ctx context.Context, n int64) (release func(), err error)
 	}
 	var once sync.Once
 	give := func() { once.Do(func() { b.sem.Release(n) }) }
-	timer := time.AfterFunc(leaseTime, give)
+	timer := time.AfterFunc(b.lend, give)
 	return func() {
 		timer.Stop()
 		give()

@@ -11,7 +11,6 @@ import (
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/digest"
-	"github.com/pexpress/pexpress/cache/disk"
 	"github.com/pexpress/pexpress/cache/merkle"
 )
 
@@ -33,7 +32,7 @@ func code(err error) codes.Code {
 		return codes.NotFound
 	case errors.Is(err, errStored):
 		return codes.DataLoss
-	case errors.Is(err, disk.ErrFull):
+	case errors.Is(err, cache.ErrFull):
 		return codes.ResourceExhausted
 	case errors.Is(err, digest.ErrInvalid), errors.Is(err, digest.ErrMismatch), errors.Is(err, errFrame),
 		errors.Is(err, merkle.ErrPath), errors.Is(err, merkle.ErrMessage), errors.Is(err, merkle.ErrTooLarge), errors.Is(err, proto.Error):
@@ -57,9 +56,12 @@ func fail(err error) error {
 	return status.Error(code(err), err.Error())
 }
 
-// precondition turns a miss into FAILED_PRECONDITION: NOT_FOUND would read as "no such ActionResult" or "no such blob"
-// where the caller asked for neither.
-func precondition(err error) error {
+// Precondition turns an error into the status that a client sees, and a miss into FAILED_PRECONDITION: NOT_FOUND would
+// read as "no such ActionResult" or "no such blob" where the caller asked for neither.
+func Precondition(err error) error {
+	if err == nil {
+		return nil
+	}
 	if code(err) == codes.NotFound || status.Code(err) == codes.NotFound {
 		return status.Errorf(codes.FailedPrecondition, "%v: upload it first", err)
 	}

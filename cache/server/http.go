@@ -13,6 +13,7 @@ import (
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/digest"
+	"github.com/pexpress/pexpress/cache/full"
 )
 
 // HTTP returns a handler of Bazel's HTTP cache protocol: GET, HEAD and PUT of
@@ -175,7 +176,7 @@ func (s *httpServer) getBlob(c *call) error {
 		c.w.WriteHeader(code)
 		return nil
 	}
-	rc, err := openAt(ctx, inst.CAS, d, from)
+	rc, err := full.Of(inst.CAS).GetFrom(ctx, d, from)
 	if err != nil {
 		for _, h := range []string{"Content-Length", "Content-Range", "Accept-Ranges"} {
 			header.Del(h)

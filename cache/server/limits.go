@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/tap"
+	"google.golang.org/protobuf/proto"
 )
 
 // Limits keep clients that are broken, slow on purpose or too many from taking a gRPC server's memory.
@@ -21,7 +22,7 @@ type Limits struct {
 	Message    int           // bytes of one message
 	Headers    uint32        // bytes of the headers of one call
 	Handshake  time.Duration // from connecting to the end of TLS's and HTTP/2's greetings
-	Idle       time.Duration // without a message that the client was to send, or to take
+	Idle       time.Duration // without 64 KiB that the client was to send, or to take, or the end of a call; see progress
 	Connection time.Duration // without a call
 }
 
@@ -113,7 +114,7 @@ func watchStream(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, ha
 		return handler(srv, stream)
 	}
 	w.timer.Stop()
-	err := handler(srv, &watchedStream{stream, w})
+	err := handler(srv, &watchedStream{stream, w, newProgress(w.idle), newProgress(w.idle)})
 	if err != nil && errors.Is(context.Cause(stream.Context()), errIdle) {
 		return status.Errorf(codes.DeadlineExceeded, "%v: %v", errIdle, err)
 	}
@@ -122,17 +123,36 @@ func watchStream(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, ha
 
 type watchedStream struct {
 	grpc.ServerStream
-	watch *watch
+	watch   *watch
+	in, out *progress
 }
 
+// RecvMsg implements grpc.ServerStream.
 func (s *watchedStream) RecvMsg(m any) error {
-	s.watch.timer.Reset(s.watch.idle)
+	s.watch.timer.Reset(s.in.wait())
 	defer s.watch.timer.Stop()
-	return s.ServerStream.RecvMsg(m)
+	err := s.ServerStream.RecvMsg(m)
+	s.in.done(messageSize(m))
+	return err
 }
 
+// SendMsg implements grpc.ServerStream.
 func (s *watchedStream) SendMsg(m any) error {
-	s.watch.timer.Reset(s.watch.idle)
+	n := messageSize(m) // before it is gone
+	s.watch.timer.Reset(s.out.wait())
 	defer s.watch.timer.Stop()
-	return s.ServerStream.SendMsg(m)
+	err := s.ServerStream.SendMsg(m)
+	s.out.done(n)
+	return err
+}
+
+// messageSize is about how many bytes a message has.
+func messageSize(m any) int {
+	switch m := m.(type) {
+	case interface{ GetData() []byte }:
+		return len(m.GetData())
+	case proto.Message:
+		return proto.Size(m)
+	}
+	return 0
 }

@@ -13,7 +13,7 @@ import (
 type Option func(*settings)
 
 type settings struct {
-	memory int64
+	memory room
 	kept   Kept
 	spool  string
 	idle   time.Duration
@@ -21,15 +21,18 @@ type settings struct {
 
 func defaults() settings {
 	return settings{
-		memory: 512 << 20,
+		memory: newRoom(512 << 20),
 		kept:   Kept{Uploads: 64, Bytes: 4 << 30, For: 2 * time.Minute},
 		idle:   time.Minute,
 	}
 }
 
 // WithMemory sets how many bytes of buffers all calls together may hold at a time: 512 MiB if not said. A call that would
-// exceed that waits for others to end.
-func WithMemory(bytes int64) Option { return func(s *settings) { s.memory = bytes } }
+// exceed that waits for others to end. Servers that get the same Option, one for gRPC and one for HTTP, share the memory.
+func WithMemory(bytes int64) Option {
+	m := newRoom(bytes)
+	return func(s *settings) { s.memory = m }
+}
 
 // Kept limits what is kept of uploads that were interrupted, so that they can be resumed.
 type Kept struct {
@@ -46,16 +49,26 @@ func WithKept(k Kept) Option { return func(s *settings) { s.kept = k } }
 // the system's directory for temporary files.
 func WithSpool(dir string) Option { return func(s *settings) { s.spool = dir } }
 
-// WithIdle sets how long an HTTP client may neither send nor take a byte: a minute if not said. For gRPC, see [Limits].
+// WithIdle sets how long an HTTP client may take to send or take 64 KiB, or all of a body: a minute if not said. For gRPC,
+// see [Limits].
 func WithIdle(d time.Duration) Option { return func(s *settings) { s.idle = d } }
+
+// room is what buffers may take up, in two parts.
+type room struct {
+	budget  *budget // of what the server works with
+	waiting *budget // of what is held while a client sends: slow ones wait for each other, and nobody for them
+}
+
+func newRoom(bytes int64) room { return room{newBudget(bytes - bytes/4), newBudget(bytes / 4)} }
 
 // budget is the memory that all calls share.
 type budget struct {
-	sem *semaphore.Weighted
-	all int64
+	sem  *semaphore.Weighted
+	all  int64
+	lend time.Duration // for which a lease counts
 }
 
-func newBudget(bytes int64) *budget { return &budget{semaphore.NewWeighted(bytes), bytes} }
+func newBudget(bytes int64) *budget { return &budget{semaphore.NewWeighted(bytes), bytes, leaseTime} }
 
 // take waits until n bytes are free, all of them if n is more, and returns what gives them back.
 func (b *budget) take(ctx context.Context, n int64) (release func(), err error) {

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"errors"
 	"io"
 
@@ -11,6 +10,7 @@ import (
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/digest"
+	"github.com/pexpress/pexpress/cache/full"
 )
 
 // Read implements bspb.ByteStreamServer. The offset counts the blob's own bytes, also where they travel compressed.
@@ -36,7 +36,7 @@ func (s *server) Read(req *bspb.ReadRequest, stream bspb.ByteStream_ReadServer) 
 	if r.zstd {
 		return s.readZstd(stream, inst.CAS, d, offset)
 	}
-	rc, err := openAt(ctx, inst.CAS, d, offset)
+	rc, err := full.Of(inst.CAS).GetFrom(ctx, d, offset)
 	if err != nil {
 		return fail(stored(err))
 	}
@@ -47,24 +47,6 @@ func (s *server) Read(req *bspb.ReadRequest, stream bspb.ByteStream_ReadServer) 
 		src = io.LimitReader(rc, limit)
 	}
 	return s.send(stream, src, d.Size()-offset)
-}
-
-// openAt returns a reader of d from offset on.
-func openAt(ctx context.Context, cas cache.CAS, d digest.Digest, offset int64) (io.ReadCloser, error) {
-	if offset == 0 || d.IsEmpty() {
-		return cas.Get(ctx, d)
-	}
-	if g, ok := cas.(cache.RangeGetter); ok {
-		return g.GetFrom(ctx, d, offset)
-	}
-	rc, err := cas.Get(ctx, d)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := io.CopyN(io.Discard, rc, offset); err != nil {
-		return nil, errors.Join(err, rc.Close())
-	}
-	return rc, nil
 }
 
 // send streams at most about size bytes of src.
@@ -105,7 +87,7 @@ func (s *server) readZstd(stream bspb.ByteStream_ReadServer, cas cache.CAS, d di
 			return fail(stored(err))
 		}
 	}
-	rc, err := openAt(ctx, cas, d, offset)
+	rc, err := full.Of(cas).GetFrom(ctx, d, offset)
 	if err != nil {
 		return fail(stored(err))
 	}

@@ -78,8 +78,7 @@ type server struct {
 	bspb.UnimplementedByteStreamServer
 	instances Instances
 	settings
-	budget  *budget // of what the server works with
-	waiting *budget // of what is held while a client sends: slow ones wait for each other, and nobody for them
+	room
 	zstd    *codec
 	uploads *uploads
 }
@@ -89,8 +88,7 @@ func newServer(instances Instances, opts []Option) *server {
 	for _, o := range opts {
 		o(&s.settings)
 	}
-	s.waiting = newBudget(s.memory / 4)
-	s.budget = newBudget(s.memory - s.memory/4)
+	s.room = s.memory
 	s.uploads = newUploads(s.kept)
 	return s
 }

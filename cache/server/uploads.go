@@ -139,6 +139,12 @@ func (us *uploads) leave(u *upload, stream int) {
 func (us *uploads) expire(u *upload, stream int) {
 	us.mu.Lock()
 	late := u.stream != stream || u.timer == nil
+	if !late { // from here on nobody can resume it
+		us.wake(u)
+		if us.all[u.key] == u {
+			delete(us.all, u.key)
+		}
+	}
 	us.mu.Unlock()
 	if !late {
 		us.drop(u)
@@ -207,9 +213,7 @@ func (us *uploads) write(ctx context.Context, u *upload, stream int, at int64, d
 	for len(data) > 0 {
 		n, err := u.pipe.Write(data)
 		data = data[n:]
-		us.mu.Lock()
-		u.offset += int64(n)
-		us.mu.Unlock()
+		us.moved(u, int64(n))
 		if errors.Is(err, io.ErrClosedPipe) {
 			return errPutEnded // another stream sent the last bytes
 		}
@@ -218,6 +222,16 @@ func (us *uploads) write(ctx context.Context, u *upload, stream int, at int64, d
 		}
 	}
 	return nil
+}
+
+// moved counts what Put has taken. A stream that was overtaken may be inside of write yet while the upload is idle.
+func (us *uploads) moved(u *upload, n int64) {
+	us.mu.Lock()
+	defer us.mu.Unlock()
+	u.offset += n
+	if u.timer != nil {
+		us.bytes += n
+	}
 }
 
 // wait returns how Put has ended.

@@ -20,6 +20,9 @@ import (
 func (s *server) Write(stream bspb.ByteStream_WriteServer) error {
 	ctx := stream.Context()
 	first, err := stream.Recv()
+	if errors.Is(err, io.EOF) {
+		return status.Error(codes.InvalidArgument, "the stream ended before its first message, a WriteRequest with the upload's resource_name")
+	}
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/digest"
-	"github.com/pexpress/pexpress/cache/pack"
+	"github.com/pexpress/pexpress/cache/full"
 )
 
 // Delayed is one namespace with write-back.
@@ -18,7 +18,7 @@ type Delayed struct {
 	*Cache
 	w       *WriteBack
 	name    string
-	journal *pack.Cache
+	journal *full.Lazy
 }
 
 // Get implements cache.CAS.
@@ -49,22 +49,8 @@ func (c *Delayed) GetZstd(ctx context.Context, d digest.Digest, offset int64) (i
 
 // GetMany implements cache.BatchGetter.
 func (c *Delayed) GetMany(ctx context.Context, ds []digest.Digest, each func(i int, data []byte, err error)) error {
-	var far []int
-	err := c.journal.GetMany(ctx, ds, func(i int, data []byte, err error) {
-		if errors.Is(err, cache.ErrNotFound) {
-			far = append(far, i)
-			return
-		}
-		each(i, data, err)
-	})
-	if err != nil || len(far) == 0 {
-		return err
-	}
-	ask := make([]digest.Digest, len(far))
-	for i, j := range far {
-		ask[i] = ds[j]
-	}
-	return c.Cache.GetMany(ctx, ask, func(i int, data []byte, err error) { each(far[i], data, err) })
+	missed := func(err error) bool { return errors.Is(err, cache.ErrNotFound) }
+	return full.Either(c.journal.GetMany, c.Cache.GetMany, missed)(ctx, ds, each)
 }
 
 // FindMissing implements cache.CAS.

@@ -51,7 +51,7 @@ func (fs *fills) read(ctx context.Context, c *Cache, d digest.Digest, offset int
 	if err != nil {
 		// No room for the blob on its way: the caller gets it straight from the back.
 		c.warn(err)
-		return getFrom(ctx, c.back, d, offset)
+		return c.blobs.GetFrom(ctx, d, offset)
 	}
 	r := &fillReader{fs: fs, f: f, at: offset, ctx: ctx}
 	r.stop = context.AfterFunc(ctx, func() {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/digest"
+	"github.com/pexpress/pexpress/cache/full"
 )
 
 // Back is the tier that keeps. An ActionResult is a blob in it, which GetAction finds: so results, too, are read through
@@ -31,8 +32,9 @@ type Back interface {
 
 // Cache is a front and a back. It implements cache.CAS and cache.ActionCache.
 type Cache struct {
-	front cache.CAS
+	front full.CAS
 	back  Back
+	blobs full.CAS // of the back
 	fills fills
 	warn  func(error)
 }
@@ -49,7 +51,7 @@ var (
 // New returns the two as one. Large blobs on their way from the back are in files without a name in the directory spool.
 // Failures of the front that cost speed and nothing else are given to warn.
 func New(front cache.CAS, back Back, spool string, warn func(error)) *Cache {
-	return &Cache{front: front, back: back, fills: fills{dir: spool, running: map[digest.Digest]*fill{}}, warn: warn}
+	return &Cache{front: full.Of(front), back: back, blobs: full.Of(back), fills: fills{dir: spool, running: map[digest.Digest]*fill{}}, warn: warn}
 }
 
 // Wait returns when nothing is on its way to the front any more. Call it before the front is closed, when no reader is
@@ -82,7 +84,7 @@ func (c *Cache) Get(ctx context.Context, d digest.Digest) (io.ReadCloser, error)
 
 // GetFrom implements cache.RangeGetter.
 func (c *Cache) GetFrom(ctx context.Context, d digest.Digest, offset int64) (io.ReadCloser, error) {
-	rc, err := getFrom(ctx, c.front, d, offset)
+	rc, err := c.front.GetFrom(ctx, d, offset)
 	if !c.frontMiss(ctx, err) {
 		return rc, err
 	}
@@ -90,37 +92,18 @@ func (c *Cache) GetFrom(ctx context.Context, d digest.Digest, offset int64) (io.
 	if !errors.Is(err, errFilled) {
 		return rc, err
 	}
-	if rc, err = getFrom(ctx, c.front, d, offset); !c.frontMiss(ctx, err) {
+	if rc, err = c.front.GetFrom(ctx, d, offset); !c.frontMiss(ctx, err) {
 		return rc, err
 	}
-	return getFrom(ctx, c.back, d, offset) // the front has what it can't read
-}
-
-// getFrom reads from the middle of a blob, by reading what is before it where there is no other way.
-func getFrom(ctx context.Context, cas cache.CAS, d digest.Digest, offset int64) (io.ReadCloser, error) {
-	if offset == 0 {
-		return cas.Get(ctx, d)
-	}
-	if r, ok := cas.(cache.RangeGetter); ok {
-		return r.GetFrom(ctx, d, offset)
-	}
-	rc, err := cas.Get(ctx, d)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := io.CopyN(io.Discard, rc, offset); err != nil {
-		return nil, errors.Join(err, rc.Close())
-	}
-	return rc, nil
+	return c.blobs.GetFrom(ctx, d, offset) // the front has what it can't read
 }
 
 // GetZstd implements cache.ZstdGetter for what is in the front.
 func (c *Cache) GetZstd(ctx context.Context, d digest.Digest, offset int64) (io.ReadCloser, error) {
-	z, ok := c.front.(cache.ZstdGetter)
-	if !ok {
-		return nil, cache.ErrNoZstd
+	rc, err := c.front.GetZstd(ctx, d, offset)
+	if errors.Is(err, cache.ErrNoZstd) {
+		return nil, err
 	}
-	rc, err := z.GetZstd(ctx, d, offset)
 	if c.frontMiss(ctx, err) {
 		return nil, fmt.Errorf("%w: %s", cache.ErrNoZstd, d)
 	}
@@ -129,29 +112,19 @@ func (c *Cache) GetZstd(ctx context.Context, d digest.Digest, offset int64) (io.
 
 // GetMany implements cache.BatchGetter.
 func (c *Cache) GetMany(ctx context.Context, ds []digest.Digest, each func(i int, data []byte, err error)) error {
-	var far []int
-	err := cache.GetAll(ctx, c.front, ds, cache.MaxMessage, func(i int, data []byte, err error) {
-		if c.frontMiss(ctx, err) {
-			far = append(far, i)
-			return
-		}
-		each(i, data, err)
-	})
-	if err != nil || len(far) == 0 {
-		return err
-	}
-	ask := make([]digest.Digest, len(far))
-	for i, j := range far {
-		ask[i] = ds[j]
-	}
 	var found []cache.Blob
-	err = cache.GetAll(ctx, c.back, ask, cache.MaxMessage, func(i int, data []byte, err error) {
-		if err == nil {
-			found = append(found, cache.Blob{Digest: ask[i], Data: bytes.Clone(data)})
-		}
-		each(far[i], data, err)
-	})
-	c.keep(ctx, found)
+	far := func(ctx context.Context, ds []digest.Digest, each func(i int, data []byte, err error)) error {
+		return c.blobs.GetMany(ctx, ds, func(i int, data []byte, err error) {
+			if err == nil {
+				found = append(found, cache.Blob{Digest: ds[i], Data: bytes.Clone(data)})
+			}
+			each(i, data, err)
+		})
+	}
+	err := full.Either(c.front.GetMany, far, func(err error) bool { return c.frontMiss(ctx, err) })(ctx, ds, each)
+	if len(found) > 0 {
+		c.keep(ctx, found)
+	}
 	return err
 }
 

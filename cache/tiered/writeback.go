@@ -150,9 +150,9 @@ func (w *WriteBack) run(ctx context.Context) {
 
 // Namespace returns the cache of a namespace: its tiers, with the journal before them.
 func (w *WriteBack) Namespace(name string) (*Delayed, error) {
-	journal, tiers, err := w.both(name)
+	tiers, err := w.cache(name)
 	if err != nil {
 		return nil, err
 	}
-	return &Delayed{Cache: tiers, w: w, name: name, journal: journal}, nil
+	return &Delayed{Cache: tiers, w: w, name: name, journal: LazyNamespace(w.journal, name)}, nil
 }

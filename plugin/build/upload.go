@@ -2,6 +2,7 @@ package build
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -32,8 +33,12 @@ func PutFiles(ctx context.Context, cas cache.CAS, files map[digest.Digest]string
 				return err
 			}
 			defer f.Close()
-			if err := cas.Put(ctx, d, f); err != nil {
+			err = cas.Put(ctx, d, f)
+			if errors.Is(err, digest.ErrMismatch) {
 				return fmt.Errorf("store %s (did it change during the build?): %w", files[d], err)
+			}
+			if err != nil {
+				return fmt.Errorf("store %s: %w", files[d], err)
 			}
 			return nil
 		})

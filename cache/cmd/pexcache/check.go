@@ -14,16 +14,36 @@ import (
 
 // check refuses configurations that make no sense, or give away more than they say.
 func (c *config) check() error {
+	if err := c.checkPaths(); err != nil {
+		return configError{err}
+	}
 	if err := errors.Join(c.checkStorage(), c.checkTrust(), c.checkAddresses()); err != nil {
 		return configError{err}
 	}
 	return nil
 }
 
+// checkPaths refuses what only a shell would take for a home directory.
+func (c *config) checkPaths() error {
+	paths := []struct{ key, path string }{
+		{"disk", c.Disk},
+		{"tls-cert", c.TLSCert},
+		{"tls-key", c.TLSKey},
+		{"tls-client-ca", c.TLSClientCA},
+		{"tokens", c.Tokens},
+		{"listen", strings.TrimPrefix(c.Listen, "unix://")},
+		{"http-listen", strings.TrimPrefix(c.HTTPListen, "unix://")},
+	}
+	for _, p := range paths {
+		if strings.HasPrefix(p.path, "~") {
+			return fmt.Errorf("%s %s: write the path out, only a shell knows what ~ means", p.key, p.path)
+		}
+	}
+	return nil
+}
+
 func (c *config) checkStorage() error {
 	switch {
-	case strings.HasPrefix(c.Disk, "~"):
-		return fmt.Errorf("--disk %s: write the path out, only a shell knows what ~ means", c.Disk)
 	case c.Disk == "" && c.S3 == "":
 		return errors.New("say where the cache is kept: --disk DIR, --s3 s3://BUCKET/PREFIX, or both")
 	case c.WriteBack && (c.S3 == "" || c.Disk == ""):
@@ -69,7 +89,7 @@ func (c *config) checkTrust() error {
 	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
 		return fmt.Errorf("--log-level %s: use debug, info, warn or error", c.LogLevel)
 	}
-	return nil
+	return c.checkPrincipals()
 }
 
 // grants reports whether an instance names someone.

@@ -128,10 +128,6 @@ func (c *config) load(cmd *cobra.Command, path string) error {
 	if path == "" {
 		return nil
 	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return configErrorf("configuration: %w", err)
-	}
 	given := map[string]string{}
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		given[f.Name] = f.Value.String()
@@ -142,14 +138,25 @@ func (c *config) load(cmd *cobra.Command, path string) error {
 			defer func(l []string) { *list = l }(*list)
 		}
 	}
-	dec := toml.NewDecoder(bytes.NewReader(b)).DisallowUnknownFields()
-	if err := dec.Decode(c); err != nil {
-		return configErrorf("configuration %s: %w", path, explain(err))
+	if err := c.decode(path); err != nil {
+		return err
 	}
 	for name, value := range given {
 		if err := cmd.Flags().Set(name, value); err != nil {
 			return usageError{err}
 		}
+	}
+	return nil
+}
+
+func (c *config) decode(path string) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return configErrorf("configuration: %w", err)
+	}
+	dec := toml.NewDecoder(bytes.NewReader(b)).DisallowUnknownFields()
+	if err := dec.Decode(c); err != nil {
+		return configErrorf("configuration %s: %w", path, explain(err))
 	}
 	return nil
 }

@@ -14,14 +14,14 @@ import (
 )
 
 func verifyCommand(u *ui) *cobra.Command {
-	s := defaults().storage
+	var s where
 	c := &cobra.Command{
 		Use:   "verify",
 		Short: "Compare the bucket's index with its objects, or read a disk tier that no server has open",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if s.S3 == "" {
-				return verifyDisk(c, u, &s)
+				return verifyDisk(c, u, &s.storage)
 			}
 			return withBucket(c.Context(), &s, true, func(b *s3.Store) error {
 				r, err := b.Verify(c.Context())
@@ -38,8 +38,7 @@ func verifyCommand(u *ui) *cobra.Command {
 			})
 		},
 	}
-	s.flags(c.Flags())
-	c.MarkFlagsOneRequired("s3", "disk")
+	s.flags(c, true)
 	c.MarkFlagsMutuallyExclusive("s3", "disk")
 	return c
 }
@@ -48,7 +47,7 @@ func verifyCommand(u *ui) *cobra.Command {
 func (s *storage) openTier() (*pack.Store, error) {
 	dir := filepath.Join(s.Disk, "tier")
 	if _, err := os.Stat(dir); err != nil {
-		return nil, configErrorf("there is no disk tier in %s: name the directory that pexcache serve has for --disk", s.Disk)
+		return nil, notFoundErrorf("there is no disk tier in %s: name the directory that pexcache serve has for --disk", s.Disk)
 	}
 	d, err := pack.Open(dir, pack.Options{MaxBytes: int64(s.DiskSize), Retention: time.Duration(s.Retention)})
 	if err != nil {
@@ -75,7 +74,7 @@ func verifyDisk(c *cobra.Command, u *ui, s *storage) (err error) {
 }
 
 func scrubCommand(u *ui) *cobra.Command {
-	var s storage
+	var s where
 	c := &cobra.Command{
 		Use:   "scrub",
 		Short: "Read everything in the bucket, and set aside what is not what its name says",
@@ -95,35 +94,42 @@ func scrubCommand(u *ui) *cobra.Command {
 			})
 		},
 	}
-	bucketFlags(c, &s)
+	s.flags(c, false)
 	return c
 }
 
 func rebuildCommand(u *ui) *cobra.Command {
-	var s storage
+	var s where
+	var yes bool
 	c := &cobra.Command{
 		Use:   "rebuild",
 		Short: "Make the bucket's index anew from its objects; no node may run meanwhile, and what was purged comes back",
-		Args:  cobra.NoArgs,
+		Long: `Make the bucket's index anew from its objects, after the index was lost. It reads the head of every object. What a node writes
+meanwhile may be lost from the index, so stop all nodes first, and say --yes.`,
+		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if !yes {
+				return usageError{fmt.Errorf("no node may run on %s meanwhile, and what was purged comes back: stop all of them, and say --yes", s.S3)}
+			}
 			o, err := s.s3Options()
 			if err != nil {
 				return usageError{err}
 			}
 			r, err := s3.Rebuild(c.Context(), o)
 			if err != nil {
-				return bucketError(err)
+				return bucketError(unavailableError{err})
 			}
 			u.event("rebuilt", r, "%s with %s; %s passed over", count(r.Packs, "pack"), count(r.Records, "record"), count(len(r.Bad), "damaged object"))
 			return nil
 		},
 	}
-	bucketFlags(c, &s)
+	s.flags(c, false)
+	c.Flags().BoolVar(&yes, "yes", false, "all nodes are stopped: do it")
 	return c
 }
 
 func gcCommand(u *ui) *cobra.Command {
-	var s storage
+	var s where
 	var maxSize bytesValue
 	var maxAge durationValue
 	var dryRun bool
@@ -148,7 +154,7 @@ expired; so the space is free after the next run that is later than the retentio
 			})
 		},
 	}
-	bucketFlags(c, &s)
+	s.flags(c, false)
 	c.Flags().Var(&maxSize, "max-size", "size to come down to, such as 500GiB (default: no limit)")
 	c.Flags().Var(&maxAge, "max-age", "time since the last use after which an entry goes, such as 30d (default: no limit)")
 	c.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be condemned, and write nothing")

@@ -19,7 +19,9 @@ const (
 	exitUsage       = 2
 	exitConfig      = 3
 	exitUnsound     = 4
+	exitNotFound    = 5
 	exitUnavailable = 6
+	exitRefused     = 7
 )
 
 const rootHelp = `pexcache is a cache for builds that speaks the Remote Execution API v2 and Bazel's HTTP protocol. It keeps what it is
@@ -36,7 +38,8 @@ given on a disk, in an S3 bucket, or in a bucket behind a disk; any number of no
   pexcache pin        keep a deployment's trees from gc; unpin, roots
 
 Exit status: 0 done; 1 something failed that is not listed here; 2 wrong usage; 3 the configuration was refused;
-4 what is stored is damaged; 6 the server or the bucket could not be reached.`
+4 what is stored is damaged; 5 there is no such bucket, cache, disk tier, instance, pin or blob; 6 the server or the bucket
+could not be reached, or another process has the disk or the address; 7 the credentials were refused.`
 
 // usageError is a command line that makes no sense.
 type usageError struct{ error }
@@ -55,6 +58,20 @@ type unavailableError struct{ error }
 
 func (e unavailableError) Unwrap() error { return e.error }
 
+// notFoundError is the name of something that is not there.
+type notFoundError struct{ error }
+
+func (e notFoundError) Unwrap() error { return e.error }
+
+func notFoundErrorf(format string, args ...any) error {
+	return notFoundError{fmt.Errorf(format, args...)}
+}
+
+// refusedError is a server or bucket that does not let in whoever asks.
+type refusedError struct{ error }
+
+func (e refusedError) Unwrap() error { return e.error }
+
 // errUnsound says that a check found damage.
 var errUnsound = errors.New("what is stored is damaged")
 
@@ -62,6 +79,8 @@ func exitCode(err error) int {
 	var usage usageError
 	var config configError
 	var unavailable unavailableError
+	var absent notFoundError
+	var refused refusedError
 	switch {
 	case err == nil:
 		return 0
@@ -71,6 +90,10 @@ func exitCode(err error) int {
 		return exitConfig
 	case errors.Is(err, errUnsound):
 		return exitUnsound
+	case errors.As(err, &absent):
+		return exitNotFound
+	case errors.As(err, &refused):
+		return exitRefused
 	case errors.As(err, &unavailable):
 		return exitUnavailable
 	}

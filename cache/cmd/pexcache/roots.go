@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -31,7 +32,7 @@ type pinned struct {
 }
 
 func pinCommand(u *ui) *cobra.Command {
-	var s storage
+	var s where
 	var p pinned
 	var instance string
 	c := &cobra.Command{
@@ -40,17 +41,17 @@ func pinCommand(u *ui) *cobra.Command {
 			return withBucket(c.Context(), &s, false, func(b *s3.Store) error {
 				ds, err := p.reach(c.Context(), b.Namespace(instance))
 				if err != nil {
-					return err
+					return absent(err)
 				}
 				if err := b.AddRoot(c.Context(), instance, args[0], ds); err != nil {
-					return bucketError(err)
+					return absent(bucketError(err))
 				}
 				u.event("pinned", map[string]any{"name": args[0], "instance": instance, "digests": len(ds)}, "%s pinned: %s", args[0], count(len(ds), "blob"))
 				return nil
 			})
 		},
 	}
-	bucketFlags(c, &s)
+	s.flags(c, false)
 	f := c.Flags()
 	f.StringVar(&instance, "instance", "", "the instance that holds it")
 	f.StringArrayVar(&p.trees, "tree", nil, "root Directory of a tree, with all that is in it")
@@ -58,6 +59,14 @@ func pinCommand(u *ui) *cobra.Command {
 	f.StringArrayVar(&p.blobs, "blob", nil, "one blob")
 	c.MarkFlagsOneRequired("tree", "action", "blob")
 	return c
+}
+
+// absent says that what is to be pinned is not there, by the exit status.
+func absent(err error) error {
+	if errors.Is(err, cache.ErrNotFound) {
+		return notFoundError{err}
+	}
+	return err
 }
 
 // both is a CAS and an ActionCache.
@@ -113,7 +122,7 @@ func (p *pinned) reach(ctx context.Context, c both) ([]digest.Digest, error) {
 }
 
 func unpinCommand(u *ui) *cobra.Command {
-	var s storage
+	var s where
 	var instance string
 	c := &cobra.Command{
 		Use: "unpin NAME", Short: "Let gc have what pin kept", Args: cobra.ExactArgs(1),
@@ -130,7 +139,7 @@ func unpinCommand(u *ui) *cobra.Command {
 			})
 		},
 	}
-	bucketFlags(c, &s)
+	s.flags(c, false)
 	c.Flags().StringVar(&instance, "instance", "", "the instance that holds it")
 	return c
 }
@@ -151,13 +160,13 @@ func checkPinned(ctx context.Context, b *s3.Store, instance, name string) error 
 		}
 	}
 	if len(elsewhere) > 0 {
-		return configErrorf("%s is not pinned in instance %q but in %s: say --instance", name, instance, strings.Join(elsewhere, ", "))
+		return notFoundErrorf("%s is not pinned in instance %q but in %s: say --instance", name, instance, strings.Join(elsewhere, ", "))
 	}
-	return configErrorf("%s is not pinned in instance %q: pexcache roots lists what is", name, instance)
+	return notFoundErrorf("%s is not pinned in instance %q: pexcache roots lists what is", name, instance)
 }
 
 func rootsCommand(u *ui) *cobra.Command {
-	var s storage
+	var s where
 	c := &cobra.Command{
 		Use: "roots", Short: "List what is pinned", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -174,6 +183,6 @@ func rootsCommand(u *ui) *cobra.Command {
 			})
 		},
 	}
-	bucketFlags(c, &s)
+	s.flags(c, false)
 	return c
 }

@@ -27,7 +27,7 @@ const statsHelp = `Say what a running server has done and holds, or what a bucke
   pexcache stats --disk DIR                          a disk tier that no server has open`
 
 func statsCommand(u *ui) *cobra.Command {
-	s := defaults().storage
+	var s where
 	var address, ca string
 	c := &cobra.Command{
 		Use: "stats", Short: "Say what a server or a bucket holds, and what it costs", Long: statsHelp, Args: cobra.NoArgs,
@@ -36,12 +36,12 @@ func statsCommand(u *ui) *cobra.Command {
 			case s.S3 != "":
 				return statsBucket(c.Context(), u, &s)
 			case s.Disk != "":
-				return statsDisk(u, &s)
+				return statsDisk(u, &s.storage)
 			}
 			return statsServer(c.Context(), u, address, ca)
 		},
 	}
-	s.flags(c.Flags())
+	s.flags(c, true)
 	c.Flags().StringVar(&address, "server", "http://127.0.0.1:8981", "HTTP address of a server")
 	c.Flags().StringVar(&ca, "server-ca", "", "file of the authorities that the server's certificate may be of (default: the system's)")
 	c.MarkFlagsMutuallyExclusive("s3", "disk", "server")
@@ -119,7 +119,11 @@ func fetchStatus(ctx context.Context, address, ca string) (*observe.Status, erro
 	body := io.LimitReader(resp.Body, 64<<20)
 	if resp.StatusCode != http.StatusOK {
 		says, _ := io.ReadAll(io.LimitReader(body, 500)) // what there is of it explains the status
-		return nil, unavailableError{fmt.Errorf("%s answered %s: %s", address, resp.Status, strings.TrimSpace(string(says)))}
+		err := fmt.Errorf("%s answered %s: %s", address, resp.Status, strings.TrimSpace(string(says)))
+		if resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden {
+			return nil, refusedError{fmt.Errorf("%w; the token is what PEXPRESS_CACHE_TOKEN holds", err)}
+		}
+		return nil, unavailableError{err}
 	}
 	var s observe.Status
 	if err := json.NewDecoder(body).Decode(&s); err != nil {
@@ -128,7 +132,7 @@ func fetchStatus(ctx context.Context, address, ca string) (*observe.Status, erro
 	return &s, nil
 }
 
-func statsBucket(ctx context.Context, u *ui, s *storage) error {
+func statsBucket(ctx context.Context, u *ui, s *where) error {
 	return withBucket(ctx, s, true, func(b *s3.Store) error {
 		st := b.Stats()
 		u.event("stats", st, "%s in %s, %s loaded of %d shards and %d tails; %s condemned and waiting to be deleted", size(st.Bytes),

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -47,7 +48,7 @@ func (s *store) open(ctx context.Context, c *config, wrap func(http.RoundTripper
 		}
 		o.Wrap, o.Log = wrap, s.log
 		if s.bucket, err = s3.Open(ctx, o); err != nil {
-			return err
+			return bucketError(err)
 		}
 		s.used.count = s.bucket.Usage
 	}
@@ -91,6 +92,9 @@ func (s *storage) s3Options() (s3.Options, error) {
 	}, err
 }
 
+// maxTiers is from how many on those are forgotten that nobody wrote to: clients make up names.
+const maxTiers = 1000
+
 // tier returns the namespace's disk and bucket as one. There is one for each namespace, so that all who ask for a blob
 // share one request for it.
 func (s *store) tier(name string) (*tiered.Cache, error) {
@@ -99,11 +103,13 @@ func (s *store) tier(name string) (*tiered.Cache, error) {
 	if t := s.tiers[name]; t != nil {
 		return t, nil
 	}
-	front, err := s.disk.Namespace(name)
-	if err != nil {
-		return nil, err
+	if len(s.tiers) >= maxTiers {
+		maps.DeleteFunc(s.tiers, func(name string, _ *tiered.Cache) bool {
+			_, written := s.disk.Lookup(name)
+			return !written // who still reads there only loses that a request is shared
+		})
 	}
-	t := tiered.New(front, s.bucket.Namespace(name), s.spool, s.warn)
+	t := tiered.New(tiered.LazyNamespace(s.disk, name), s.bucket.Namespace(name), s.spool, s.warn)
 	s.tiers[name] = t
 	return t, nil
 }
@@ -115,8 +121,8 @@ func (s *store) Namespace(name string) (cache.CAS, cache.ActionCache, error) {
 		c, err := s.back.Namespace(name)
 		return c, c, err
 	case s.bucket == nil:
-		c, err := s.disk.Namespace(name)
-		return c, c, err
+		c := tiered.LazyNamespace(s.disk, name)
+		return c, c, nil
 	case s.disk == nil:
 		c := s.bucket.Namespace(name)
 		return c, c, nil
@@ -130,9 +136,9 @@ func (s *store) Usage(ctx context.Context, name string) (int64, error) {
 	if s.bucket != nil {
 		return s.used.of(ctx, name)
 	}
-	c, err := s.disk.Namespace(name)
-	if err != nil {
-		return 0, err
+	c, ok := s.disk.Lookup(name)
+	if !ok {
+		return 0, nil
 	}
 	return c.Bytes(), nil
 }

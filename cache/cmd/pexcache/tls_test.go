@@ -155,7 +155,7 @@ write-cas = ["cert:builder"]
 	require.Contains(t, out, "instance main")
 	t.Setenv("PEXPRESS_CACHE_TOKEN", "")
 	out, exit = tool(t, "stats", "--server", "https://127.0.0.1:"+httpPort, "--server-ca", servers.path)
-	require.Equal(t, exitUnavailable, exit, out)
+	require.Equal(t, exitRefused, exit, out)
 	code, _ := ask(t, client, http.MethodGet, "https://127.0.0.1:"+httpPort+"/healthz", "", nil)
 	require.Equal(t, http.StatusOK, code, "probes have no credentials")
 	require.NotContains(t, p.said(), token)

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
@@ -26,16 +28,20 @@ func (u *ui) event(name string, v any, text string, args ...any) {
 
 // fail reports the error that ends the command.
 func (u *ui) fail(err error) {
+	text := answerOfS3.ReplaceAllString(err.Error(), "")
 	if u.json {
-		fmt.Fprintln(u.out, eventJSON("error", map[string]any{"message": err.Error(), "exit_code": exitCode(err)}))
+		fmt.Fprintln(u.out, eventJSON("error", map[string]any{"message": text, "exit_code": exitCode(err)}))
 		return
 	}
-	fmt.Fprintln(u.err, "pexcache: "+printable(err.Error()))
+	fmt.Fprintln(u.err, "pexcache: "+printable(text))
 }
+
+// answerOfS3 matches what the AWS SDK puts before what S3 said, and helps nobody at a terminal.
+var answerOfS3 = regexp.MustCompile(`(exceeded maximum number of attempts, \d+, )?https response error StatusCode: \d+, RequestID: [^,]*, HostID: [^,]*, (api error |request send failed, )?`)
 
 // eventJSON returns v's JSON object with "event": name as its first member.
 func eventJSON(name string, v any) string {
-	b, err := json.Marshal(v)
+	b, err := json.Marshal(snake(reflect.ValueOf(v)))
 	if err != nil || len(b) < 2 || b[0] != '{' {
 		b, _ = json.Marshal(map[string]any{"value": fmt.Sprint(v)})
 	}

@@ -7,7 +7,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/pexpress/pexpress/cache/disk"
+	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/plugin"
 )
 
@@ -65,7 +65,7 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.As(err, &notReady):
 		return exitNotReady
-	case errors.Is(err, disk.ErrFull), errors.As(err, &unavailable), status.Code(err) == codes.Unavailable:
+	case errors.Is(err, cache.ErrFull), errors.As(err, &unavailable), status.Code(err) == codes.Unavailable:
 		return exitUnavailable
 	case errors.As(err, &input), errors.Is(err, plugin.ErrInvalidAction):
 		return exitInput

@@ -65,6 +65,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		err = fmt.Errorf("interrupted; nothing partial is left, run the command again to go on")
 	}
+	err = a.cacheFailure(err)
 	if a.ui.json {
 		fmt.Fprintln(stdout, eventJSON("error", map[string]any{"message": err.Error(), "exit_code": exitCode(err)}))
 	} else {
