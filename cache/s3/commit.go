@@ -28,6 +28,7 @@ type item struct {
 	payload []byte
 	pointer *pointer // of an action
 	used    uint32   // 0 is now
+	copied  bool     // out of another pack
 }
 
 type itemKey struct {
@@ -105,7 +106,8 @@ func (c *committer) commit(ctx context.Context, groups [][]item) error {
 	return nil
 }
 
-// add puts a group into the pack that gathers. A single blob that is on its way already is waited for instead.
+// add puts a group into the pack that gathers. A single blob that is on its way already is waited for instead. A copy is
+// not: the pack that it is to replace may be the very one that is on its way.
 func (c *committer) add(ctx context.Context, group []item, joined map[*batch]bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -149,7 +151,7 @@ func (c *committer) add(ctx context.Context, group []item, joined map[*batch]boo
 }
 
 func (c *committer) underWay(group []item) *batch {
-	if len(group) != 1 || group[0].header.kind != kindBlob {
+	if len(group) != 1 || group[0].header.kind != kindBlob || group[0].copied {
 		return nil
 	}
 	return c.pending[itemKey{group[0].header.namespace, group[0].header.digest}]

@@ -174,7 +174,7 @@ func TestReplacedResultStaysAway(t *testing.T) {
 		r, err := s.GC(ctx, s3.GCOptions{MaxAge: 2 * time.Hour})
 		require.NoError(t, err)
 		require.Equal(t, 1, r.CondemnedPacks)
-		time.Sleep(2 * time.Hour)
+		time.Sleep(4 * time.Hour)
 		r, err = s.GC(ctx, s3.GCOptions{})
 		require.NoError(t, err)
 		require.Equal(t, 1, r.DeletedPacks)

@@ -16,28 +16,32 @@
 // deletes the tails. Gc does the same, has the manifest condemn packs, and deletes those condemned long ago. What is
 // condemned reads as missing to FindMissing, to lookups of actions and to the dedup of uploads, and can still be read.
 //
-// R is Freshness, P the longest promise that the manifest records, G = R + P + Slack the grace. Why it is safe:
+// R is Freshness, P the longest promise that the manifest records, L the three hours that a commit may take at most,
+// G = R + P + Slack the grace, or L if that is longer. Why it is safe:
 //
 //  1. One history: each manifest replaces the one that its writer read, or the swap fails. Where a bucket ignores If-Match
 //     (probe), nothing is ever swapped or deleted.
 //  2. A commit is seen: a tail leaves tail/ only after a manifest took up what it says. A look lists first and reads the
-//     manifest last, so what was acknowledged before it is in one or the other. Only after such a look is a miss a miss.
+//     manifest last, so what was acknowledged before it is in one or the other. If that manifest condemns more than was
+//     known, there may be copies that were not listed: it looks again. Only after such a look is a miss a miss.
 //  3. Nothing condemned comes back: whether a record counts is a property of its pack, not of the entry. The manifest is
 //     read before the first tail, lists what is condemned, and entries that are loaded later obey it, too.
 //  4. Nothing deleted comes back: an entry leaves the index, and its pack the list of the condemned, in one swap, and only
 //     when no tail names the pack. A node that missed the condemning finds its generation under Floor and forgets all.
 //     Tails that were listed before something was forgotten are not taken up (epoch).
-//  5. A late request does no harm: a tail that is written more than G after its pack is void for everyone. A pack can't be
-//     deleted before it was condemned, G earlier, so a tail that appears after that is void. A late swap fails (1), or is
-//     of a manifest that names nothing but objects too young to be swept.
+//  5. A late request does no harm: a tail that is written more than L after its pack is void for everyone and for ever, as
+//     L is the same whatever is promised. A pack can't be deleted before it was condemned, G earlier, so a tail that
+//     appears after that is void. A late swap fails (1), or is of a manifest that names nothing but objects too young to
+//     be swept: AddRoot, which would try again with a new manifest, gives up after L.
 //  6. A promise holds: "present" is said from a view younger than R, of a pack that this view doesn't condemn. If it was
 //     condemned since, then less than R ago; it is deleted G after that, by S3's own dates, so P + Slack after the answer.
 //     An acknowledgement rests on nothing older than half of Slack.
-//  7. What is wanted is not condemned: gc ranks what a fold saw, and commits copies of what it keeps before it condemns the
-//     pack. The swap that condemns fails if the roots or the condemned are no longer those that it chose by (samePins).
-//     AddRoot checks its digests by the very manifest that its swap replaces, so one of the two sees the other.
-//  8. A sweep takes no commit: packs are listed before the index is read, and count as strays at an age of 2 G only. A tail
-//     that counts came within G, so the index that was read names its pack.
+//  7. What is wanted is not condemned: gc ranks what a fold saw, and commits copies of what it keeps, into new packs alone,
+//     before it condemns the pack. The swap that condemns fails if the roots or the condemned are no longer those that it
+//     chose by (samePins). AddRoot checks its digests by the very manifest that its swap replaces, so one of the two sees
+//     the other.
+//  8. A sweep takes no commit: packs are listed before the index is read, and count as strays at an age of 2 L only. A tail
+//     that counts came within L, so the index that was read names its pack.
 //  9. Touches rank and do nothing else: to lose them costs hits, not promises.
 //
 // A node's own clock measures how long something took; all dates that are compared are S3's. A bucket whose answers and

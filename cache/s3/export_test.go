@@ -15,6 +15,15 @@ func ShardsFrom(o Options, n int64) Options {
 	return o
 }
 
+// LongestCommit is how long after its pack a tail may be written.
+const LongestCommit = longestCommit
+
+// CommitLimit has tails count that are written up to d after their packs. All nodes of a bucket have to have the same.
+func CommitLimit(o Options, d time.Duration) Options {
+	o.commitLimit = d
+	return o
+}
+
 // Impatient has requests tried again at once.
 func Impatient(o Options) Options {
 	o.backoff = time.Millisecond

@@ -242,7 +242,7 @@ func (s *Store) copyOut(ctx context.Context, p id, known []uint32, want func(*sc
 		if err != nil || !ok || r.payload == nil {
 			return
 		}
-		it := item{header: r.header, payload: r.payload, pointer: r.pointer, used: used}
+		it := item{header: r.header, payload: r.payload, pointer: r.pointer, used: used, copied: true}
 		groups = append(groups, []item{it})
 	})
 	if err != nil && !errors.Is(err, errFormat) {

@@ -27,7 +27,7 @@ type index struct {
 	spare      map[key][]place // further records of an entry: uploaded twice, or copied by gc
 	bad        map[place]bool  // records whose bytes were wrong, without their time of use
 
-	epoch uint64        // counts the times when something was forgotten
+	epoch uint64        // counts the times when something was condemned or forgotten
 	known map[id]uint64 // tails and runs whose entries are here, and the number of the look that brought them
 	looks uint64
 	dying map[id]bool // what the manifest condemns

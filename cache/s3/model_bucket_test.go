@@ -3,6 +3,7 @@ package s3_test
 import (
 	"context"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/pexpress/pexpress/cache/s3"
@@ -37,6 +38,9 @@ func (p *process) do(ctx context.Context, write bool, what string, apply func() 
 	p.w.tally.Requests++
 	p.w.mu.Unlock()
 	r := p.w.chance(p.name + what)
+	if strings.HasPrefix(what, "put root/") {
+		time.Sleep(between(r, 0, time.Second)) // for gc to come in between
+	}
 	if err := p.pass(ctx, r); err != nil {
 		if write && r.IntN(2) == 0 {
 			p.later(r, what, apply)
@@ -58,6 +62,13 @@ func (p *process) do(ctx context.Context, write bool, what string, apply func() 
 		p.faulted()
 		p.later(r, what, apply)
 		time.Sleep(30 * time.Second)
+		return errInjected
+	}
+	if fault < 1000 && strings.HasPrefix(what, "put tail/") && r.IntN(30) == 0 { // the machine stands still before it sends it
+		p.w.mu.Lock()
+		p.w.tally.Late++
+		p.w.mu.Unlock()
+		p.afterwards(between(r, p.w.limit/2, 4*p.w.limit), what, apply)
 		return errInjected
 	}
 	err := apply()
@@ -83,7 +94,10 @@ func (p *process) later(r *rand.Rand, what string, apply func() error) {
 	p.w.mu.Lock()
 	p.w.tally.Zombies++
 	p.w.mu.Unlock()
-	d := between(r, 0, 14*time.Minute)
+	p.afterwards(between(r, 0, 14*time.Minute), what, apply)
+}
+
+func (p *process) afterwards(d time.Duration, what string, apply func() error) {
 	go func() {
 		time.Sleep(d)
 		err := apply()

@@ -5,11 +5,11 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/pexpress/pexpress/cache/digest"
 	"github.com/pexpress/pexpress/cache/s3"
 )
 
@@ -23,7 +23,9 @@ func (cl *client) maintain(end time.Time) {
 		switch cl.roll(12) {
 		case 0, 1:
 			w.note("kill")
-			w.nodes[cl.roll(len(w.nodes))].kill()
+			if n := w.nodes[cl.roll(len(w.nodes))]; !w.isAway(n) {
+				n.kill()
+			}
 		case 2, 3, 4, 5:
 			if s.Compact(ctx) == nil {
 				w.mu.Lock()
@@ -35,8 +37,7 @@ func (cl *client) maintain(end time.Time) {
 		case 10:
 			_ = s.Refresh(ctx)
 		case 11:
-			_ = s.AddRoot(ctx, "main", "root", []digest.Digest{universe[cl.roll(len(universe))].Digest})
-			_ = s.RemoveRoot(ctx, "main", "root")
+			cl.unpin(s)
 		}
 	}
 }
@@ -47,22 +48,26 @@ func (cl *client) collect(s *s3.Store, name string) {
 	if cl.roll(3) == 0 {
 		o = s3.GCOptions{MaxAge: cl.duration(time.Minute, 2*w.retention)}
 	}
-	second := cl.roll(3) == 0 // two at once
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if second {
+	var meanwhile sync.WaitGroup
+	if cl.roll(3) == 0 { // two at once
+		meanwhile.Go(func() {
 			time.Sleep(time.Microsecond)
 			other, _ := cl.anyStore()
 			_, _ = other.GC(context.Background(), o)
+		})
+	}
+	meanwhile.Go(func() {
+		for range cl.roll(4) {
+			(&client{w, "pinner"}).pin()
 		}
-	}()
+	})
 	r, err := s.GC(context.Background(), o)
-	<-done
+	meanwhile.Wait()
 	w.note("%s gc %+v: %+v %v", name, o, r, err)
 	if r.DeletedPacks+r.SweptObjects > 0 {
 		cl.askAll()
 	}
+	cl.askPinned()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.tally.Condemned += r.CondemnedPacks
@@ -108,7 +113,7 @@ func (w *world) finish() {
 	}
 	_, err := s3.RebuildBucket(ctx, lost, s3.Options{})
 	require.NoError(w.t, err)
-	rebuilt, err := s3.OpenBucket(ctx, lost, s3.Options{Manual: true})
+	rebuilt, err := s3.OpenBucket(ctx, lost, w.options(s3.Options{Manual: true}))
 	require.NoError(w.t, err)
 	for k := range w.promises {
 		w.get(fresh.store.Namespace(k.namespace), "a new node", k)
@@ -117,15 +122,22 @@ func (w *world) finish() {
 			w.get(n.store.Namespace(k.namespace), "an old node", k)
 		}
 	}
+	(&client{w, "census"}).askPinned()
+	for _, n := range append(w.nodes, fresh) {
+		(&client{w, "census"}).census(n)
+	}
 	v, err := fresh.store.Verify(ctx)
 	require.NoError(w.t, err)
 	require.Empty(w.t, v.WrongLen)
 	_, err = fresh.store.GC(ctx, s3.GCOptions{})
 	require.NoError(w.t, err, "gc recovers without anyone's help")
-	for _, n := range append(w.nodes, fresh) {
+	time.Sleep(4*w.limit + time.Hour) // what was late has happened
+	last := &node{w: w, name: "last node"}
+	last.start()
+	(&client{w, "census"}).census(last)
+	for _, n := range append(w.nodes, fresh, last) {
 		require.NoError(w.t, n.store.Refresh(ctx))
 		require.NoError(w.t, n.store.Close())
 	}
 	require.NoError(w.t, rebuilt.Close())
-	time.Sleep(time.Hour) // what was late has happened
 }

@@ -24,11 +24,11 @@ import (
 
 // TestModel runs seeded schedules of several nodes over one simulated bucket. Every request takes a random time before
 // and after it is done, may fail before or after, may be done long after its caller gave up, and nodes are killed at any
-// point and started again. The clock is virtual, so that hours pass. What the nodes say is held against what they
-// promised. PEXPRESS_MODEL_SEED replays one schedule, as far as Go's scheduler lets it; PEXPRESS_SOAK=1 runs thousands, and
-// PEXPRESS_MODEL_SCHEDULES as many as it says.
+// point and started again, or miss all that happens for hours. Blobs are pinned while gc runs. The clock is virtual, so
+// that hours pass. What the nodes say is held against what they promised. PEXPRESS_MODEL_SEED replays one schedule, as far
+// as Go's scheduler lets it; PEXPRESS_SOAK=1 runs thousands, and PEXPRESS_MODEL_SCHEDULES as many as it says.
 func TestModel(t *testing.T) {
-	first, n := uint64(1), uint64(80)
+	first, n := uint64(1), uint64(60)
 	if os.Getenv("PEXPRESS_SOAK") == "1" {
 		first, n = uint64(time.Now().UnixNano()), 10_000
 	}
@@ -52,14 +52,14 @@ func TestModel(t *testing.T) {
 	}
 	t.Logf("%d schedules: %+v", n, total)
 	if n > 50 {
-		require.Positive(t, min(total.Condemned, total.Deleted, total.Kills, total.Compactions, total.Faults, total.Zombies, total.Swept),
+		require.Positive(t, min(total.Condemned, total.Deleted, total.Kills, total.Compactions, total.Faults, total.Zombies, total.Swept, total.Late, total.Slept, total.Pinned),
 			"each of these has to happen, or the model tests nothing: %+v", total)
 	}
 }
 
 // tally counts what happened.
 type tally struct {
-	Requests, Faults, Zombies, Kills, Puts, Finds, Gets, Misses, Compactions, Condemned, Moved, Deleted, Swept int
+	Requests, Faults, Zombies, Kills, Puts, Finds, Gets, Misses, Compactions, Condemned, Moved, Deleted, Swept, Late, Slept, Pinned int
 }
 
 func (a *tally) add(b tally) {
@@ -76,6 +76,9 @@ func (a *tally) add(b tally) {
 	a.Moved += b.Moved
 	a.Deleted += b.Deleted
 	a.Swept += b.Swept
+	a.Late += b.Late
+	a.Slept += b.Slept
+	a.Pinned += b.Pinned
 }
 
 // blobKey names a blob of a namespace.
@@ -98,6 +101,9 @@ type world struct {
 
 	seed       uint64
 	retention  time.Duration
+	limit      time.Duration // of commits
+	raises     bool          // the retention, now and then
+	pins       map[string]blobKey
 	nth        map[string]int
 	shardsFrom int64
 	tally      tally
@@ -109,6 +115,7 @@ type node struct {
 	w     *world
 	name  string
 	skew  time.Duration
+	away  bool // nobody asks it anything
 	proc  *process
 	store *s3.Store
 }
@@ -182,8 +189,10 @@ func runSchedule(t *testing.T, seed uint64) tally {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	uuid.SetRand(&lockedRandom{rng: rand.New(rand.NewPCG(seed, 2))})
 	defer uuid.SetRand(nil)
-	w := &world{t: t, seed: seed, nth: map[string]int{}, sim: s3test.NewSim(time.Now), promises: map[blobKey]time.Time{}, actions: map[blobKey][]digest.Digest{}}
+	w := &world{t: t, seed: seed, nth: map[string]int{}, sim: s3test.NewSim(time.Now), promises: map[blobKey]time.Time{}, actions: map[blobKey][]digest.Digest{}, pins: map[string]blobKey{}}
 	w.retention = []time.Duration{5 * time.Minute, 30 * time.Minute, 3 * time.Hour}[rng.IntN(3)]
+	w.limit = []time.Duration{s3.Freshness + s3.Slack, s3.Freshness + w.retention + s3.Slack, w.retention + time.Hour}[rng.IntN(3)]
+	w.raises = rng.IntN(4) == 0
 	w.shardsFrom = []int64{0, 1, 40}[rng.IntN(3)]
 	for i := range 1 + rng.IntN(3) {
 		n := &node{w: w, name: fmt.Sprint("node ", i), skew: time.Duration(rng.IntN(5)-2) * time.Duration(rng.IntN(60)) * time.Minute}
@@ -199,6 +208,7 @@ func runSchedule(t *testing.T, seed uint64) tally {
 		})
 	}
 	clients.Go(func() { (&client{w, "maintainer"}).maintain(end) })
+	clients.Go(func() { (&client{w, "sleeper"}).letSleep(end) })
 	clients.Wait()
 	w.finish()
 	return w.tally
@@ -221,6 +231,10 @@ func (r *lockedRandom) Read(p []byte) (int, error) {
 
 func (n *node) now() time.Time { return time.Now().Add(n.skew) }
 
+func (w *world) options(o s3.Options) s3.Options {
+	return s3.CommitLimit(s3.ShardsFrom(o, w.shardsFrom), w.limit)
+}
+
 // start opens the store, again and again if it has to.
 func (n *node) start() {
 	for tries := 0; ; tries++ {
@@ -229,10 +243,14 @@ func (n *node) start() {
 			panic("a node cannot start")
 		}
 		p := &process{w: n.w, name: n.name, base: n.w.sim}
-		s, err := s3.OpenBucket(context.Background(), p, s3.ShardsFrom(s3.Options{
+		retention := n.w.retention
+		if n.w.raises && n.w.roll(n.name, 4) == 0 {
+			retention *= 3
+		}
+		s, err := s3.OpenBucket(context.Background(), p, n.w.options(s3.Options{
 			Manual: true, Now: n.now, TouchAfter: time.Hour, Linger: time.Duration(n.w.roll(n.name, 3)-1) * 5 * time.Millisecond,
-			Retention: n.w.retention,
-		}, n.w.shardsFrom))
+			Retention: retention,
+		}))
 		if err == nil {
 			n.w.mu.Lock()
 			n.proc, n.store = p, s
@@ -261,10 +279,12 @@ func (cl *client) anyStore() (*s3.Store, string) {
 	if cl.roll(3) > 0 { // for a while, most calls go to one node, so that the others fall behind
 		i = int(time.Since(time.Time{})/cl.w.retention) % len(cl.w.nodes)
 	}
-	n := cl.w.nodes[i]
 	cl.w.mu.Lock()
 	defer cl.w.mu.Unlock()
-	return n.store, n.name
+	for cl.w.nodes[i].away {
+		i = (i + 1) % len(cl.w.nodes)
+	}
+	return cl.w.nodes[i].store, cl.w.nodes[i].name
 }
 
 // process is how one life of a node sees the bucket.

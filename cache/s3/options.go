@@ -13,6 +13,10 @@ import (
 // present. Every node of every version uses the same, since the collector counts on it.
 const Freshness = 60 * time.Second
 
+// longestCommit is L of the package comment: how long after its pack a tail may be written. Every node of every version
+// uses the same, whatever it promises: a tail that was void must not count again when a retention is raised.
+const longestCommit = 3 * time.Hour
+
 // DefaultRetention is how long a blob that was reported present stays readable, at least.
 const DefaultRetention = 3 * time.Hour
 
@@ -64,8 +68,9 @@ type Options struct {
 	Now func() time.Time // nil is time.Now
 	Log *slog.Logger     // nil is silence
 
-	shardsFrom int64         // entries; 0 is largeIndex
-	backoff    time.Duration // before the second try, at most; 0 is 100 ms
+	shardsFrom  int64         // entries; 0 is largeIndex
+	commitLimit time.Duration // 0 is longestCommit
+	backoff     time.Duration // before the second try, at most; 0 is 100 ms
 }
 
 // withDefaults fills in what was left out.
@@ -88,6 +93,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.shardsFrom == 0 {
 		o.shardsFrom = largeIndex
+	}
+	if o.commitLimit == 0 {
+		o.commitLimit = longestCommit
 	}
 	if o.Now == nil {
 		o.Now = time.Now

@@ -17,7 +17,7 @@ import (
 func TestPromiseToTheLastSecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sim, ctx := s3test.NewSim(time.Now), t.Context()
-		o := s3.Options{Manual: true, Retention: time.Hour}
+		o := s3.Options{Manual: true, Retention: 3 * time.Hour}
 		a, b := open(t, sim, o), open(t, sim, o)
 		bs := blobs(50, 4, 1000)
 		require.NoError(t, a.Namespace("main").PutMany(ctx, bs))
@@ -78,17 +78,17 @@ func TestLongestPromiseCounts(t *testing.T) {
 func TestSweep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sim, ctx := s3test.NewSim(time.Now), t.Context()
-		s := open(t, sim, s3.Options{Manual: true, Retention: time.Hour})
+		s := open(t, sim, s3.CommitLimit(s3.Options{Manual: true, Retention: time.Hour}, time.Hour))
 		stray := "pack/00112233445566778899aabbccddeeff"
 		_, err := sim.Put(ctx, stray, []byte("half a commit"))
 		require.NoError(t, err)
 		_, err = sim.Upload(ctx, stray)
 		require.NoError(t, err)
-		time.Sleep(2 * time.Hour)
+		time.Sleep(2*time.Hour - time.Minute)
 		_, err = s.GC(ctx, s3.GCOptions{})
 		require.NoError(t, err)
 		require.Contains(t, sim.Keys("pack/"), stray)
-		time.Sleep(time.Hour)
+		time.Sleep(2 * time.Minute)
 		_, err = s.GC(ctx, s3.GCOptions{})
 		require.NoError(t, err)
 		require.Empty(t, sim.Keys("pack/"))

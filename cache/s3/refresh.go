@@ -47,7 +47,9 @@ func (s *Store) lookNow(ctx context.Context) error {
 		if err := s.readManifest(ctx); err != nil {
 			return err
 		}
-		if s.index.forgotSince(epoch) { // the tails that were just read may be part of it
+		// The tails that were just read may be of what was forgotten, and of what was condemned there may be copies with
+		// tails that were not listed yet.
+		if s.index.changedSince(epoch) {
 			continue
 		}
 		s.index.prune(n, listed)
@@ -137,7 +139,7 @@ func (s *Store) fetchTails(ctx context.Context, tails []tail) (map[id]*entries, 
 }
 
 // fetchTail reads a tail. One that was written long after its pack is void, for everyone alike: by then, the pack may
-// have been swept as one that was never committed. See commitLimit.
+// have been swept as one that was never committed.
 func (s *Store) fetchTail(ctx context.Context, t tail) (*entries, error) {
 	e, err := s.fetchEntries(ctx, tailDir, t.id)
 	if errors.Is(err, errFormat) {
@@ -147,7 +149,7 @@ func (s *Store) fetchTail(ctx context.Context, t tail) (*entries, error) {
 		return nil, err
 	}
 	for _, p := range e.packs {
-		if t.modified.Sub(time.Unix(p.date, 0)) > s.commitLimit() {
+		if t.modified.Sub(time.Unix(p.date, 0)) > s.o.commitLimit {
 			return nil, nil
 		}
 	}

@@ -79,7 +79,8 @@ func newFleet(t *testing.T, limits s3.GCOptions) *fleet {
 }
 
 func (f *fleet) options() s3.Options {
-	return s3.Options{Manual: true, Linger: -1, Retention: kept, TouchAfter: kept / 2, Now: f.clock.Now}
+	o := s3.Options{Manual: true, Linger: -1, Retention: kept, TouchAfter: kept / 2, Now: f.clock.Now}
+	return s3.CommitLimit(o, kept)
 }
 
 // start opens node a, over what is on its disk.

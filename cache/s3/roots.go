@@ -17,7 +17,8 @@ import (
 // What the digests need is checked against the very manifest that the swap replaces, so that a collector either sees the
 // root, or was first and the check sees what it condemned.
 func (s *Store) AddRoot(ctx context.Context, namespace, name string, ds []digest.Digest) error {
-	r := root{ID: newID(), Namespace: namespace, Name: name, Digests: len(ds), Added: s.now().Unix()}
+	began := s.now()
+	r := root{ID: newID(), Namespace: namespace, Name: name, Digests: len(ds), Added: began.Unix()}
 	err := s.Namespace(namespace).mayWrite()
 	if err == nil {
 		err = s.checkRoot(ctx, namespace, ds)
@@ -27,6 +28,9 @@ func (s *Store) AddRoot(ctx context.Context, namespace, name string, ds []digest
 	}
 	if err == nil {
 		err = s.edit(ctx, func(m *manifest) (bool, error) {
+			if took := since(s.now(), began); took > s.o.commitLimit {
+				return false, fmt.Errorf("it took %s, and gc may have swept what it wrote: try again", took.Round(time.Second))
+			}
 			m.Roots = append(withoutRoot(m.Roots, namespace, name), r)
 			return true, s.checkRoot(ctx, namespace, ds)
 		})

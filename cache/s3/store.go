@@ -166,7 +166,8 @@ func (s *Store) promise(ctx context.Context) error {
 
 func seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
 
-// grace is how long what is condemned stays: until no node may call it present, then for the promise, and some more.
+// grace is how long what is condemned stays: until no node may call it present, then for the promise, and some more. It
+// is no less than commitLimit, so that a tail that comes when its pack was deleted is void.
 func (s *Store) grace() time.Duration {
 	s.index.mu.RLock()
 	defer s.index.mu.RUnlock()
@@ -174,7 +175,7 @@ func (s *Store) grace() time.Duration {
 	if s.index.manifest != nil {
 		keep = max(keep, s.index.manifest.retention())
 	}
-	return Freshness + keep + Slack
+	return max(Freshness+keep+Slack, s.o.commitLimit)
 }
 
 // jitter returns a part of d, so that nodes that saw the same thing at once do not act on it at once.

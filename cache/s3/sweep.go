@@ -32,7 +32,7 @@ func (s *Store) oldPacks(ctx context.Context) (map[id]Info, error) {
 
 // sweepAge is the age at which an object that nothing names is one that a crashed writer left. A tail that is written
 // more than commitLimit after its pack is void, and requests on their way last minutes, so what is this old stays unnamed.
-func (s *Store) sweepAge() time.Duration { return 2 * s.commitLimit() }
+func (s *Store) sweepAge() time.Duration { return 2 * s.o.commitLimit }
 
 // sweep deletes what crashed commits, lost races and replaced indexes left. The packs were listed before the index was
 // read, so that none of them was committed unseen meanwhile.

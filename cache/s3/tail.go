@@ -20,10 +20,6 @@ func (s *Store) write(ctx context.Context, b *batch) error {
 	return s.writeTail(ctx, packRef{i, int64(len(b.pack)), meta.Date.Unix()}, b.items, began)
 }
 
-// commitLimit is how long after its pack a tail may be written. It is no longer than what is condemned stays, and less
-// than half the age at which a pack without a tail is swept, so that no tail that counts names a pack that is gone.
-func (s *Store) commitLimit() time.Duration { return s.grace() }
-
 // writeTail makes records of a pack part of the log. Its own clock tells the writer early, S3's dates tell everyone
 // surely, that a commit took so long that its pack may be swept.
 func (s *Store) writeTail(ctx context.Context, p packRef, items []committed, began time.Time) error {
@@ -36,7 +32,7 @@ func (s *Store) writeTail(ctx context.Context, p packRef, items []committed, beg
 	if err != nil {
 		return fmt.Errorf("write the tail of pack %s: %w", p.id, err)
 	}
-	if took := max(meta.Date.Sub(time.Unix(p.date, 0)), since(s.now(), began)); took > s.commitLimit()/2 {
+	if took := max(meta.Date.Sub(time.Unix(p.date, 0)), since(s.now(), began)); took > s.o.commitLimit/2 {
 		return fmt.Errorf("pack %s: the commit took %s and may not count: send the blobs again", p.id, took.Round(time.Second))
 	}
 	if took := since(s.now(), sent); took > maxAnswer {

@@ -1,6 +1,7 @@
 package s3
 
 import (
+	"maps"
 	"slices"
 	"time"
 )
@@ -107,18 +108,13 @@ func (x *index) keepShards(old, m *manifest) {
 // setDying marks the packs that are condemned, and returns those that no longer are because they were deleted.
 func (x *index) setDying(set map[id]bool) (gone map[uint32]bool) {
 	gone = map[uint32]bool{}
-	left := false
+	if !maps.Equal(x.dying, set) {
+		x.epoch++
+	}
 	for p := range x.dying {
-		if set[p] {
-			continue
-		}
-		left = true
-		if n, ok := x.packOf[p]; ok {
+		if n, ok := x.packOf[p]; ok && !set[p] {
 			gone[n] = true
 		}
-	}
-	if left {
-		x.epoch++
 	}
 	for p := range set {
 		if n, ok := x.packOf[p]; ok {
@@ -176,7 +172,7 @@ func (x *index) replace(k *key, p *place, gone map[uint32]bool) bool {
 }
 
 // addTails takes up tails that were listed in the given epoch. If something was forgotten since, they may speak of packs
-// that are gone, and looked alive would be what nobody condemns any more: then nothing is taken up.
+// that are gone, and alive would look what nobody condemns any more: then nothing is taken up.
 func (x *index) addTails(tails map[id]*entries, epoch uint64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -209,8 +205,8 @@ func (x *index) beginLook() (look, epoch uint64) {
 	return x.looks, x.epoch
 }
 
-// forgotSince reports whether something was forgotten since the epoch.
-func (x *index) forgotSince(epoch uint64) bool {
+// changedSince reports whether something was condemned or forgotten since the epoch.
+func (x *index) changedSince(epoch uint64) bool {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	return x.epoch != epoch
