@@ -32,6 +32,9 @@ func checkDeploy(req *codeserverpb.DeployRequest) error {
 	return checkSpec(req.GetSpec())
 }
 
+// outputName is what a further tree of a version may be called: it becomes part of a variable's name.
+var outputName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,63}$`)
+
 func checkTimeout(d *durationpb.Duration) error {
 	if d != nil && (d.CheckValid() != nil || d.AsDuration() <= 0) {
 		return fmt.Errorf("%w: the ready timeout is not more than nothing", errRequest)
@@ -59,6 +62,11 @@ func checkSpec(spec *codeserverpb.VersionSpec) error {
 		// A colon would end the name in PYTHONPATH.
 		if dir != "" && (!filepath.IsLocal(dir) || path.Clean(dir) != dir || strings.ContainsAny(dir, ":\x00")) {
 			return fmt.Errorf("%w: %.200q is not a directory inside the source tree", errRequest, dir)
+		}
+	}
+	for name := range spec.GetOutputs() {
+		if !outputName.MatchString(name) {
+			return fmt.Errorf("%w: %.80q is no name for an output: 1 to 64 lower-case letters, digits and hyphens", errRequest, name)
 		}
 	}
 	for name, value := range spec.GetEnv() {

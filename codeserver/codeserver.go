@@ -29,6 +29,7 @@ import (
 
 	"github.com/pexpress/pexpress/codeserver/loader"
 	"github.com/pexpress/pexpress/codeserver/venv"
+	"github.com/pexpress/pexpress/codeserver/zygote"
 )
 
 // Options say how a codeserver works.
@@ -56,6 +57,7 @@ type Server struct {
 	loader  *loader.Loader
 	venvs   *venv.Store
 	pythons interpreters
+	zygotes *zygote.Pool
 	ctx     context.Context //nolint:containedctx // ends with the server; what runs in the background runs in it
 	cancel  context.CancelFunc
 	flows   context.Context //nolint:containedctx // ends when requests under way have had their time to end
@@ -72,6 +74,7 @@ type Server struct {
 	mu        sync.Mutex // guards all below, and the fields of locations and versions
 	closed    bool
 	locations map[string]*location
+	leaving   []*location // removed, with requests under way perhaps
 	watchers  map[chan struct{}]bool
 }
 
@@ -127,6 +130,9 @@ func (s *Server) open() error {
 		return err
 	}
 	if s.venvs, err = venv.Open(filepath.Join(s.opts.State, "python")); err != nil {
+		return err
+	}
+	if s.zygotes, err = zygote.OpenPool(filepath.Join(s.opts.State, "warm"), s.opts.Log); err != nil {
 		return err
 	}
 	for _, l := range s.all() {
@@ -206,6 +212,9 @@ func (s *Server) Close(ctx context.Context) error {
 	}
 	wg.Wait()
 	s.tasks.Wait()
+	if s.zygotes != nil {
+		s.zygotes.Close()
+	}
 	var errs []error
 	if s.loader != nil {
 		errs = append(errs, s.loader.Close())

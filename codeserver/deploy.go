@@ -37,6 +37,9 @@ func (s *Server) deploy(ctx context.Context, req *codeserverpb.DeployRequest, r 
 		return nil, err
 	}
 	defer release()
+	if err := s.checkCurrent(l, req.IfCurrent); err != nil {
+		return nil, err
+	}
 	// Opened now, so that a deploy which cannot have its address fails early; answered on when the version is ready.
 	listener, err := s.bind(l, req.GetListen())
 	if err != nil {

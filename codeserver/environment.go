@@ -30,6 +30,9 @@ func environment(spec *codeserverpb.VersionSpec, p *prepared, port int) []string
 	for name, value := range spec.GetEnv() {
 		vars[name] = value
 	}
+	for name, dir := range p.outputs {
+		vars[outputVariable(name)] = dir
+	}
 	vars["PORT"] = fmt.Sprint(port)
 	vars["PYTHONPATH"] = pythonPath(spec.GetEntry(), p.source, vars["PYTHONPATH"])
 	var env []string
@@ -37,6 +40,11 @@ func environment(spec *codeserverpb.VersionSpec, p *prepared, port int) []string
 		env = append(env, name+"="+value)
 	}
 	return env
+}
+
+// outputVariable names the variable that says where a further tree is.
+func outputVariable(name string) string {
+	return "PEXPRESS_OUTPUT_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
 }
 
 // pythonPath returns the source roots, the tree's root, and what the version's own environment adds.

@@ -205,6 +205,7 @@ func processesOf(dir string) []string {
 		args, _ := os.ReadFile(filepath.Join(d, "cmdline"))
 		env, _ := os.ReadFile(filepath.Join(d, "environ"))
 		mine := filepath.Base(d) == fmt.Sprint(os.Getpid()) || bytes.Contains(env, []byte(serveEnv))
+		mine = mine || bytes.Contains(args, []byte(".py\x00serve\x00")) // a zygote
 		if !mine && (bytes.Contains(args, []byte(dir)) || bytes.Contains(env, []byte(dir))) {
 			found = append(found, filepath.Base(d)+" "+string(bytes.ReplaceAll(args, []byte{0}, []byte{' '})))
 		}

@@ -71,7 +71,10 @@ func (s *Server) listenLater(l *location) {
 			return
 		}
 		release := s.takeOwn(l)
-		err := s.tryListen(l)
+		var err error
+		if !s.isRemoved(l) {
+			err = s.tryListen(l)
+		}
 		release()
 		if err == nil {
 			return

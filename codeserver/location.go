@@ -28,6 +28,7 @@ type location struct {
 	previous *version
 	versions []*version // newest first
 	loading  []*version // being deployed, not yet among versions
+	removed  bool       // by Remove: it comes back only as another one of that name
 }
 
 // version is what a VersionSpec makes, and its process while it has one.
@@ -36,6 +37,7 @@ type version struct {
 	spec     *codeserverpb.VersionSpec
 	deps     digest.Digest
 	source   digest.Digest
+	outputs  map[string]digest.Digest // further trees, by name
 	deployed time.Time
 	state    codeserverpb.State
 	err      string
@@ -66,10 +68,16 @@ func newVersion(spec *codeserverpb.VersionSpec) (*version, error) {
 	if err != nil {
 		return nil, fmt.Errorf("source_root: %w", err)
 	}
-	return &version{
+	v := &version{
 		name: name.Hash(), spec: spec, deps: deps, source: source, deployed: time.Now(),
-		state: codeserverpb.State_STOPPED,
-	}, nil
+		outputs: map[string]digest.Digest{}, state: codeserverpb.State_STOPPED,
+	}
+	for name, root := range spec.GetOutputs() {
+		if v.outputs[name], err = digest.FromProto(root); err != nil {
+			return nil, fmt.Errorf("output %s: %w", name, err)
+		}
+	}
+	return v, nil
 }
 
 // newLocation returns a location that serves nothing and listens nowhere yet.

@@ -2,8 +2,10 @@ package codeserver
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/pexpress/pexpress/cache/digest"
@@ -41,12 +43,21 @@ func (s *Server) retain() error {
 	defer s.tidy.Unlock()
 	s.mu.Lock()
 	var deps, trees []digest.Digest
-	logs := map[string]bool{}
-	for _, l := range s.locations {
+	logs, warm := map[string]bool{}, map[string]bool{}
+	s.leaving = slices.DeleteFunc(s.leaving, func(l *location) bool {
+		return !slices.ContainsFunc(l.versions, func(v *version) bool { return v.running != nil })
+	})
+	for _, l := range slices.AppendSeq(slices.Clone(s.leaving), maps.Values(s.locations)) {
 		l.dropOld(s.opts.Keep)
+		if l.current != nil {
+			warm[warmKey(l.current)] = true
+		}
 		for _, v := range l.known() {
 			deps = append(deps, v.deps)
 			trees = append(trees, v.deps, v.source)
+			for _, root := range v.outputs {
+				trees = append(trees, root)
+			}
 			logs[s.logPath(l, v)] = true
 		}
 	}
@@ -54,7 +65,7 @@ func (s *Server) retain() error {
 	if err := s.loader.Keep(s.ctx, trees); err != nil {
 		return err
 	}
-	return errors.Join(s.venvs.Keep(s.ctx, deps), s.keepLogs(logs), s.save())
+	return errors.Join(s.zygotes.Keep(warm), s.venvs.Keep(s.ctx, deps), s.keepLogs(logs), s.save())
 }
 
 // keepLogs deletes the logs of versions that are gone.

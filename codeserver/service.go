@@ -37,6 +37,19 @@ func (s *service) Rollback(req *codeserverpb.RollbackRequest, stream grpc.Server
 	})
 }
 
+// Remove implements codeserverpb.CodeServerServer.
+func (s *service) Remove(ctx context.Context, req *codeserverpb.RemoveRequest) (*codeserverpb.RemoveResponse, error) {
+	ctx, leave, err := s.server.enter(ctx)
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	defer leave()
+	if err := s.server.remove(ctx, req); err != nil {
+		return nil, toStatus(err)
+	}
+	return &codeserverpb.RemoveResponse{}, nil
+}
+
 // change runs a deploy or rollback, and sends its steps and its end.
 func (s *service) change(stream grpc.ServerStreamingServer[codeserverpb.DeployEvent],
 	do func(context.Context, report) (*codeserverpb.Deployed, error),

@@ -15,6 +15,7 @@ import (
 	"github.com/pexpress/pexpress/codeserver/proxy"
 	"github.com/pexpress/pexpress/codeserver/venv"
 	"github.com/pexpress/pexpress/codeserver/worker"
+	"github.com/pexpress/pexpress/codeserver/zygote"
 )
 
 // prepared is a version on this host: all that its process needs.
@@ -23,6 +24,8 @@ type prepared struct {
 	env    string // directory of the virtual environment
 	source string // directory of the source tree
 	inject map[string]string
+	// outputs are the directories of further trees, by name.
+	outputs map[string]string
 }
 
 // prepare loads the version's trees and makes its environment.
@@ -52,6 +55,10 @@ func (s *Server) prepare(ctx context.Context, l *location, v *version, log *logb
 		return nil, err
 	}
 	r.stage("load source", begin, st)
+	outputs, err := s.loadOutputs(ctx, v, r)
+	if err != nil {
+		return nil, err
+	}
 	begin = time.Now()
 	env, err := s.environment(ctx, v.deps, deps, python)
 	if err != nil {
@@ -61,7 +68,7 @@ func (s *Server) prepare(ctx context.Context, l *location, v *version, log *logb
 		log.write([]byte("codeserver: " + w))
 	}
 	r.stage("environment", begin, loader.Stats{})
-	return &prepared{env.Python(), env.Dir, dir, inject}, nil
+	return &prepared{env.Python(), env.Dir, dir, inject, outputs}, nil
 }
 
 // environment returns the environment of a deps tree.
@@ -97,17 +104,40 @@ func (s *Server) start(ctx context.Context, l *location, v *version, timeout tim
 		log.close()
 		return nil, err
 	}
-	begin := time.Now()
-	run, port, err := s.startProcess(v, p, log)
+	run, warm, err := s.bringUp(ctx, v, p, log, timeout, r, false)
+	if err != nil && warm && ctx.Err() == nil {
+		// Whether that was the version's fault shows when it is not forked.
+		log.write([]byte("codeserver: " + err.Error() + "; forked it does not come up, it is started once more by itself"))
+		run, _, err = s.bringUp(ctx, v, p, log, timeout, r, true)
+	}
 	if err != nil {
-		log.close()
+		s.fail(v, nil)
 		return nil, err
+	}
+	return run, nil
+}
+
+// bringUp starts a version's process, forked if it can be and cold does not forbid it, and waits until it is ready. On
+// an error nothing of the process is left.
+func (s *Server) bringUp(ctx context.Context, v *version, p *prepared, log *logbook, timeout time.Duration, r report, cold bool) (*running, bool, error) {
+	begin := time.Now()
+	run, launch, port, err := s.startProcess(v, p, log, cold)
+	warm := launch != nil && launch.Warm()
+	if err != nil {
+		if launch != nil {
+			launch.Failed()
+		}
+		return nil, warm, err
 	}
 	s.mu.Lock()
 	v.running, v.state = run, codeserverpb.State_STARTING
 	s.mu.Unlock()
 	s.changed()
-	r.stage("start", begin, loader.Stats{})
+	stage := "start"
+	if warm {
+		stage = "fork"
+	}
+	r.stage(stage, begin, loader.Stats{})
 	begin = time.Now()
 	waiting, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -115,52 +145,66 @@ func (s *Server) start(ctx context.Context, l *location, v *version, timeout tim
 		if late := waiting.Err() != nil && ctx.Err() == nil; late {
 			err = fmt.Errorf("not ready after %s: %w", timeout, err)
 		}
-		s.fail(v, run)
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
+		s.end(run)
+		if launch != nil {
+			launch.Failed()
 		}
-		return nil, fmt.Errorf("%w: %w%s", errNotReady, err, log.lastWords())
+		if ctx.Err() != nil {
+			return nil, warm, ctx.Err()
+		}
+		return nil, warm, fmt.Errorf("%w: %w%s", errNotReady, err, log.lastWords())
 	}
 	r.stage("ready", begin, loader.Stats{})
-	return run, nil
+	if launch != nil {
+		launch.Ready()
+	}
+	return run, warm, nil
 }
 
-// fail ends a process that did not become ready, or is not wanted any more.
+// fail ends a version that did not come up, or is not wanted any more.
 func (s *Server) fail(v *version, run *running) {
-	s.mu.Lock()
-	run.stopped = true
-	log := v.log
-	s.mu.Unlock()
-	run.worker.Stop(context.Background())
-	_ = run.backend.Close()
+	if run != nil {
+		s.end(run)
+	}
 	s.mu.Lock()
 	v.running, v.state = nil, codeserverpb.State_FAILED
+	log := v.log
 	s.mu.Unlock()
 	log.close()
 }
 
-func (s *Server) startProcess(v *version, p *prepared, log *logbook) (*running, int, error) {
+// end ends a process.
+func (s *Server) end(run *running) {
+	s.mu.Lock()
+	run.stopped = true
+	s.mu.Unlock()
+	run.worker.Stop(context.Background())
+	_ = run.backend.Close()
+}
+
+func (s *Server) startProcess(v *version, p *prepared, log *logbook, cold bool) (*running, *zygote.Launch, int, error) {
 	port, err := freePort()
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, 0, err
 	}
 	entry := v.spec.GetEntry()
 	program, args, err := command(entry, p, port)
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, 0, err
 	}
 	dir := filepath.Join(p.source, filepath.FromSlash(entry.GetWorkingDirectory()))
 	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
-		return nil, 0, fmt.Errorf("%w: the working directory %q is not in the sources", errRequest, entry.GetWorkingDirectory())
+		return nil, nil, 0, fmt.Errorf("%w: the working directory %q is not in the sources", errRequest, entry.GetWorkingDirectory())
 	}
-	w, err := worker.Start(worker.Spec{
-		Program: program, Args: args, Dir: dir, Env: environment(v.spec, p, port),
-		Log: log.write, Grace: s.opts.StopGrace,
-	})
+	spec := worker.Spec{
+		Program: program, Args: args, Dir: dir, Env: environment(v.spec, p, port), Log: log.write, Grace: s.opts.StopGrace,
+	}
+	launch := s.launch(v, p, &spec, cold)
+	w, err := worker.Start(spec)
 	if err != nil {
-		return nil, 0, fmt.Errorf("%w: %w%s", errNotReady, err, log.lastWords())
+		return nil, launch, 0, fmt.Errorf("%w: %w%s", errNotReady, err, log.lastWords())
 	}
-	return &running{worker: w, backend: proxy.NewBackend(fmt.Sprintf("127.0.0.1:%d", port))}, port, nil
+	return &running{worker: w, backend: proxy.NewBackend(fmt.Sprintf("127.0.0.1:%d", port))}, launch, port, nil
 }
 
 // freePort returns a port that nobody listens on now.

@@ -59,12 +59,12 @@ func (s *Server) hold(l *location, own bool) (release func()) {
 		l.turn = nil
 		// One that has never served anything has no reason to be: its first deploy failed.
 		empty := l.current == nil
-		if empty {
+		if empty && s.locations[l.name] == l {
 			delete(s.locations, l.name)
 		}
 		s.mu.Unlock()
 		close(t.done)
-		if empty {
+		if empty && !s.isRemoved(l) { // where requests may be under way still
 			_ = l.proxy.Close()
 		}
 		s.changed()

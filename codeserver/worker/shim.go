@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"runtime"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -36,10 +37,16 @@ type shimSpec struct {
 // starts, it ends them when told to, and it is told to by the end of its lifeline, which comes also when the codeserver
 // is killed.
 func Main() {
-	if len(os.Args) != 2 || os.Args[1] != shimArg {
+	var code int
+	var err error
+	switch {
+	case len(os.Args) == 2 && os.Args[1] == shimArg:
+		code, err = runShim()
+	case len(os.Args) == 4 && os.Args[1] == forkedArg:
+		code, err = adopt(os.Args[2], os.Args[3])
+	default:
 		return
 	}
-	code, err := shim()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "codeserver worker:", err)
 		code = exitShim
@@ -53,12 +60,47 @@ const (
 	statusFD   = 4
 )
 
-func shim() (int, error) {
+// become makes this process a shim: a reaper that passes on no descriptor and no ignored signal.
+func become() error {
 	// Notified signals are at their default again in what is started below, also those that this process inherited as
 	// ignored, as a shell's background jobs do: a server that ignores SIGTERM could not be ended in good order.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE)
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		return 0, fmt.Errorf("become a subreaper: %w", err)
+		return fmt.Errorf("become a subreaper: %w", err)
+	}
+	// Also those that the codeserver itself was started with: nothing that is open here is a version's business.
+	if unix.CloseRange(lifelineFD, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC) != nil {
+		unix.CloseOnExec(lifelineFD)
+		unix.CloseOnExec(statusFD)
+	}
+	return nil
+}
+
+// adopt watches over a version that the process forked which has executed this program since.
+func adopt(version, grace string) (int, error) {
+	if err := become(); err != nil {
+		return 0, err
+	}
+	pid, err := strconv.Atoi(version)
+	if err != nil {
+		return 0, err
+	}
+	ns, err := strconv.ParseInt(grace, 10, 64)
+	if err != nil {
+		return 0, err
+	}
+	status := os.NewFile(statusFD, "status")
+	fmt.Fprintf(status, "%d %d\n", pid, os.Getpid())
+	code, err := supervise(pid, time.Duration(ns))
+	if err == nil {
+		fmt.Fprintf(status, "ended %d\n", code)
+	}
+	return code, err
+}
+
+func runShim() (int, error) {
+	if err := become(); err != nil {
+		return 0, err
 	}
 	var spec shimSpec
 	if err := json.NewDecoder(os.Stdin).Decode(&spec); err != nil {
@@ -67,11 +109,6 @@ func shim() (int, error) {
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		return 0, err
-	}
-	// Also those that the codeserver itself was started with: nothing that is open here is a version's business.
-	if unix.CloseRange(lifelineFD, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC) != nil {
-		unix.CloseOnExec(lifelineFD)
-		unix.CloseOnExec(statusFD)
 	}
 	status := os.NewFile(statusFD, "status")
 	runtime.LockOSThread() // the parent-death signal is tied to the thread that starts the process

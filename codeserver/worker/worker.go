@@ -4,16 +4,11 @@ package worker
 
 import (
 	"bufio"
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
-	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -29,11 +24,13 @@ type Spec struct {
 	Log func(line []byte)
 	// Grace is how long the process has between SIGTERM and SIGKILL.
 	Grace time.Duration
+	// Fork has another process fork this one instead of executing Program; see ForkRequest. It may be nil.
+	Fork func(ForkRequest) error
 }
 
 // Worker is a process that runs.
 type Worker struct {
-	cmd      *exec.Cmd
+	shim     shim
 	lifeline *os.File
 	pid      int
 	started  chan struct{} // closed when pid is known, or will not be
@@ -52,10 +49,6 @@ func Start(spec Spec) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	input, err := json.Marshal(shimSpec{spec.Program, spec.Args, spec.Dir, spec.Env, spec.Grace})
-	if err != nil {
-		return nil, err
-	}
 	end, lifeline, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -65,24 +58,22 @@ func Start(spec Spec) (*Worker, error) {
 	if err != nil {
 		return nil, errors.Join(err, lifeline.Close())
 	}
-	defer status.Close()
 	out, outEnd, err := os.Pipe()
 	if err != nil {
-		return nil, errors.Join(err, lifeline.Close(), statusEnd.Close())
+		return nil, errors.Join(err, lifeline.Close(), status.Close(), statusEnd.Close())
 	}
-	cmd := exec.Command(self, shimArg)
-	cmd.Stdin = bytes.NewReader(input)
-	cmd.Stdout, cmd.Stderr = outEnd, outEnd
-	cmd.ExtraFiles = []*os.File{end, statusEnd}
-	cmd.Env = []string{"GOMAXPROCS=1", "GOGC=off"}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	err = cmd.Start()
+	var own shim
+	if spec.Fork != nil {
+		own, err = fork(spec, self, end, statusEnd, outEnd)
+	} else {
+		own, err = execute(spec, self, end, statusEnd, outEnd)
+	}
 	outEnd.Close()
 	statusEnd.Close()
 	if err != nil {
-		return nil, errors.Join(err, lifeline.Close(), out.Close())
+		return nil, errors.Join(err, lifeline.Close(), out.Close(), status.Close())
 	}
-	w := &Worker{cmd: cmd, lifeline: lifeline, grace: spec.Grace, started: make(chan struct{}), done: make(chan struct{})}
+	w := &Worker{shim: own, lifeline: lifeline, grace: spec.Grace, started: make(chan struct{}), done: make(chan struct{})}
 	go w.wait(out, spec.Log)
 	if err := w.readPID(status); err != nil {
 		return nil, err
@@ -98,11 +89,7 @@ var startTimeout = 30 * time.Second
 func (w *Worker) readPID(status *os.File) error {
 	err := status.SetReadDeadline(time.Now().Add(startTimeout))
 	if err == nil {
-		var line string
-		line, err = bufio.NewReader(status).ReadString('\n')
-		if err == nil {
-			w.pid, err = strconv.Atoi(strings.TrimSpace(line))
-		}
+		w.pid, err = w.shim.begun(status)
 	}
 	close(w.started)
 	switch {
@@ -135,9 +122,9 @@ func (w *Worker) wait(out *os.File, log func([]byte)) {
 		readLines(out, log)
 		close(logged)
 	}()
-	err := w.cmd.Wait()
+	end := w.shim.wait()
 	w.stop.Do(func() { w.lifeline.Close() })
-	if st, ok := w.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && st.Signaled() {
+	if end.killed {
 		w.afterShim()
 	}
 	// A descendant that got away from the shim could hold the pipe for ever.
@@ -147,7 +134,7 @@ func (w *Worker) wait(out *os.File, log func([]byte)) {
 	}
 	out.Close()
 	<-logged
-	w.err = endOf(err)
+	w.err = end.error()
 	close(w.done)
 }
 
@@ -157,25 +144,6 @@ func (w *Worker) afterShim() {
 	if <-w.started; w.pid > 0 {
 		_ = syscall.Kill(-w.pid, syscall.SIGKILL)
 	}
-}
-
-// endOf says how the process ended.
-func endOf(err error) error {
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
-		return errors.New("the process ended with status 0")
-	case !errors.As(err, &exit):
-		return err
-	}
-	code := exit.ExitCode()
-	if n := code - 128; n > 0 && n < 65 {
-		return fmt.Errorf("the process was ended by a signal: %s", syscall.Signal(n))
-	}
-	if code < 0 {
-		return fmt.Errorf("the process that watches over it ended: %w", err)
-	}
-	return fmt.Errorf("the process ended with status %d", code)
 }
 
 // PID returns the process's id.
@@ -207,9 +175,11 @@ func (w *Worker) Stop(ctx context.Context) {
 
 // end kills all at once.
 func (w *Worker) end() {
-	for _, p := range Descendants(w.cmd.Process.Pid) {
-		_ = syscall.Kill(p.PID, syscall.SIGKILL)
+	if shim := w.shim.pid(); shim > 1 { // else it was never known
+		for _, p := range Descendants(shim) {
+			_ = syscall.Kill(p.PID, syscall.SIGKILL)
+		}
 	}
-	_ = syscall.Kill(w.cmd.Process.Pid, syscall.SIGKILL)
+	w.shim.kill()
 	<-w.done
 }

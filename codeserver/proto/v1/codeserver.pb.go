@@ -98,7 +98,10 @@ type DeployRequest struct {
 	ReadyTimeout *durationpb.Duration `protobuf:"bytes,3,opt,name=ready_timeout,json=readyTimeout,proto3" json:"ready_timeout,omitempty"`
 	// The stable address of the location, host:port; kept from the location's last deploy if empty, a free loopback port
 	// for a new one.
-	Listen        string `protobuf:"bytes,4,opt,name=listen,proto3" json:"listen,omitempty"`
+	Listen string `protobuf:"bytes,4,opt,name=listen,proto3" json:"listen,omitempty"`
+	// Only if this is the name of the version that the location serves, "" for a location that is not there: what was
+	// deployed since the caller looked is not undone unseen. ABORTED otherwise.
+	IfCurrent     *string `protobuf:"bytes,5,opt,name=if_current,json=ifCurrent,proto3,oneof" json:"if_current,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -161,6 +164,13 @@ func (x *DeployRequest) GetListen() string {
 	return ""
 }
 
+func (x *DeployRequest) GetIfCurrent() string {
+	if x != nil && x.IfCurrent != nil {
+		return *x.IfCurrent
+	}
+	return ""
+}
+
 // VersionSpec is everything that makes a version; its digest is the version's name.
 type VersionSpec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -171,7 +181,10 @@ type VersionSpec struct {
 	Python string `protobuf:"bytes,3,opt,name=python,proto3" json:"python,omitempty"`
 	Entry  *Entry `protobuf:"bytes,4,opt,name=entry,proto3" json:"entry,omitempty"`
 	// Environment variables for the version's process, beside a minimal base environment.
-	Env           map[string]string `protobuf:"bytes,5,rep,name=env,proto3" json:"env,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Env map[string]string `protobuf:"bytes,5,rep,name=env,proto3" json:"env,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Root Directories of further trees, by name (1 to 64 of a-z, 0-9 and '-', not beginning with '-'). Each is a
+	// directory beside the sources, and PEXPRESS_OUTPUT_NAME its path, the name in upper case with '_' for '-'.
+	Outputs       map[string]*v2.Digest `protobuf:"bytes,6,rep,name=outputs,proto3" json:"outputs,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -237,6 +250,13 @@ func (x *VersionSpec) GetEntry() *Entry {
 func (x *VersionSpec) GetEnv() map[string]string {
 	if x != nil {
 		return x.Env
+	}
+	return nil
+}
+
+func (x *VersionSpec) GetOutputs() map[string]*v2.Digest {
+	if x != nil {
+		return x.Outputs
 	}
 	return nil
 }
@@ -512,7 +532,7 @@ func (*DeployEvent_Deployed) isDeployEvent_Event() {}
 
 type Stage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "load deps", "load source", "environment", "start", "ready", "switch".
+	// "load deps", "load source", "load NAME" for each further tree, "environment", "start" or "fork", "ready", "switch".
 	Name string               `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Took *durationpb.Duration `protobuf:"bytes,2,opt,name=took,proto3" json:"took,omitempty"`
 	// Bytes and blobs fetched from the cache in this step.
@@ -852,6 +872,95 @@ func (x *RollbackRequest) GetReadyTimeout() *durationpb.Duration {
 	return nil
 }
 
+type RemoveRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Location string                 `protobuf:"bytes,1,opt,name=location,proto3" json:"location,omitempty"`
+	// As in DeployRequest.
+	IfCurrent     *string `protobuf:"bytes,2,opt,name=if_current,json=ifCurrent,proto3,oneof" json:"if_current,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveRequest) Reset() {
+	*x = RemoveRequest{}
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveRequest) ProtoMessage() {}
+
+func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
+func (*RemoveRequest) Descriptor() ([]byte, []int) {
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *RemoveRequest) GetLocation() string {
+	if x != nil {
+		return x.Location
+	}
+	return ""
+}
+
+func (x *RemoveRequest) GetIfCurrent() string {
+	if x != nil && x.IfCurrent != nil {
+		return *x.IfCurrent
+	}
+	return ""
+}
+
+type RemoveResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveResponse) Reset() {
+	*x = RemoveResponse{}
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveResponse) ProtoMessage() {}
+
+func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveResponse.ProtoReflect.Descriptor instead.
+func (*RemoveResponse) Descriptor() ([]byte, []int) {
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{11}
+}
+
 type ListRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -860,7 +969,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[10]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -872,7 +981,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[10]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -885,7 +994,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{10}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{12}
 }
 
 type ListResponse struct {
@@ -897,7 +1006,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[11]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -909,7 +1018,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[11]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -922,7 +1031,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{11}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListResponse) GetLocations() []*Location {
@@ -942,7 +1051,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[12]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -954,7 +1063,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[12]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -967,7 +1076,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{12}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *WatchRequest) GetLocation() string {
@@ -992,7 +1101,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[13]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1004,7 +1113,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[13]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1017,7 +1126,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{13}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *LogsRequest) GetLocation() string {
@@ -1060,7 +1169,7 @@ type LogLine struct {
 
 func (x *LogLine) Reset() {
 	*x = LogLine{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[14]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1072,7 +1181,7 @@ func (x *LogLine) String() string {
 func (*LogLine) ProtoMessage() {}
 
 func (x *LogLine) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[14]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1085,7 +1194,7 @@ func (x *LogLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogLine.ProtoReflect.Descriptor instead.
 func (*LogLine) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{14}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *LogLine) GetTime() *timestamppb.Timestamp {
@@ -1113,22 +1222,29 @@ var File_codeserver_proto_v1_codeserver_proto protoreflect.FileDescriptor
 
 const file_codeserver_proto_v1_codeserver_proto_rawDesc = "" +
 	"\n" +
-	"$codeserver/proto/v1/codeserver.proto\x12\x16pexpress.codeserver.v1\x1a6build/bazel/remote/execution/v2/remote_execution.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbc\x01\n" +
+	"$codeserver/proto/v1/codeserver.proto\x12\x16pexpress.codeserver.v1\x1a6build/bazel/remote/execution/v2/remote_execution.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xef\x01\n" +
 	"\rDeployRequest\x12\x1a\n" +
 	"\blocation\x18\x01 \x01(\tR\blocation\x127\n" +
 	"\x04spec\x18\x02 \x01(\v2#.pexpress.codeserver.v1.VersionSpecR\x04spec\x12>\n" +
 	"\rready_timeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\freadyTimeout\x12\x16\n" +
-	"\x06listen\x18\x04 \x01(\tR\x06listen\"\xe2\x02\n" +
+	"\x06listen\x18\x04 \x01(\tR\x06listen\x12\"\n" +
+	"\n" +
+	"if_current\x18\x05 \x01(\tH\x00R\tifCurrent\x88\x01\x01B\r\n" +
+	"\v_if_current\"\x93\x04\n" +
 	"\vVersionSpec\x12D\n" +
 	"\tdeps_root\x18\x01 \x01(\v2'.build.bazel.remote.execution.v2.DigestR\bdepsRoot\x12H\n" +
 	"\vsource_root\x18\x02 \x01(\v2'.build.bazel.remote.execution.v2.DigestR\n" +
 	"sourceRoot\x12\x16\n" +
 	"\x06python\x18\x03 \x01(\tR\x06python\x123\n" +
 	"\x05entry\x18\x04 \x01(\v2\x1d.pexpress.codeserver.v1.EntryR\x05entry\x12>\n" +
-	"\x03env\x18\x05 \x03(\v2,.pexpress.codeserver.v1.VersionSpec.EnvEntryR\x03env\x1a6\n" +
+	"\x03env\x18\x05 \x03(\v2,.pexpress.codeserver.v1.VersionSpec.EnvEntryR\x03env\x12J\n" +
+	"\aoutputs\x18\x06 \x03(\v20.pexpress.codeserver.v1.VersionSpec.OutputsEntryR\aoutputs\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc4\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1ac\n" +
+	"\fOutputsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12=\n" +
+	"\x05value\x18\x02 \x01(\v2'.build.bazel.remote.execution.v2.DigestR\x05value:\x028\x01\"\xc4\x01\n" +
 	"\x05Entry\x12\x16\n" +
 	"\x06preset\x18\x01 \x01(\tR\x06preset\x12\x12\n" +
 	"\x04args\x18\x02 \x03(\tR\x04args\x12+\n" +
@@ -1168,7 +1284,13 @@ const file_codeserver_proto_v1_codeserver_proto_rawDesc = "" +
 	"\x0fRollbackRequest\x12\x1a\n" +
 	"\blocation\x18\x01 \x01(\tR\blocation\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12>\n" +
-	"\rready_timeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\freadyTimeout\"\r\n" +
+	"\rready_timeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\freadyTimeout\"^\n" +
+	"\rRemoveRequest\x12\x1a\n" +
+	"\blocation\x18\x01 \x01(\tR\blocation\x12\"\n" +
+	"\n" +
+	"if_current\x18\x02 \x01(\tH\x00R\tifCurrent\x88\x01\x01B\r\n" +
+	"\v_if_current\"\x10\n" +
+	"\x0eRemoveResponse\"\r\n" +
 	"\vListRequest\"N\n" +
 	"\fListResponse\x12>\n" +
 	"\tlocations\x18\x01 \x03(\v2 .pexpress.codeserver.v1.LocationR\tlocations\"*\n" +
@@ -1190,11 +1312,12 @@ const file_codeserver_proto_v1_codeserver_proto_rawDesc = "" +
 	"\bDRAINING\x10\x03\x12\v\n" +
 	"\aSTOPPED\x10\x04\x12\n" +
 	"\n" +
-	"\x06FAILED\x10\x052\xb6\x03\n" +
+	"\x06FAILED\x10\x052\x8f\x04\n" +
 	"\n" +
 	"CodeServer\x12V\n" +
 	"\x06Deploy\x12%.pexpress.codeserver.v1.DeployRequest\x1a#.pexpress.codeserver.v1.DeployEvent0\x01\x12Z\n" +
-	"\bRollback\x12'.pexpress.codeserver.v1.RollbackRequest\x1a#.pexpress.codeserver.v1.DeployEvent0\x01\x12Q\n" +
+	"\bRollback\x12'.pexpress.codeserver.v1.RollbackRequest\x1a#.pexpress.codeserver.v1.DeployEvent0\x01\x12W\n" +
+	"\x06Remove\x12%.pexpress.codeserver.v1.RemoveRequest\x1a&.pexpress.codeserver.v1.RemoveResponse\x12Q\n" +
 	"\x04List\x12#.pexpress.codeserver.v1.ListRequest\x1a$.pexpress.codeserver.v1.ListResponse\x12Q\n" +
 	"\x05Watch\x12$.pexpress.codeserver.v1.WatchRequest\x1a .pexpress.codeserver.v1.Location0\x01\x12N\n" +
 	"\x04Logs\x12#.pexpress.codeserver.v1.LogsRequest\x1a\x1f.pexpress.codeserver.v1.LogLine0\x01B?Z=github.com/pexpress/pexpress/codeserver/proto/v1;codeserverpbb\x06proto3"
@@ -1212,7 +1335,7 @@ func file_codeserver_proto_v1_codeserver_proto_rawDescGZIP() []byte {
 }
 
 var file_codeserver_proto_v1_codeserver_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_codeserver_proto_v1_codeserver_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_codeserver_proto_v1_codeserver_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_codeserver_proto_v1_codeserver_proto_goTypes = []any{
 	(State)(0),                    // 0: pexpress.codeserver.v1.State
 	(*DeployRequest)(nil),         // 1: pexpress.codeserver.v1.DeployRequest
@@ -1225,50 +1348,57 @@ var file_codeserver_proto_v1_codeserver_proto_goTypes = []any{
 	(*Location)(nil),              // 8: pexpress.codeserver.v1.Location
 	(*Version)(nil),               // 9: pexpress.codeserver.v1.Version
 	(*RollbackRequest)(nil),       // 10: pexpress.codeserver.v1.RollbackRequest
-	(*ListRequest)(nil),           // 11: pexpress.codeserver.v1.ListRequest
-	(*ListResponse)(nil),          // 12: pexpress.codeserver.v1.ListResponse
-	(*WatchRequest)(nil),          // 13: pexpress.codeserver.v1.WatchRequest
-	(*LogsRequest)(nil),           // 14: pexpress.codeserver.v1.LogsRequest
-	(*LogLine)(nil),               // 15: pexpress.codeserver.v1.LogLine
-	nil,                           // 16: pexpress.codeserver.v1.VersionSpec.EnvEntry
-	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
-	(*v2.Digest)(nil),             // 18: build.bazel.remote.execution.v2.Digest
-	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
+	(*RemoveRequest)(nil),         // 11: pexpress.codeserver.v1.RemoveRequest
+	(*RemoveResponse)(nil),        // 12: pexpress.codeserver.v1.RemoveResponse
+	(*ListRequest)(nil),           // 13: pexpress.codeserver.v1.ListRequest
+	(*ListResponse)(nil),          // 14: pexpress.codeserver.v1.ListResponse
+	(*WatchRequest)(nil),          // 15: pexpress.codeserver.v1.WatchRequest
+	(*LogsRequest)(nil),           // 16: pexpress.codeserver.v1.LogsRequest
+	(*LogLine)(nil),               // 17: pexpress.codeserver.v1.LogLine
+	nil,                           // 18: pexpress.codeserver.v1.VersionSpec.EnvEntry
+	nil,                           // 19: pexpress.codeserver.v1.VersionSpec.OutputsEntry
+	(*durationpb.Duration)(nil),   // 20: google.protobuf.Duration
+	(*v2.Digest)(nil),             // 21: build.bazel.remote.execution.v2.Digest
+	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
 }
 var file_codeserver_proto_v1_codeserver_proto_depIdxs = []int32{
 	2,  // 0: pexpress.codeserver.v1.DeployRequest.spec:type_name -> pexpress.codeserver.v1.VersionSpec
-	17, // 1: pexpress.codeserver.v1.DeployRequest.ready_timeout:type_name -> google.protobuf.Duration
-	18, // 2: pexpress.codeserver.v1.VersionSpec.deps_root:type_name -> build.bazel.remote.execution.v2.Digest
-	18, // 3: pexpress.codeserver.v1.VersionSpec.source_root:type_name -> build.bazel.remote.execution.v2.Digest
+	20, // 1: pexpress.codeserver.v1.DeployRequest.ready_timeout:type_name -> google.protobuf.Duration
+	21, // 2: pexpress.codeserver.v1.VersionSpec.deps_root:type_name -> build.bazel.remote.execution.v2.Digest
+	21, // 3: pexpress.codeserver.v1.VersionSpec.source_root:type_name -> build.bazel.remote.execution.v2.Digest
 	3,  // 4: pexpress.codeserver.v1.VersionSpec.entry:type_name -> pexpress.codeserver.v1.Entry
-	16, // 5: pexpress.codeserver.v1.VersionSpec.env:type_name -> pexpress.codeserver.v1.VersionSpec.EnvEntry
-	4,  // 6: pexpress.codeserver.v1.Entry.readiness:type_name -> pexpress.codeserver.v1.Readiness
-	6,  // 7: pexpress.codeserver.v1.DeployEvent.stage:type_name -> pexpress.codeserver.v1.Stage
-	7,  // 8: pexpress.codeserver.v1.DeployEvent.deployed:type_name -> pexpress.codeserver.v1.Deployed
-	17, // 9: pexpress.codeserver.v1.Stage.took:type_name -> google.protobuf.Duration
-	8,  // 10: pexpress.codeserver.v1.Deployed.location:type_name -> pexpress.codeserver.v1.Location
-	9,  // 11: pexpress.codeserver.v1.Location.versions:type_name -> pexpress.codeserver.v1.Version
-	2,  // 12: pexpress.codeserver.v1.Version.spec:type_name -> pexpress.codeserver.v1.VersionSpec
-	0,  // 13: pexpress.codeserver.v1.Version.state:type_name -> pexpress.codeserver.v1.State
-	19, // 14: pexpress.codeserver.v1.Version.deployed_at:type_name -> google.protobuf.Timestamp
-	17, // 15: pexpress.codeserver.v1.RollbackRequest.ready_timeout:type_name -> google.protobuf.Duration
-	8,  // 16: pexpress.codeserver.v1.ListResponse.locations:type_name -> pexpress.codeserver.v1.Location
-	19, // 17: pexpress.codeserver.v1.LogLine.time:type_name -> google.protobuf.Timestamp
-	1,  // 18: pexpress.codeserver.v1.CodeServer.Deploy:input_type -> pexpress.codeserver.v1.DeployRequest
-	10, // 19: pexpress.codeserver.v1.CodeServer.Rollback:input_type -> pexpress.codeserver.v1.RollbackRequest
-	11, // 20: pexpress.codeserver.v1.CodeServer.List:input_type -> pexpress.codeserver.v1.ListRequest
-	13, // 21: pexpress.codeserver.v1.CodeServer.Watch:input_type -> pexpress.codeserver.v1.WatchRequest
-	14, // 22: pexpress.codeserver.v1.CodeServer.Logs:input_type -> pexpress.codeserver.v1.LogsRequest
-	5,  // 23: pexpress.codeserver.v1.CodeServer.Deploy:output_type -> pexpress.codeserver.v1.DeployEvent
-	5,  // 24: pexpress.codeserver.v1.CodeServer.Rollback:output_type -> pexpress.codeserver.v1.DeployEvent
-	12, // 25: pexpress.codeserver.v1.CodeServer.List:output_type -> pexpress.codeserver.v1.ListResponse
-	8,  // 26: pexpress.codeserver.v1.CodeServer.Watch:output_type -> pexpress.codeserver.v1.Location
-	15, // 27: pexpress.codeserver.v1.CodeServer.Logs:output_type -> pexpress.codeserver.v1.LogLine
-	23, // [23:28] is the sub-list for method output_type
-	18, // [18:23] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	18, // 5: pexpress.codeserver.v1.VersionSpec.env:type_name -> pexpress.codeserver.v1.VersionSpec.EnvEntry
+	19, // 6: pexpress.codeserver.v1.VersionSpec.outputs:type_name -> pexpress.codeserver.v1.VersionSpec.OutputsEntry
+	4,  // 7: pexpress.codeserver.v1.Entry.readiness:type_name -> pexpress.codeserver.v1.Readiness
+	6,  // 8: pexpress.codeserver.v1.DeployEvent.stage:type_name -> pexpress.codeserver.v1.Stage
+	7,  // 9: pexpress.codeserver.v1.DeployEvent.deployed:type_name -> pexpress.codeserver.v1.Deployed
+	20, // 10: pexpress.codeserver.v1.Stage.took:type_name -> google.protobuf.Duration
+	8,  // 11: pexpress.codeserver.v1.Deployed.location:type_name -> pexpress.codeserver.v1.Location
+	9,  // 12: pexpress.codeserver.v1.Location.versions:type_name -> pexpress.codeserver.v1.Version
+	2,  // 13: pexpress.codeserver.v1.Version.spec:type_name -> pexpress.codeserver.v1.VersionSpec
+	0,  // 14: pexpress.codeserver.v1.Version.state:type_name -> pexpress.codeserver.v1.State
+	22, // 15: pexpress.codeserver.v1.Version.deployed_at:type_name -> google.protobuf.Timestamp
+	20, // 16: pexpress.codeserver.v1.RollbackRequest.ready_timeout:type_name -> google.protobuf.Duration
+	8,  // 17: pexpress.codeserver.v1.ListResponse.locations:type_name -> pexpress.codeserver.v1.Location
+	22, // 18: pexpress.codeserver.v1.LogLine.time:type_name -> google.protobuf.Timestamp
+	21, // 19: pexpress.codeserver.v1.VersionSpec.OutputsEntry.value:type_name -> build.bazel.remote.execution.v2.Digest
+	1,  // 20: pexpress.codeserver.v1.CodeServer.Deploy:input_type -> pexpress.codeserver.v1.DeployRequest
+	10, // 21: pexpress.codeserver.v1.CodeServer.Rollback:input_type -> pexpress.codeserver.v1.RollbackRequest
+	11, // 22: pexpress.codeserver.v1.CodeServer.Remove:input_type -> pexpress.codeserver.v1.RemoveRequest
+	13, // 23: pexpress.codeserver.v1.CodeServer.List:input_type -> pexpress.codeserver.v1.ListRequest
+	15, // 24: pexpress.codeserver.v1.CodeServer.Watch:input_type -> pexpress.codeserver.v1.WatchRequest
+	16, // 25: pexpress.codeserver.v1.CodeServer.Logs:input_type -> pexpress.codeserver.v1.LogsRequest
+	5,  // 26: pexpress.codeserver.v1.CodeServer.Deploy:output_type -> pexpress.codeserver.v1.DeployEvent
+	5,  // 27: pexpress.codeserver.v1.CodeServer.Rollback:output_type -> pexpress.codeserver.v1.DeployEvent
+	12, // 28: pexpress.codeserver.v1.CodeServer.Remove:output_type -> pexpress.codeserver.v1.RemoveResponse
+	14, // 29: pexpress.codeserver.v1.CodeServer.List:output_type -> pexpress.codeserver.v1.ListResponse
+	8,  // 30: pexpress.codeserver.v1.CodeServer.Watch:output_type -> pexpress.codeserver.v1.Location
+	17, // 31: pexpress.codeserver.v1.CodeServer.Logs:output_type -> pexpress.codeserver.v1.LogLine
+	26, // [26:32] is the sub-list for method output_type
+	20, // [20:26] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_codeserver_proto_v1_codeserver_proto_init() }
@@ -1276,6 +1406,7 @@ func file_codeserver_proto_v1_codeserver_proto_init() {
 	if File_codeserver_proto_v1_codeserver_proto != nil {
 		return
 	}
+	file_codeserver_proto_v1_codeserver_proto_msgTypes[0].OneofWrappers = []any{}
 	file_codeserver_proto_v1_codeserver_proto_msgTypes[3].OneofWrappers = []any{
 		(*Readiness_GrpcService)(nil),
 		(*Readiness_HttpPath)(nil),
@@ -1285,13 +1416,14 @@ func file_codeserver_proto_v1_codeserver_proto_init() {
 		(*DeployEvent_Stage)(nil),
 		(*DeployEvent_Deployed)(nil),
 	}
+	file_codeserver_proto_v1_codeserver_proto_msgTypes[10].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_codeserver_proto_v1_codeserver_proto_rawDesc), len(file_codeserver_proto_v1_codeserver_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   16,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -23,6 +23,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	CodeServer_Deploy_FullMethodName   = "/pexpress.codeserver.v1.CodeServer/Deploy"
 	CodeServer_Rollback_FullMethodName = "/pexpress.codeserver.v1.CodeServer/Rollback"
+	CodeServer_Remove_FullMethodName   = "/pexpress.codeserver.v1.CodeServer/Remove"
 	CodeServer_List_FullMethodName     = "/pexpress.codeserver.v1.CodeServer/List"
 	CodeServer_Watch_FullMethodName    = "/pexpress.codeserver.v1.CodeServer/Watch"
 	CodeServer_Logs_FullMethodName     = "/pexpress.codeserver.v1.CodeServer/Logs"
@@ -34,8 +35,8 @@ const (
 //
 // Errors, on every method: INVALID_ARGUMENT the request is malformed, NOT_FOUND no such location, version or blob,
 // FAILED_PRECONDITION what was asked cannot run here (no such interpreter, a PEX-INFO field that is not supported, a
-// version that did not become ready), ABORTED another deploy of the location came first, UNAVAILABLE the cache did not
-// answer.
+// version that did not become ready), ABORTED another deploy of the location came first, or it does not serve what
+// if_current says, UNAVAILABLE the cache did not answer.
 type CodeServerClient interface {
 	// Deploy loads a version, starts it, waits until it is ready, and moves the location's traffic to it. The stream
 	// tells each step and ends with a Deployed event; when the version does not become ready the old one keeps serving,
@@ -43,6 +44,9 @@ type CodeServerClient interface {
 	Deploy(ctx context.Context, in *DeployRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DeployEvent], error)
 	// Rollback moves a location back to a version that is kept; without one named, to the one served before.
 	Rollback(ctx context.Context, in *RollbackRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DeployEvent], error)
+	// Remove ends a location: its address is free and its versions are forgotten when Remove returns. Requests under way
+	// end as on a deploy. NOT_FOUND if there is no such location.
+	Remove(ctx context.Context, in *RemoveRequest, opts ...grpc.CallOption) (*RemoveResponse, error)
 	// List returns every location, sorted by name.
 	List(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (*ListResponse, error)
 	// Watch sends the present state of each location, then each one's state whenever it changes.
@@ -96,6 +100,16 @@ func (c *codeServerClient) Rollback(ctx context.Context, in *RollbackRequest, op
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type CodeServer_RollbackClient = grpc.ServerStreamingClient[DeployEvent]
+
+func (c *codeServerClient) Remove(ctx context.Context, in *RemoveRequest, opts ...grpc.CallOption) (*RemoveResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveResponse)
+	err := c.cc.Invoke(ctx, CodeServer_Remove_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
 
 func (c *codeServerClient) List(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (*ListResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -151,8 +165,8 @@ type CodeServer_LogsClient = grpc.ServerStreamingClient[LogLine]
 //
 // Errors, on every method: INVALID_ARGUMENT the request is malformed, NOT_FOUND no such location, version or blob,
 // FAILED_PRECONDITION what was asked cannot run here (no such interpreter, a PEX-INFO field that is not supported, a
-// version that did not become ready), ABORTED another deploy of the location came first, UNAVAILABLE the cache did not
-// answer.
+// version that did not become ready), ABORTED another deploy of the location came first, or it does not serve what
+// if_current says, UNAVAILABLE the cache did not answer.
 type CodeServerServer interface {
 	// Deploy loads a version, starts it, waits until it is ready, and moves the location's traffic to it. The stream
 	// tells each step and ends with a Deployed event; when the version does not become ready the old one keeps serving,
@@ -160,6 +174,9 @@ type CodeServerServer interface {
 	Deploy(*DeployRequest, grpc.ServerStreamingServer[DeployEvent]) error
 	// Rollback moves a location back to a version that is kept; without one named, to the one served before.
 	Rollback(*RollbackRequest, grpc.ServerStreamingServer[DeployEvent]) error
+	// Remove ends a location: its address is free and its versions are forgotten when Remove returns. Requests under way
+	// end as on a deploy. NOT_FOUND if there is no such location.
+	Remove(context.Context, *RemoveRequest) (*RemoveResponse, error)
 	// List returns every location, sorted by name.
 	List(context.Context, *ListRequest) (*ListResponse, error)
 	// Watch sends the present state of each location, then each one's state whenever it changes.
@@ -181,6 +198,9 @@ func (UnimplementedCodeServerServer) Deploy(*DeployRequest, grpc.ServerStreaming
 }
 func (UnimplementedCodeServerServer) Rollback(*RollbackRequest, grpc.ServerStreamingServer[DeployEvent]) error {
 	return status.Error(codes.Unimplemented, "method Rollback not implemented")
+}
+func (UnimplementedCodeServerServer) Remove(context.Context, *RemoveRequest) (*RemoveResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Remove not implemented")
 }
 func (UnimplementedCodeServerServer) List(context.Context, *ListRequest) (*ListResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method List not implemented")
@@ -234,6 +254,24 @@ func _CodeServer_Rollback_Handler(srv interface{}, stream grpc.ServerStream) err
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type CodeServer_RollbackServer = grpc.ServerStreamingServer[DeployEvent]
 
+func _CodeServer_Remove_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CodeServerServer).Remove(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CodeServer_Remove_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CodeServerServer).Remove(ctx, req.(*RemoveRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _CodeServer_List_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListRequest)
 	if err := dec(in); err != nil {
@@ -281,6 +319,10 @@ var CodeServer_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "pexpress.codeserver.v1.CodeServer",
 	HandlerType: (*CodeServerServer)(nil),
 	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Remove",
+			Handler:    _CodeServer_Remove_Handler,
+		},
 		{
 			MethodName: "List",
 			Handler:    _CodeServer_List_Handler,

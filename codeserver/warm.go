@@ -1,0 +1,71 @@
+package codeserver
+
+import (
+	"bufio"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/pexpress/pexpress/codeserver/worker"
+	"github.com/pexpress/pexpress/codeserver/zygote"
+)
+
+// warmVariable turns forking off for a version whose environment sets it to 0.
+const warmVariable = "PEXPRESS_WARM"
+
+// tooOld are the Pythons that have no socket.recv_fds.
+var tooOld = []string{"3.6", "3.7", "3.8"}
+
+// launch prepares the start of a version that Python runs, so that it is forked from a process that has imported its
+// dependencies, or teaches what they are. It returns nil for any other program.
+func (s *Server) launch(v *version, p *prepared, spec *worker.Spec, cold bool) *zygote.Launch {
+	args := pythonArgs(p, spec)
+	if args == nil || v.spec.GetEnv()[warmVariable] == "0" || slices.Contains(tooOld, v.spec.GetPython()) {
+		return nil
+	}
+	own := []string{"PORT", "PYTHONPATH"}
+	for name := range p.outputs {
+		own = append(own, outputVariable(name))
+	}
+	return s.zygotes.Launch(zygote.Version{
+		Key: warmKey(v), Python: p.python, Args: args, Env: spec.Env, Own: own,
+		Sources: filepath.SplitList(pythonPath(v.spec.GetEntry(), p.source, "")),
+	}, spec, cold)
+}
+
+// pythonArgs returns what Python is to run, nil if it is not Python that runs, or with options of its own.
+func pythonArgs(p *prepared, spec *worker.Spec) []string {
+	switch {
+	case spec.Program == p.python && len(spec.Args) > 1 && spec.Args[0] == "-m":
+		return spec.Args
+	case filepath.Dir(spec.Program) == filepath.Join(p.env, "bin") && interpreterOf(spec.Program) == p.python:
+		return append([]string{spec.Program}, spec.Args...)
+	}
+	return nil
+}
+
+// interpreterOf returns what a script's first line says that it is run by, "" if it says more than that.
+func interpreterOf(script string) string {
+	f, err := os.Open(script)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	line, _ := bufio.NewReaderSize(f, 4096).ReadSlice('\n')
+	interpreter, ok := strings.CutPrefix(strings.TrimSpace(string(line)), "#!")
+	if !ok || strings.ContainsAny(interpreter, " \t") {
+		return ""
+	}
+	return interpreter
+}
+
+// warmKey names what a version's start-up imports of its dependencies: they, the Python, and what is started.
+func warmKey(v *version) string {
+	e := v.spec.GetEntry()
+	what := e.GetPreset()
+	if args := e.GetArgs(); len(args) > 0 && (what == presetModule || what == presetCommand) {
+		what += " " + args[0]
+	}
+	return v.deps.String() + " " + v.spec.GetPython() + " " + what
+}

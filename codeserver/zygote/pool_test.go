@@ -1,0 +1,207 @@
+package zygote_test
+
+import (
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pexpress/pexpress/codeserver/worker"
+	"github.com/pexpress/pexpress/codeserver/zygote"
+)
+
+// bench is an environment with one dependency, versions that use it, and a pool.
+type bench struct {
+	t      *testing.T
+	dir    string
+	python string
+	pool   *zygote.Pool
+	log    *log
+}
+
+func newBench(t *testing.T, dependency string) *bench {
+	all := pythons(t)
+	b := &bench{t: t, dir: t.TempDir(), log: &log{}}
+	venv := filepath.Join(b.dir, "venv")
+	out, err := exec.Command(all[len(all)-1], "-m", "venv", "--without-pip", venv).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	site, err := filepath.Glob(filepath.Join(venv, "lib/python3.*/site-packages"))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(site[0], "dependency.py"), []byte(dependency), 0o644))
+	b.python = filepath.Join(venv, "bin/python")
+	b.open()
+	return b
+}
+
+func (b *bench) open() {
+	var err error
+	b.pool, err = zygote.OpenPool(filepath.Join(b.dir, "warm"), slog.New(slog.NewTextHandler(b.log, nil)))
+	require.NoError(b.t, err)
+	b.t.Cleanup(b.pool.Close)
+}
+
+// started is a version that runs, and says "ready" when it does.
+type started struct {
+	*worker.Worker
+	warm bool
+	out  *log
+}
+
+const app = `import dependency, signal, sys, time
+print("made by", dependency.PID, flush=True)
+%
+print("ready", flush=True)
+time.sleep(600)
+`
+
+// start starts a version as a codeserver does, and waits until it is ready or has ended.
+func (b *bench) start(code string, cold bool, files map[string]string, env ...string) *started {
+	src := b.t.TempDir()
+	require.NoError(b.t, os.WriteFile(filepath.Join(src, "main.py"), []byte(strings.Replace(app, "%", code, 1)), 0o644))
+	for name, content := range files {
+		require.NoError(b.t, os.WriteFile(filepath.Join(src, name), []byte(content), 0o644))
+	}
+	v := zygote.Version{
+		Key: "key", Python: b.python, Args: []string{"-m", "main"}, Sources: []string{src}, Own: []string{"PORT", "PYTHONPATH"},
+		Env: append([]string{"PATH=/usr/bin:/bin", "PYTHONUNBUFFERED=1", "PYTHONPATH=" + src, "PORT=1"}, env...),
+	}
+	s := &started{out: &log{}}
+	spec := worker.Spec{Dir: src, Env: v.Env, Log: s.out.line, Grace: 5 * time.Second}
+	l := b.pool.Launch(v, &spec, cold)
+	s.warm = l.Warm()
+	var err error
+	s.Worker, err = worker.Start(spec)
+	require.NoError(b.t, err, "%s", s.out)
+	b.t.Cleanup(func() { s.Stop(b.t.Context()) })
+	require.Eventually(b.t, func() bool {
+		select {
+		case <-s.Done():
+			return true
+		default:
+			return strings.Contains(s.out.String(), "ready")
+		}
+	}, 20*time.Second, time.Millisecond)
+	if strings.Contains(s.out.String(), "ready") {
+		l.Ready()
+	} else {
+		l.Failed()
+	}
+	b.pool.Wait()
+	return s
+}
+
+const remembers = "import os\nPID = os.getpid()\n"
+
+// importer returns the process that imported the dependency.
+func (s *started) importer(t *testing.T) int {
+	fields := strings.Fields(s.out.String())
+	require.GreaterOrEqual(t, len(fields), 3, "%s", s.out)
+	pid, err := strconv.Atoi(fields[2])
+	require.NoError(t, err, "%s", s.out)
+	return pid
+}
+
+// TestWarm starts versions one after the other: the first by itself, the others forked from a process that has imported
+// the dependency once. They end as asked, and outlive the zygote.
+func TestWarm(t *testing.T) {
+	b := newBench(t, remembers)
+	first := b.start("", false, nil)
+	require.False(t, first.warm)
+	require.Equal(t, first.PID(), first.importer(t))
+	second := b.start("", false, nil)
+	require.True(t, second.warm, "%s", b.log)
+	from := second.importer(t)
+	require.NotEqual(t, second.PID(), from, "it was imported before")
+	third := b.start("signal.signal(signal.SIGTERM, lambda *a: sys.exit(5))", false, nil)
+	require.Equal(t, from, third.importer(t))
+	third.Stop(t.Context())
+	require.EqualError(t, third.Err(), "the process ended with status 5")
+
+	require.NoError(t, syscall.Kill(from, syscall.SIGKILL))
+	require.Eventually(t, func() bool { return syscall.Kill(from, 0) != nil }, 10*time.Second, time.Millisecond, "reaped")
+	require.NoError(t, syscall.Kill(second.PID(), 0), "a version outlives its zygote")
+	fourth := b.start("", false, nil)
+	require.False(t, fourth.warm)
+	fifth := b.start("", false, nil)
+	require.True(t, fifth.warm)
+	require.NoError(t, syscall.Kill(second.PID(), syscall.SIGKILL))
+	<-second.Done()
+	require.EqualError(t, second.Err(), "the process was ended by a signal: killed", "the shim knows, without its zygote")
+	b.pool.Close()
+	require.NoError(t, syscall.Kill(fifth.PID(), 0))
+	fifth.Stop(t.Context())
+	require.ErrorIs(t, syscall.Kill(fifth.PID(), 0), syscall.ESRCH)
+}
+
+// TestShimOfForked kills the shim of a forked version: the version ends with it.
+func TestShimOfForked(t *testing.T) {
+	b := newBench(t, remembers)
+	b.start("", false, nil)
+	s := b.start("", false, nil)
+	require.True(t, s.warm)
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(s.PID()) + "/stat")
+	require.NoError(t, err)
+	shim, err := strconv.Atoi(strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))[1])
+	require.NoError(t, err)
+	require.NoError(t, syscall.Kill(shim, syscall.SIGKILL))
+	<-s.Done()
+	require.ErrorContains(t, s.Err(), "watches over it")
+	require.Eventually(t, func() bool { return syscall.Kill(s.PID(), 0) != nil }, 10*time.Second, time.Millisecond)
+}
+
+// TestFits starts versions that must not be forked: of another environment, or with modules of their own that a zygote
+// has others of.
+func TestFits(t *testing.T) {
+	b := newBench(t, remembers)
+	b.start("", false, nil)
+	require.True(t, b.start("", false, nil).warm)
+	shadow := b.start("print(dependency.__file__)", false, map[string]string{"dependency.py": "PID = 0\n"})
+	require.False(t, shadow.warm)
+	require.Zero(t, shadow.importer(t), "its own module")
+	require.False(t, b.start("", false, map[string]string{"sitecustomize.py": ""}).warm)
+	require.False(t, b.start("", true, nil).warm, "told not to")
+	other := b.start("import os\nprint(os.environ['MODE'])", false, nil, "MODE=b")
+	require.False(t, other.warm)
+	require.True(t, b.start("", false, nil, "MODE=b").warm, "the zygote follows")
+}
+
+// TestGiveUp has a dependency that works only in the process that imported it: the version that fails forked comes up by
+// itself, and no other one is forked, by the next pool either.
+func TestGiveUp(t *testing.T) {
+	b := newBench(t, remembers)
+	b.start("", false, nil)
+	const breaks = "import os\nif os.getpid() != dependency.PID: sys.exit(3)"
+	s := b.start(breaks, false, nil)
+	require.True(t, s.warm)
+	require.EqualError(t, s.Err(), "the process ended with status 3")
+	require.False(t, b.start(breaks, true, nil).warm)
+	require.Contains(t, b.log.String(), "not forked any more")
+	require.False(t, b.start("", false, nil).warm)
+	b.pool.Close()
+	b.open()
+	b.start("", false, nil)
+	require.False(t, b.start("", false, nil).warm)
+	require.NoError(t, b.pool.Keep(map[string]bool{}))
+	b.start("", false, nil)
+	require.True(t, b.start("", false, nil).warm, "it was forgotten with the key")
+}
+
+// TestBroken has versions that fail either way, which says nothing of forking.
+func TestBroken(t *testing.T) {
+	b := newBench(t, remembers)
+	b.start("", false, nil)
+	require.True(t, b.start("sys.exit(3)", false, nil).warm)
+	require.False(t, b.start("sys.exit(3)", true, nil).warm)
+	require.True(t, b.start("", false, nil).warm)
+	require.Empty(t, b.log.String())
+	left, err := filepath.Glob(filepath.Join(b.dir, "warm", "learn-*"))
+	require.NoError(t, err)
+	require.Empty(t, left)
+}

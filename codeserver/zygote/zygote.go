@@ -1,0 +1,204 @@
+// Package zygote keeps Python processes that have imported what versions' start-ups import from their dependencies, and
+// forks versions from them. What a version imports of its own is never imported in a zygote.
+//
+// A forked version is set up by the same code as one that is started by itself (zygote.py), and has the same kind of
+// parent: a shim of package worker, which owns it and outlives the zygote.
+package zygote
+
+import (
+	"context"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pexpress/pexpress/cache/durable"
+	"github.com/pexpress/pexpress/codeserver/worker"
+)
+
+//go:embed zygote.py
+var script []byte
+
+// Script writes the program that starts versions into dir, where it is not there already, and returns its path.
+func Script(dir string) (string, error) {
+	path := filepath.Join(dir, fmt.Sprintf("zygote-%x.py", sha256.Sum256(script))[:24]+".py")
+	if b, err := os.ReadFile(path); err == nil && string(b) == string(script) {
+		return path, nil
+	}
+	return path, durable.WriteFile(path, script, 0o644)
+}
+
+// Cold returns the arguments for Python that run args, "-m MODULE ..." or "SCRIPT ...", without a zygote. If learn is not
+// empty, the names of the modules that are looked for are appended to that file, one a line, until it is removed.
+func Cold(script, learn string, args []string) []string {
+	return append([]string{script, "run", learn}, args...)
+}
+
+// Config says what a zygote is.
+type Config struct {
+	Python, Script string
+	Env            []string
+	Modules        []string // to be imported, in this order
+	Log            io.Writer
+}
+
+// Zygote is a process to fork versions from.
+type Zygote struct {
+	// Modules are those that were imported, the interpreter's own included; Failed those that could not be, with why.
+	Modules []string
+	Failed  [][2]string
+
+	mu      sync.Mutex // one request at a time
+	control int
+	done    chan struct{}
+	process *os.Process
+}
+
+// titleRoom is how long what ps shows of a version may be beyond what it shows of a zygote; see set_title.
+const titleRoom = 1024
+
+// errGone says that the zygote has ended.
+var errGone = errors.New("the zygote has ended")
+
+// Start starts a zygote and returns when it can fork. It ends with this process, too.
+func Start(ctx context.Context, c Config) (*Zygote, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("start a zygote: %w", err)
+	}
+	theirs := os.NewFile(uintptr(pair[1]), "zygote")
+	cmd := exec.Command(c.Python, c.Script, "serve", strings.Repeat(" ", titleRoom))
+	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = c.Env, "/", c.Log, c.Log
+	cmd.ExtraFiles = []*os.File{theirs}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	err = cmd.Start()
+	theirs.Close()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("start a zygote: %w", err), unix.Close(pair[0]))
+	}
+	z := &Zygote{control: pair[0], done: make(chan struct{}), process: cmd.Process}
+	go func() {
+		_ = cmd.Wait()
+		close(z.done)
+	}()
+	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
+	defer stop()
+	if err := z.preload(c.Modules); err != nil {
+		z.Close()
+		return nil, fmt.Errorf("start a zygote: %w", errors.Join(err, ctx.Err()))
+	}
+	return z, nil
+}
+
+func (z *Zygote) preload(modules []string) error {
+	answer, err := os.CreateTemp("", "pexpress-zygote-")
+	if err != nil {
+		return err
+	}
+	defer answer.Close()
+	if err := os.Remove(answer.Name()); err != nil {
+		return err
+	}
+	if modules == nil {
+		modules = []string{}
+	}
+	if err := z.ask(map[string]any{"preload": modules}, answer); err != nil {
+		return err
+	}
+	var got struct {
+		Failed  [][2]string
+		Modules []string
+	}
+	if _, err := answer.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	if err := json.NewDecoder(answer).Decode(&got); err != nil {
+		return fmt.Errorf("its answer: %w", err)
+	}
+	z.Failed, z.Modules = got.Failed, got.Modules
+	return nil
+}
+
+// ask sends a request and waits for the answer. The request itself is in a file, since it can be larger than a message.
+func (z *Zygote) ask(request any, files ...*os.File) error {
+	fd, err := unix.MemfdCreate("request", unix.MFD_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	body := os.NewFile(uintptr(fd), "request")
+	defer body.Close()
+	if err := json.NewEncoder(body).Encode(request); err != nil {
+		return err
+	}
+	if _, err := body.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	fds := []int{fd}
+	for _, f := range files {
+		fds = append(fds, int(f.Fd()))
+	}
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	if z.control < 0 {
+		return errGone
+	}
+	if err := unix.Sendmsg(z.control, []byte{'?'}, unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL); err != nil {
+		return fmt.Errorf("%w: %w", errGone, err)
+	}
+	runtime.KeepAlive(files)
+	for {
+		n, err := unix.Read(z.control, make([]byte, 1))
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if n != 1 {
+			return errors.Join(errGone, err)
+		}
+		return nil
+	}
+}
+
+// Fork has the zygote fork a version; it is for worker.Spec.Fork.
+func (z *Zygote) Fork(r worker.ForkRequest) error {
+	env := map[string]string{}
+	for _, v := range r.Env {
+		for i := range v {
+			if v[i] == '=' {
+				env[v[:i]] = v[i+1:]
+				break
+			}
+		}
+	}
+	return z.ask(map[string]any{
+		"args": r.Args, "env": env, "dir": r.Dir, "shim": r.Shim, "shim_argument": r.ShimArgument, "grace": r.Grace.Nanoseconds(),
+	}, r.Lifeline, r.Status, r.Out)
+}
+
+// PID returns the zygote's process id.
+func (z *Zygote) PID() int { return z.process.Pid }
+
+// Done is closed when the zygote has ended.
+func (z *Zygote) Done() <-chan struct{} { return z.done }
+
+// Close ends the zygote. Versions that it forked go on.
+func (z *Zygote) Close() {
+	_ = z.process.Kill()
+	<-z.done
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	if z.control >= 0 {
+		_ = unix.Close(z.control)
+		z.control = -1
+	}
+}

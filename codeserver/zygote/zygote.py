@@ -1,0 +1,213 @@
+"""Starts versions: by itself (run), or forked from a process that has imported what start-ups import (serve).
+
+Both ways set a process up by the same code, so that a version that was forked behaves as one that was not, but for what
+docs/codeserver.md lists. It runs on Python 3.8 and later, and imports nothing that is not in every Python.
+"""
+
+import gc
+import importlib
+import json
+import os
+import runpy
+import signal
+import socket
+import sys
+import time
+import warnings
+
+CONTROL = 3  # the socket that requests come from, in the zygote
+
+
+class Recorder:
+    """A meta path finder that finds nothing and writes down what is looked for, until its file is removed."""
+
+    def __init__(self, path):
+        self.fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.owner = os.getpid()
+
+    def find_spec(self, name, path=None, target=None):
+        try:
+            if os.getpid() == self.owner and os.fstat(self.fd).st_nlink:
+                os.write(self.fd, name.encode() + b"\n")
+                return None
+        except OSError:
+            pass
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)
+        if os.getpid() == self.owner:
+            os.close(self.fd)
+        return None
+
+
+def set_path(args, added):
+    """Puts before the environment's own directories what the interpreter would put there."""
+    first = os.getcwd() if args[0] == "-m" else os.path.dirname(os.path.realpath(args[0]))
+    sys.path[:] = [first] + added + sys.path[1:]
+    if hasattr(sys, "orig_argv"):
+        sys.orig_argv = [sys.executable] + args
+
+
+def set_environment(env):
+    os.environ.clear()
+    os.environ.update(env)
+    time.tzset()
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(write_through=bool(env.get("PYTHONUNBUFFERED")))
+
+
+def run(args):
+    """Runs `-m MODULE ARGS` or `SCRIPT ARGS` as the interpreter does."""
+    main = type(sys)("__main__")
+    main.__builtins__ = sys.modules["builtins"]
+    sys.modules["__main__"] = main
+    if args[0] == "-m":
+        sys.argv[:] = ["-m"] + args[2:]
+        runpy._run_module_as_main(args[1])
+        return
+    sys.argv[:] = args
+    main.__file__ = args[0]
+    main.__cached__ = None
+    loader = importlib.machinery.SourceFileLoader("__main__", args[0])
+    main.__loader__ = loader
+    with open(args[0], "rb") as f:
+        code = compile(f.read(), args[0], "exec", dont_inherit=True)
+    exec(code, main.__dict__)
+
+
+def preload(modules):
+    """Imports modules in the order in which a start-up did. What cannot be imported here is the version's own."""
+    failed = []
+    for name in modules:
+        if name in sys.modules:
+            continue
+        try:
+            importlib.import_module(name)
+        except BaseException as err:  # some modules raise what is no Exception
+            failed.append([name, "%s: %s" % (type(err).__name__, err)])
+    return failed
+
+
+def set_title(args):
+    """Has ps show what runs. A zygote's last argument is made of blanks, to leave room for it."""
+    import ctypes
+
+    with open("/proc/self/stat", "rb") as f:
+        start, end = [int(n) for n in f.read().rpartition(b")")[2].split()[45:47]]
+    title = b"\0".join(a.encode() for a in [sys.executable] + args) + b"\0"
+    ctypes.memmove(start, title[: end - start - 1].ljust(end - start, b"\0"), end - start)
+
+
+def reseed():
+    """Gives the child random numbers of its own. Module random does so by itself."""
+    numpy = sys.modules.get("numpy.random")
+    if numpy is not None:
+        numpy.seed()
+
+
+def fork(request, lifeline, status, out):
+    """Forks a version; its shim is its parent. Returns the shim's pid in the zygote, 0 in the version.
+
+    The shim is the child of this process that has forked the version and then executes the codeserver's binary: so the
+    version's parent is a process that owns it, as when it is started without a zygote.
+    """
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        os.setpgid(0, 0)
+        shim = os.getpid()
+        go, going = os.pipe()
+        version = os.fork()
+        if version:
+            os.close(go)
+            # They came after the request's own descriptor, so none of them is among those that are overwritten.
+            for fd, to in ((lifeline, 3), (status, 4), (out, 1), (out, 2)):
+                os.dup2(fd, to, inheritable=True)
+            os.execve(request["shim"], [request["shim"], request["shim_argument"], str(version), str(request["grace"])],
+                      {"GOMAXPROCS": "1", "GOGC": "off"})
+        os.close(going)
+        become_version(out)
+        os.read(go, 1)  # ends when the shim executes the codeserver's binary, or has died
+        os.close(go)
+        if os.getppid() != shim:
+            os._exit(125)
+        return 0
+    except BaseException as err:
+        os.write(out, ("codeserver: the zygote cannot fork: %s\n" % err).encode())
+        os._exit(125)
+
+
+PR_SET_PDEATHSIG = 1
+
+
+def become_version(out):
+    os.setpgid(0, 0)
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    null = os.open(os.devnull, os.O_RDONLY)
+    for fd, to in ((null, 0), (out, 1), (out, 2)):
+        os.dup2(fd, to, inheritable=True)
+
+
+def serve(control):
+    """Answers requests; returns in a forked version, with what it is to run."""
+    shims = set()
+
+    def collect(signum, frame):  # who started a shim learns from its status pipe that it has ended
+        for pid in list(shims):
+            if os.waitpid(pid, os.WNOHANG)[0]:
+                shims.discard(pid)
+
+    while True:
+        data, fds, _, _ = socket.recv_fds(control, 1, 8)
+        if not data:
+            os._exit(0)  # the codeserver is gone
+        with open(fds[0], "rb") as f:
+            request = json.load(f)
+        if "preload" in request:
+            failed = preload(request["preload"])
+            answer = {"failed": failed, "modules": sorted(sys.modules)}
+            gc.collect()
+            gc.freeze()
+            with open(fds[1], "w") as f:
+                json.dump(answer, f)
+            signal.signal(signal.SIGCHLD, collect)
+            control.send(b".")
+            continue
+        with warnings.catch_warnings():  # Python 3.12 and later warn of a fork where there are threads
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = fork(request, *fds[1:4])
+        for fd in fds[1:]:
+            os.close(fd)
+        if pid == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            control.close()
+            return request
+        shims.add(pid)
+        collect(None, None)
+        control.send(b".")
+
+
+def main():
+    """`run LEARN ARGS` runs in this process, and has LEARN, if it is not empty, name what is imported; `serve` forks."""
+    global LIBC
+    if sys.argv[1] == "run":
+        learn, args = sys.argv[2], sys.argv[3:]
+        set_path(args, [])
+        if learn:
+            sys.meta_path.insert(0, Recorder(learn))
+        run(args)
+        return
+    import ctypes
+
+    LIBC = ctypes.CDLL(None)
+    os.set_inheritable(CONTROL, False)
+    request = serve(socket.socket(fileno=CONTROL))
+    set_title(request["args"])
+    os.chdir(request["dir"])
+    set_environment(request["env"])
+    reseed()
+    set_path(request["args"], [p for p in request["env"].get("PYTHONPATH", "").split(os.pathsep) if p])
+    run(request["args"])
+
+
+main()
