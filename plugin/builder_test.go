@@ -40,6 +40,10 @@ func builderMain(args []string) int {
 	case "start-garbage":
 		fmt.Println("Hello, World! \x1b[31m" + strings.Repeat("x", 100<<10))
 		time.Sleep(time.Hour)
+	case "start-old", "start-new", "start-core":
+		version := map[string]string{"start-old": "1|0", "start-new": "1|7", "start-core": "2|1"}[b.mode]
+		fmt.Printf("%s|unix|%s|grpc\n", version, filepath.Join(os.Getenv("PLUGIN_UNIX_SOCKET_DIR"), "s"))
+		time.Sleep(time.Hour)
 	case "start-deaf":
 		b.handshake(filepath.Join(os.Getenv("PLUGIN_UNIX_SOCKET_DIR"), "deaf"))
 	case "start-elsewhere":

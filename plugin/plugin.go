@@ -26,6 +26,8 @@ var (
 	ErrInputUnreadable = errors.New("input unreadable")
 	// ErrOutputVersion says that the Command asks for an output version that the builder does not write.
 	ErrOutputVersion = errors.New("output version not supported")
+	// ErrResult says that a builder's answer is none that a host may believe. It comes with ErrBuilder.
+	ErrResult = errors.New("a result that cannot be used")
 	// ErrBuilder says that a builder crashed, hung, could not be started or answered nonsense.
 	ErrBuilder = errors.New("builder failed")
 )
@@ -50,7 +52,7 @@ type Builder interface {
 // handshake is what a builder and its host agree on before they speak. The cookie only keeps people from starting a
 // builder by hand; it protects nothing.
 var handshake = goplugin.HandshakeConfig{
-	ProtocolVersion:  1,
+	ProtocolVersion:  ProtocolVersion,
 	MagicCookieKey:   "PEXPRESS_PLUGIN",
 	MagicCookieValue: "be64db6a-builder",
 }

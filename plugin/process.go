@@ -92,7 +92,7 @@ func (p *Process) Build(ctx context.Context, cas cache.CAS, action digest.Digest
 	if err == nil {
 		result = resp.GetActionResult()
 		if err = checkResult(limited, scope, command, result); err != nil {
-			err = fmt.Errorf("%w: %s answered with a result that cannot be used: %w", ErrBuilder, p.name, err)
+			err = fmt.Errorf("%w: %s answered with %w: %w", ErrBuilder, p.name, ErrResult, err)
 		}
 	} else if limited.Err() == nil {
 		err = p.buildError(err)

@@ -26,6 +26,9 @@ func Serve(b Builder) error {
 	if os.Getenv(handshake.MagicCookieKey) != handshake.MagicCookieValue {
 		return errors.New("this is a pexpress builder plugin: pexpress starts it by itself, there is nothing to run by hand")
 	}
+	if err := checkOffer(); err != nil {
+		return err
+	}
 	if lifeline := sandbox.Lifeline(); lifeline != nil {
 		go func() {
 			_, _ = io.Copy(io.Discard, lifeline)

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os/exec"
 	"strings"
 	"time"
 
 	hclog "github.com/hashicorp/go-hclog"
 	goplugin "github.com/hashicorp/go-plugin"
+	"github.com/hashicorp/go-plugin/runner"
 
 	pluginpb "github.com/pexpress/pexpress/plugin/proto/v1"
 	"github.com/pexpress/pexpress/plugin/sandbox"
@@ -24,6 +26,8 @@ type Options struct {
 	Sandbox bool
 	// ReadOnly are further files and directories that a sandboxed builder may read, such as an interpreter's.
 	ReadOnly []string
+	// Env are further variables, name=value. What is built must not depend on them: they are for tests of that.
+	Env []string
 	// Report is told once what of the isolation this machine does not allow; nil for nobody.
 	Report func(string)
 	// StartTimeout and BuildTimeout bound how long the builder may take; 20 s and 10 min if 0.
@@ -100,6 +104,9 @@ func (p *Process) launchProcess(ctx context.Context, isolate bool) error {
 	case !inTime:
 		return p.failed("start", fmt.Errorf("it was not ready after %s and was ended", p.opts.StartTimeout))
 	case err != nil:
+		if other := versionError(err); other != nil {
+			return p.failed("start", other)
+		}
 		// The text is the builder's own in part.
 		return p.failed("start", errors.New(printable(err.Error(), 1<<10)))
 	}
@@ -112,7 +119,10 @@ func (p *Process) clientConfig(launch *sandbox.Launched) *goplugin.ClientConfig 
 		HandshakeConfig:  handshake,
 		Plugins:          goplugin.PluginSet{pluginName: &grpcPlugin{}},
 		AllowedProtocols: []goplugin.Protocol{goplugin.ProtocolGRPC},
-		RunnerFunc:       launch.Runner,
+		RunnerFunc: func(l hclog.Logger, cmd *exec.Cmd, dir string) (runner.Runner, error) {
+			cmd.Env = append(cmd.Env, p.opts.Env...)
+			return launch.Runner(l, cmd, dir)
+		},
 		SkipHostEnv:      true,
 		UnixSocketConfig: &goplugin.UnixSocketConfig{TempDir: p.dir.Path},
 		StartTimeout:     p.opts.StartTimeout + time.Minute, // launchProcess ends it before

@@ -19,6 +19,9 @@ func TestStartErrors(t *testing.T) {
 		// Its exit status is what a sandbox ends with that cannot be set up. It must not make the host try without:
 		// Report, which options sets, would fail the test.
 		{"start-exit-125", "exit status 125"},
+		{"start-old", "install a newer release of the builder"},
+		{"start-new", "install a newer pexpress"},
+		{"start-core", "the first field of the builder's handshake is 2"},
 		{"start-garbage", "is it a pexpress builder?"},
 	}
 	for _, tt := range tests {

@@ -166,12 +166,12 @@ func plan(kind, output string, b *merkle.Builder, blobs map[digest.Digest][]byte
 		return nil, err
 	}
 	p := &Plan{Kind: kind, Output: output, InputRoot: root, Blobs: blobs}
-	return p, p.messagesFor(outputVersion)
+	return p, p.messagesFor(&repb.Platform_Property{Name: OutputVersionProperty, Value: outputVersion})
 }
 
 // messagesFor makes the Command and the Action. Platform properties are sorted by name, as REAPI asks.
-func (p *Plan) messagesFor(outputVersion string) error {
-	platform := &repb.Platform{Properties: []*repb.Platform_Property{{Name: OutputVersionProperty, Value: outputVersion}}}
+func (p *Plan) messagesFor(properties ...*repb.Platform_Property) error {
+	platform := &repb.Platform{Properties: properties}
 	p.Command = &repb.Command{
 		Arguments:             []string{"pexpress", "builder", p.Kind},
 		OutputPaths:           []string{p.Output},

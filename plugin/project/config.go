@@ -26,6 +26,7 @@ func (p *Project) configure(t *table, locations []Location) {
 	base := readShared(t, shared{})
 	p.Lock, p.Extras, p.Groups = filepath.FromSlash(cmp.Or(base.lock, DefaultLock)), base.extras, base.groups
 	named := t.sub("location")
+	p.Outputs = readOutputs(t.sub("output"))
 	t.done()
 
 	byName := map[string]*Location{}

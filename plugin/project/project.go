@@ -41,6 +41,8 @@ type Project struct {
 	// of it. A location may have its own.
 	Lock           string
 	Extras, Groups []string
+	// Outputs are further trees that plugins make, by name.
+	Outputs []Output
 	// Cache and Codeserver are addresses; empty if not configured.
 	Cache, Codeserver string
 	// Warnings are about settings that have no effect here.

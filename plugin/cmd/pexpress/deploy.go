@@ -23,18 +23,25 @@ import (
 )
 
 func (a *app) deployCommand() *cobra.Command {
-	var to, listen string
+	var to, listen, descriptor string
+	var from []string
 	var timeout time.Duration
 	c := &cobra.Command{
-		Use:   "deploy [LOCATION...]",
+		Use:   "deploy [LOCATION... | --descriptor FILE]",
 		Short: "Build, and move a codeserver's traffic to the new version",
 		Long: `Build each location (all, if none is named) and have the codeserver serve it. The codeserver fetches what it lacks
 from the cache, starts the new version beside the old one, and moves traffic when the new one is ready. If it does not
 become ready the old version goes on serving, and the error shows the last lines of the new one's log.
 
-The codeserver reads the same cache: give both the same address.`,
+The codeserver reads the same cache: give both the same address.
+
+With --descriptor nothing is built: the trees are those that a build tool has made and 'pexpress compose describe'
+described. Their files must be in the cache, or come from the directories that --from names.`,
 		ValidArgsFunction: a.completeLocations,
 		RunE: func(c *cobra.Command, args []string) error {
+			if descriptor != "" || len(from) > 0 {
+				return a.deployDescriptor(c.Context(), descriptorRequest{descriptor, from, args, to, listen, timeout})
+			}
 			return a.with(c.Context(), func(s *session) error {
 				return s.deploy(c.Context(), args, to, listen, timeout)
 			})
@@ -43,6 +50,8 @@ The codeserver reads the same cache: give both the same address.`,
 	serverFlag(c, &to)
 	c.Flags().StringVar(&listen, "listen", "", "address that the location answers on (default: as before, or a free port)")
 	c.Flags().DurationVar(&timeout, "ready-timeout", time.Minute, "how long the new version may take to become ready")
+	c.Flags().StringVar(&descriptor, "descriptor", "", "deploy what this file describes, by digest")
+	c.Flags().StringSliceVar(&from, "from", nil, "`DEPS_DIR,SOURCE_DIR` of a descriptor's trees, for files that the cache lacks")
 	a.targetFlags(c)
 	return c
 }
@@ -109,14 +118,8 @@ func (s *session) deployLocation(ctx context.Context, c *client.Client, loc *pro
 		return err
 	}
 	stream, err := c.Deploy(ctx, &codeserverpb.DeployRequest{
-		Location: loc.Name,
-		Spec: &codeserverpb.VersionSpec{
-			DepsRoot:   b.deps.Root.Proto(),
-			SourceRoot: b.source.Root.Proto(),
-			Python:     b.depsPlan.target.Python,
-			Entry:      entry(loc, b.plan.sources.Roots),
-			Env:        loc.Env,
-		},
+		Location:     loc.Name,
+		Spec:         b.spec(),
 		ReadyTimeout: durationpb.New(timeout),
 		Listen:       first(listen, loc.Listen),
 	})

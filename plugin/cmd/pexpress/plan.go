@@ -250,6 +250,7 @@ type built struct {
 	source   *build.Result
 	depsPlan *depsPlan
 	plan     *sourcePlan
+	outputs  []namedResult // of plugins
 }
 
 // buildLocation plans and builds both trees, side by side where neither needs the other.
@@ -271,11 +272,13 @@ func (s *session) buildLocation(ctx context.Context, loc *project.Location) (*bu
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() (err error) { b.deps, err = s.buildDeps(gctx, deps); return err })
 	g.Go(func() (err error) { b.source, err = s.buildSource(gctx, b.plan); return err })
+	g.Go(func() (err error) { b.outputs, err = s.buildOutputs(gctx); return err })
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	s.report("deps.pex", b.deps)
-	s.report("source.pex", b.source)
+	for _, o := range b.all() {
+		s.report(o.name, o.Result)
+	}
 	return b, s.remember(b)
 }
 

@@ -45,16 +45,19 @@ lock, wheel, source tree); 4 a builder failed; 5 the new version does not serve,
 6 the cache, an index or the codeserver could not be reached or used.`
 
 // usageText matches what cobra says of a command line that makes no sense; it has no type for it.
-var usageText = regexp.MustCompile(`^(unknown command|accepts |requires at |unknown shorthand)`)
+var usageText = regexp.MustCompile(`^(unknown command|accepts |requires at |unknown shorthand|required flag)`)
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	a := &app{stdin: stdin, ui: newUI(false, stdout, stderr)}
 	root := a.command()
+	args, err := expandArguments(args)
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	if err == nil {
+		err = root.ExecuteContext(ctx)
+	}
 	if err != nil && usageText.MatchString(err.Error()) {
 		err = usageError{fmt.Errorf("%w; see pexpress --help", err)}
 	}
@@ -94,19 +97,30 @@ func (a *app) command() *cobra.Command {
 	f.StringVar(&a.cache, "cache", "",
 		"address of the cache: "+open.Forms+" [$PEXPRESS_CACHE] (default $PEXPRESS_HOME/cache)")
 	f.StringVar(&a.output, "output", "text", "text, or json: one event a line on standard output")
-	root.AddCommand(a.lockCommand(), a.buildCommand(), a.explainCommand(), a.deployCommand(), a.statusCommand(),
-		a.rollbackCommand(), a.logsCommand(), a.exportCommand(), a.runCommand(), a.cacheCommand(), builderCommand())
+	lock := a.lockCommand()
+	lock.AddCommand(a.lockSelectCommand())
+	root.AddCommand(lock, a.buildCommand(), a.explainCommand(), a.deployCommand(), a.statusCommand(),
+		a.rollbackCommand(), a.removeCommand(), a.ciCommand(), a.pluginCommand(), a.logsCommand(), a.exportCommand(), a.runCommand(), a.cacheCommand(), a.composeCommand(),
+		a.digestCommand(), builderCommand())
 	return root
 }
 
-// check completes the global flags once they are parsed.
-func (a *app) check() error {
+// checkOutput completes the flags that commands have which need neither home nor cache.
+func (a *app) checkOutput() error {
 	switch a.output {
 	case "text":
 	case "json":
 		a.ui.json = true
 	default:
 		return usageError{fmt.Errorf("--output is text or json, not %q", a.output)}
+	}
+	return nil
+}
+
+// check completes the global flags once they are parsed.
+func (a *app) check() error {
+	if err := a.checkOutput(); err != nil {
+		return err
 	}
 	home, err := homeDir()
 	if err != nil {

@@ -1,0 +1,36 @@
+package ci
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"regexp"
+	"strings"
+)
+
+// ErrHead says that the branch's present commit could not be asked for.
+var ErrHead = errors.New("cannot tell which commit the branch is at now")
+
+var commitHash = regexp.MustCompile(`^[0-9a-f]{40}([0-9a-f]{24})?$`)
+
+// Head asks the remote of the checkout in dir which commit a branch is at; "" if there is no such branch any more.
+func Head(ctx context.Context, dir, branch string) (string, error) {
+	ref := "refs/heads/" + branch
+	cmd := exec.CommandContext(ctx, "git", "ls-remote", "origin", ref)
+	cmd.Dir = dir
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("%w: git ls-remote origin %s: %w: %s", ErrHead, ref, err, strings.TrimSpace(stderr.String()))
+	}
+	for line := range strings.Lines(string(out)) {
+		commit, name, _ := strings.Cut(strings.TrimSpace(line), "\t")
+		if name == ref && commitHash.MatchString(commit) {
+			return commit, nil
+		}
+	}
+	return "", nil
+}
