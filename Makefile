@@ -10,6 +10,7 @@ export CGO_ENABLED ?= 0
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOFUMPT     := mvdan.cc/gofumpt@v0.12.0
 VERSITYGW   := github.com/versity/versitygw/cmd/versitygw@v1.8.0
+RUFF        := ruff==0.17.6
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 # A real S3 server, for the tests of the bucket.
@@ -61,16 +62,21 @@ bench-cache: build ## measure pexcache beside bazel-remote and a null server, in
 soak: build $(TOOLS)/versitygw ## the heavy tests at their full counts
 	PEXPRESS_SOAK=1 $(GO) test -count=1 -timeout 120m -v -run 'Kill|Jitter|Soak|Model' ./...
 
-lint: $(TOOLS)/staticcheck $(TOOLS)/gofumpt $(TOOLS)/govulncheck ## formatting, vet, staticcheck, layers, known vulnerabilities
+lint: $(TOOLS)/staticcheck $(TOOLS)/gofumpt $(TOOLS)/govulncheck $(CACHE)/ruff/bin/ruff ## formatting, vet, staticcheck, layers, known vulnerabilities
 	@bad=$$($(TOOLS)/gofumpt -l $$(git ls-files '*.go' | grep -v '\.pb\.go$$')); test -z "$$bad" || { echo "not gofumpt'ed, run make fmt:"; echo "$$bad"; exit 1; }
 	$(GO) vet ./...
 	$(TOOLS)/staticcheck ./...
 	$(GO) test -count=1 -run 'TestLayers' ./plugin/cmd/pexpress
+	$(CACHE)/ruff/bin/ruff check --no-cache rules/pants examples/pants
+	$(CACHE)/ruff/bin/ruff format --no-cache --check rules/pants
 	@$(TOOLS)/govulncheck ./... || echo "govulncheck could not run or found something: see above"
 
 fmt: $(TOOLS)/gofumpt ## format the Go code
 	$(TOOLS)/gofumpt -w $$(git ls-files '*.go' | grep -v '\.pb\.go$$')
 
+$(CACHE)/ruff/bin/ruff:
+	$(PYTHON) -m venv $(CACHE)/ruff
+	$(CACHE)/ruff/bin/pip install -q --disable-pip-version-check $(RUFF)
 $(TOOLS)/staticcheck:
 	GOBIN=$(TOOLS) $(GO) install $(STATICCHECK)
 $(TOOLS)/gofumpt:

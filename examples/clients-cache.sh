@@ -18,7 +18,7 @@ install python3.11 buildgrid buildgrid==0.4.4
 # Pants 2.17.1 runs on Python 3.7 to 3.9. It downloads pex as one file from elsewhere, so that file is made here.
 for python in python3.9 "$HOME"/.pyenv/versions/3.9.*/bin/python3.9; do
   if "$python" -c pass 2>/dev/null; then
-    install "$python" pants pantsbuild.pants==2.17.1
+    install "$python" pants pantsbuild.pants==2.17.1 pantsbuild.pants.testutil==2.17.1
     install "$python" pants-pex pex==2.1.137
     "$dir/pants-pex/bin/pex" pex==2.1.137 -c pex -o "$dir/pex-cli.pex"
     exit
