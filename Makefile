@@ -10,6 +10,7 @@ export CGO_ENABLED ?= 0
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOFUMPT     := mvdan.cc/gofumpt@v0.12.0
 VERSITYGW   := github.com/versity/versitygw/cmd/versitygw@v1.8.0
+BUILDIFIER  := github.com/bazelbuild/buildtools/buildifier@v0.0.0-20260904073137-eaa4d125b423
 RUFF        := ruff==0.17.6
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
@@ -43,8 +44,8 @@ fuzz: ## run each fuzz target for FUZZTIME
 demo: build ## lock, build, deploy and edit a real Dagster project, and end
 	examples/demo.sh
 
-test-clients: build $(TOOLS)/versitygw $(CACHE)/clients/ready ## run the tests that drive real Dagster, pex and plugins in Python
-	PEXPRESS_TEST_CLIENTS=$(CACHE)/clients $(GO) test -count=1 -timeout 30m ./examples ./plugin/pex
+test-clients: build $(TOOLS)/versitygw $(CACHE)/clients/ready ## run the tests that drive real Dagster, pex, Bazel, Pants and other clients
+	PEXPRESS_TEST_CLIENTS=$(CACHE)/clients $(GO) test -count=1 -timeout 50m ./examples ./plugin/pex
 
 $(CACHE)/clients/ready: examples/clients.txt examples/clients-cache.sh
 	rm -rf $(CACHE)/clients
@@ -62,11 +63,12 @@ bench-cache: build ## measure pexcache beside bazel-remote and a null server, in
 soak: build $(TOOLS)/versitygw ## the heavy tests at their full counts
 	PEXPRESS_SOAK=1 $(GO) test -count=1 -timeout 120m -v -run 'Kill|Jitter|Soak|Model' ./...
 
-lint: $(TOOLS)/staticcheck $(TOOLS)/gofumpt $(TOOLS)/govulncheck $(CACHE)/ruff/bin/ruff ## formatting, vet, staticcheck, layers, known vulnerabilities
+lint: $(TOOLS)/staticcheck $(TOOLS)/gofumpt $(TOOLS)/govulncheck $(TOOLS)/buildifier $(CACHE)/ruff/bin/ruff ## formatting, vet, staticcheck, layers, known vulnerabilities
 	@bad=$$($(TOOLS)/gofumpt -l $$(git ls-files '*.go' | grep -v '\.pb\.go$$')); test -z "$$bad" || { echo "not gofumpt'ed, run make fmt:"; echo "$$bad"; exit 1; }
 	$(GO) vet ./...
 	$(TOOLS)/staticcheck ./...
 	$(GO) test -count=1 -run 'TestLayers' ./plugin/cmd/pexpress
+	$(TOOLS)/buildifier -mode=check -lint=warn $$(git ls-files 'rules/*.bzl' 'rules/*BUILD.bazel' 'rules/WORKSPACE' 'examples/bazel/*.bzl' 'examples/bazel/*BUILD.bazel' '*MODULE.bazel') WORKSPACE.example
 	$(CACHE)/ruff/bin/ruff check --no-cache rules/pants examples/pants
 	$(CACHE)/ruff/bin/ruff format --no-cache --check rules/pants
 	@$(TOOLS)/govulncheck ./... || echo "govulncheck could not run or found something: see above"
@@ -74,6 +76,8 @@ lint: $(TOOLS)/staticcheck $(TOOLS)/gofumpt $(TOOLS)/govulncheck $(CACHE)/ruff/b
 fmt: $(TOOLS)/gofumpt ## format the Go code
 	$(TOOLS)/gofumpt -w $$(git ls-files '*.go' | grep -v '\.pb\.go$$')
 
+$(TOOLS)/buildifier:
+	GOBIN=$(TOOLS) $(GO) install $(BUILDIFIER)
 $(CACHE)/ruff/bin/ruff:
 	$(PYTHON) -m venv $(CACHE)/ruff
 	$(CACHE)/ruff/bin/pip install -q --disable-pip-version-check $(RUFF)

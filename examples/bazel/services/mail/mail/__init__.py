@@ -1,0 +1,1 @@
+"""Mail: what customers are told."""

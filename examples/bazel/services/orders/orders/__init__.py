@@ -1,0 +1,1 @@
+"""Orders: what has been bought."""
