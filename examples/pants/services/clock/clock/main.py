@@ -1,7 +1,7 @@
 """A service of the standard library alone."""
 
 import os
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from common.words import greeting
@@ -9,7 +9,7 @@ from common.words import greeting
 
 class Clock(BaseHTTPRequestHandler):
     def do_GET(self):
-        body = f"{greeting()}, it is {datetime.now(timezone.utc):%H:%M}\n".encode()
+        body = f"{greeting()}, it is {datetime.now(UTC):%H:%M}\n".encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
