@@ -93,5 +93,15 @@ func (s *Store) sweepWheels(trash string, used map[string]bool) error {
 			return fmt.Errorf("delete unpacked wheel: %w", err)
 		}
 	}
+	// Those that were unpacked for an environment that could not be made.
+	for name, tmp := range s.staged {
+		if s.busy[name] > 0 {
+			continue
+		}
+		if err := os.Rename(tmp, filepath.Join(trash, filepath.Base(tmp))); err != nil {
+			return fmt.Errorf("delete unpacked wheel: %w", err)
+		}
+		delete(s.staged, name)
+	}
 	return nil
 }

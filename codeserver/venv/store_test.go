@@ -75,14 +75,25 @@ func TestFound(t *testing.T) {
 
 func TestAbsentWheel(t *testing.T) {
 	h := newHost(t)
-	w := Wheel{Filename: alphaFile, Digest: key("nobody has it")}
-	_, err := h.Env(t.Context(), key("tree"), []Wheel{h.beta(), w}, h.py, h.cas)
+	beta, absent := h.beta(), Wheel{Filename: alphaFile, Digest: key("nobody has it")}
+	_, err := h.Env(t.Context(), key("tree"), []Wheel{beta, absent}, h.py, h.cas)
 	require.ErrorIs(t, err, cache.ErrNotFound)
 	require.ErrorContains(t, err, alphaFile)
 	require.Empty(t, h.list("envs"))
-	e := h.env("tree", h.beta())
+	e := h.env("tree", beta)
 	require.FileExists(t, site(e, "single.py"))
 	require.Empty(t, h.list("tmp"))
+}
+
+// TestKeepStaged deletes a wheel that was unpacked for an environment that could not be made.
+func TestKeepStaged(t *testing.T) {
+	h := newHost(t)
+	beta := h.beta()
+	require.NoError(t, h.stage(t.Context(), beta, wheelDir(beta, h.py.Version), h.cas))
+	require.Len(t, h.list("tmp"), 1)
+	require.NoError(t, h.Keep(t.Context(), nil))
+	require.Empty(t, h.list("tmp"))
+	require.FileExists(t, site(h.env("tree", beta), "single.py"))
 }
 
 func TestOpenRemovesWhatWasLeft(t *testing.T) {
