@@ -156,6 +156,25 @@ func TestShimOfForked(t *testing.T) {
 	require.Eventually(t, func() bool { return syscall.Kill(s.PID(), 0) != nil }, 10*time.Second, time.Millisecond)
 }
 
+// TestStopped stops a zygote, which then forks nothing: it is ended, and the next version starts by itself.
+func TestStopped(t *testing.T) {
+	b := newBench(t, remembers)
+	b.start("", false, nil)
+	zygoteOf := b.start("", false, nil).importer(t)
+	require.NoError(t, syscall.Kill(zygoteOf, syscall.SIGSTOP))
+	spec := worker.Spec{Dir: b.dir, Log: func([]byte) {}, Grace: time.Second}
+	l := b.pool.Launch(zygote.Version{
+		Key: "key", Python: b.python, Args: []string{"-m", "main"}, Env: []string{"PATH=/usr/bin:/bin", "PYTHONUNBUFFERED=1"},
+	}, &spec, false)
+	require.True(t, l.Warm())
+	_, err := worker.Start(spec)
+	require.ErrorContains(t, err, "the zygote has ended")
+	l.Failed()
+	require.Eventually(t, func() bool { return syscall.Kill(zygoteOf, 0) != nil }, 10*time.Second, time.Millisecond, "it is ended")
+	require.False(t, b.start("", false, nil).warm)
+	require.True(t, b.start("", false, nil).warm, "nobody was at fault")
+}
+
 // TestFits starts versions that must not be forked: of another environment, or with modules of their own that a zygote
 // has others of.
 func TestFits(t *testing.T) {

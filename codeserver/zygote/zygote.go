@@ -20,6 +20,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -68,6 +69,13 @@ type Zygote struct {
 // titleRoom is how long what ps shows of a version may be beyond what it shows of a zygote; see set_title.
 const titleRoom = 1024
 
+const (
+	// preloadTimeout is how long a zygote has to import its modules.
+	preloadTimeout = 2 * time.Minute
+	// forkTimeout is how long it has to fork, a thing of milliseconds. One that does not is ended.
+	forkTimeout = 10 * time.Second
+)
+
 // errGone says that the zygote has ended.
 var errGone = errors.New("the zygote has ended")
 
@@ -92,11 +100,17 @@ func Start(ctx context.Context, c Config) (*Zygote, error) {
 		_ = cmd.Wait()
 		close(z.done)
 	}()
+	ctx, cancel := context.WithTimeout(ctx, preloadTimeout)
+	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
-	defer stop()
-	if err := z.preload(c.Modules); err != nil {
+	err = z.preload(c.Modules)
+	if stop(); err == nil {
+		timeout := unix.NsecToTimeval(forkTimeout.Nanoseconds())
+		err = os.NewSyscallError("setsockopt", unix.SetsockoptTimeval(z.control, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout))
+	}
+	if err = errors.Join(err, ctx.Err()); err != nil {
 		z.Close()
-		return nil, fmt.Errorf("start a zygote: %w", errors.Join(err, ctx.Err()))
+		return nil, fmt.Errorf("start a zygote: %w", err)
 	}
 	return z, nil
 }
@@ -163,6 +177,8 @@ func (z *Zygote) ask(request any, files ...*os.File) error {
 			continue
 		}
 		if n != 1 {
+			_ = z.process.Kill() // what it says later would be taken for the next answer
+			<-z.done
 			return errors.Join(errGone, err)
 		}
 		return nil
