@@ -128,9 +128,35 @@ func (f *forked) begun(status *os.File) (pid int, err error) {
 		_, err = fmt.Sscanf(line, "%d %d", &pid, &f.shim)
 	}
 	if err == nil {
-		f.pidfd, err = unix.PidfdOpen(f.shim, 0)
+		err = f.open()
 	}
 	return pid, errors.Join(err, status.SetReadDeadline(time.Time{}))
+}
+
+// open makes sure of which process the shim is. One that has ended already is none, and its pid may be another's by now:
+// only if it still has the status pipe open was it the one that was found.
+func (f *forked) open() error {
+	fd, err := unix.PidfdOpen(f.shim, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return os.NewSyscallError("pidfd_open", err)
+	}
+	conn, err := f.file.SyscallConn()
+	alive := false
+	if err == nil {
+		err = conn.Control(func(status uintptr) {
+			poll := []unix.PollFd{{Fd: int32(status), Events: unix.POLLIN}}
+			_, err := unix.Poll(poll, 0)
+			alive = err == nil && poll[0].Revents&unix.POLLHUP == 0
+		})
+	}
+	if !alive {
+		return errors.Join(err, unix.Close(fd))
+	}
+	f.pidfd = fd
+	return err
 }
 
 func (f *forked) wait() ending {
