@@ -110,10 +110,14 @@ func waitReady(ctx context.Context, e *codeserverpb.Entry, port int, w *worker.W
 		return err
 	}
 	defer done()
+	var last error
 	for {
 		once, cancel := context.WithTimeout(ctx, 5*time.Second)
 		err := ask(once)
 		cancel()
+		if err != nil && last != nil && ctx.Err() != nil {
+			err = last // the end of ctx is no answer
+		}
 		// A command may have something else listen for it, such as a container's proxy.
 		if err == nil && e.GetPreset() != presetCommand && !w.Listens(port) {
 			err = errStranger
@@ -121,6 +125,7 @@ func waitReady(ctx context.Context, e *codeserverpb.Entry, port int, w *worker.W
 		if err == nil {
 			return stillThere(w)
 		}
+		last = err
 		select {
 		case <-w.Done():
 			return w.Err()

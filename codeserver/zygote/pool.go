@@ -137,7 +137,7 @@ func (l *Launch) Ready() {
 		l.pool.giveUp(l.version.Key)
 	}
 	if make {
-		l.pool.work.Go(func() { l.pool.make(l.version, w, unique(strings.Fields(string(b)))) })
+		l.pool.work.Go(func() { l.pool.make(l.version, w, importable(l.version.Args, strings.Fields(string(b)))) })
 	}
 }
 
@@ -317,6 +317,13 @@ func (p *Pool) Close() {
 		}
 	}
 	p.keys = map[string]*warm{}
+}
+
+// importable leaves out what a start-up looked for to run it, not to import it: a program.
+func importable(args, modules []string) []string {
+	return slices.DeleteFunc(unique(modules), func(name string) bool {
+		return name == "__main__" || strings.HasSuffix(name, ".__main__") || args[0] == "-m" && name == args[1]
+	})
 }
 
 func unique(all []string) []string {

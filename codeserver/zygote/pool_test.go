@@ -156,6 +156,40 @@ func TestShimOfForked(t *testing.T) {
 	require.Eventually(t, func() bool { return syscall.Kill(s.PID(), 0) != nil }, 10*time.Second, time.Millisecond)
 }
 
+// TestProgram runs a program of the dependencies by -m: it is never imported in the zygote, where it would run.
+func TestProgram(t *testing.T) {
+	b := newBench(t, remembers)
+	site, err := filepath.Glob(filepath.Join(b.dir, "venv/lib/python3.*/site-packages"))
+	require.NoError(t, err)
+	tool := filepath.Join(site[0], "tool")
+	require.NoError(t, os.Mkdir(tool, 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(tool, "__init__.py"), []byte("import dependency\n"), 0o644))
+	ran := filepath.Join(b.dir, "ran")
+	require.NoError(t, os.WriteFile(filepath.Join(tool, "__main__.py"), []byte(
+		"import os, time\nopen('"+ran+"', 'a').write(str(os.getpid()) + ' ')\nprint('ready', flush=True)\ntime.sleep(600)\n"), 0o644))
+	start := func() (*worker.Worker, *log, bool) {
+		out := &log{}
+		spec := worker.Spec{Dir: b.dir, Log: out.line, Grace: time.Second}
+		v := zygote.Version{Key: "tool", Python: b.python, Args: []string{"-m", "tool"}, Env: []string{"PATH=/usr/bin:/bin"}}
+		spec.Env = v.Env
+		l := b.pool.Launch(v, &spec, false)
+		w, err := worker.Start(spec)
+		require.NoError(t, err)
+		t.Cleanup(func() { w.Stop(t.Context()) })
+		require.Eventually(t, func() bool { return strings.Contains(out.String(), "ready") }, 20*time.Second, time.Millisecond)
+		l.Ready()
+		b.pool.Wait()
+		return w, out, l.Warm()
+	}
+	first, _, _ := start()
+	second, out, warm := start()
+	require.True(t, warm)
+	require.Equal(t, "ready\n", out.String(), "and no warning")
+	pids, err := os.ReadFile(ran)
+	require.NoError(t, err)
+	require.Equal(t, []string{strconv.Itoa(first.PID()), strconv.Itoa(second.PID())}, strings.Fields(string(pids)))
+}
+
 // TestStopped stops a zygote, which then forks nothing: it is ended, and the next version starts by itself.
 func TestStopped(t *testing.T) {
 	b := newBench(t, remembers)
