@@ -49,8 +49,10 @@ func (s *Server) retain() error {
 	})
 	for _, l := range slices.AppendSeq(slices.Clone(s.leaving), maps.Values(s.locations)) {
 		l.dropOld(s.opts.Keep)
-		if l.current != nil {
-			warm[warmKey(l.current)] = true
+		for _, v := range append(slices.Clone(l.loading), l.current) {
+			if v != nil {
+				warm[warmKey(v)] = true
+			}
 		}
 		for _, v := range l.known() {
 			deps = append(deps, v.deps)

@@ -125,7 +125,7 @@ func (s *Server) bringUp(ctx context.Context, v *version, p *prepared, log *logb
 	warm := launch != nil && launch.Warm()
 	if err != nil {
 		if launch != nil {
-			launch.Failed()
+			launch.Failed(ctx.Err() == nil)
 		}
 		return nil, warm, err
 	}
@@ -147,7 +147,7 @@ func (s *Server) bringUp(ctx context.Context, v *version, p *prepared, log *logb
 		}
 		s.end(run)
 		if launch != nil {
-			launch.Failed()
+			launch.Failed(ctx.Err() == nil)
 		}
 		if ctx.Err() != nil {
 			return nil, warm, ctx.Err()

@@ -21,7 +21,8 @@ var tooOld = []string{"3.6", "3.7", "3.8"}
 // dependencies, or teaches what they are. It returns nil for any other program.
 func (s *Server) launch(v *version, p *prepared, spec *worker.Spec, cold bool) *zygote.Launch {
 	args := pythonArgs(p, spec)
-	if args == nil || v.spec.GetEnv()[warmVariable] == "0" || slices.Contains(tooOld, v.spec.GetPython()) {
+	if args == nil || v.spec.GetEnv()[warmVariable] == "0" || slices.Contains(tooOld, v.spec.GetPython()) ||
+		v.spec.GetEnv()["PYTHONSAFEPATH"] != "" {
 		return nil
 	}
 	own := []string{"PORT", "PYTHONPATH"}
@@ -30,7 +31,7 @@ func (s *Server) launch(v *version, p *prepared, spec *worker.Spec, cold bool) *
 	}
 	return s.zygotes.Launch(zygote.Version{
 		Key: warmKey(v), Python: p.python, Args: args, Env: spec.Env, Own: own,
-		Sources: filepath.SplitList(pythonPath(v.spec.GetEntry(), p.source, "")),
+		Sources: append(filepath.SplitList(pythonPath(v.spec.GetEntry(), p.source, v.spec.GetEnv()["PYTHONPATH"])), spec.Dir),
 	}, spec, cold)
 }
 

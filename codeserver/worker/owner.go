@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -107,7 +108,9 @@ const forkedArg = "pexpress-worker-forked"
 type forked struct {
 	known chan struct{} // closed when the fields below are set, or won't be
 	shim  int
-	pidfd int
+
+	mu    sync.Mutex
+	pidfd int // -1 when the shim has ended, or is not known
 	lines *bufio.Reader
 	file  *os.File
 }
@@ -163,9 +166,12 @@ func (f *forked) wait() ending {
 	<-f.known
 	defer f.file.Close()
 	defer func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
 		if f.pidfd >= 0 {
 			unix.Close(f.pidfd)
 		}
+		f.pidfd = -1
 	}()
 	line, err := f.lines.ReadString('\n')
 	end := ending{killed: true}
@@ -179,6 +185,8 @@ func (f *forked) wait() ending {
 }
 
 func (f *forked) kill() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.pidfd >= 0 {
 		_ = unix.PidfdSendSignal(f.pidfd, unix.SIGKILL, nil, 0)
 	}
@@ -186,5 +194,10 @@ func (f *forked) kill() {
 
 func (f *forked) pid() int {
 	<-f.known
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.pidfd < 0 {
+		return 0
+	}
 	return f.shim
 }

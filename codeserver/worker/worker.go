@@ -96,6 +96,7 @@ func (w *Worker) readPID(status *os.File) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, os.ErrDeadlineExceeded):
+		w.stop.Do(func() { w.lifeline.Close() }) // a shim that is merely late ends by itself
 		w.end()
 		return fmt.Errorf("the process did not start within %s", startTimeout)
 	}

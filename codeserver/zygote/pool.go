@@ -80,6 +80,7 @@ func OpenPool(dir string, log *slog.Logger) (*Pool, error) {
 // Launch is a version's start.
 type Launch struct {
 	pool    *Pool
+	cold    bool    // it was told not to fork
 	zygote  *Zygote // that forks the version, nil if it starts by itself
 	version Version
 	learn   string
@@ -88,7 +89,7 @@ type Launch struct {
 // Launch changes a worker's Spec so that the version is forked if it can be, and else by itself, with its imports
 // noted. With cold it is not forked. Call Ready or Failed on the result.
 func (p *Pool) Launch(v Version, spec *worker.Spec, cold bool) *Launch {
-	l := &Launch{pool: p, version: v}
+	l := &Launch{pool: p, version: v, cold: cold}
 	spec.Args = v.Args
 	p.mu.Lock()
 	w := p.get(v.Key)
@@ -130,7 +131,7 @@ func (l *Launch) Ready() {
 	}
 	l.pool.mu.Lock()
 	w := l.pool.get(l.version.Key)
-	bad, make := w.suspect, !w.suspect && !w.making && !w.bad
+	bad, make := l.cold && w.suspect, !w.suspect && !w.making && !w.bad
 	w.making = w.making || make
 	l.pool.mu.Unlock()
 	if bad {
@@ -141,14 +142,14 @@ func (l *Launch) Ready() {
 	}
 }
 
-// Failed says that the version did not become ready. If it was forked, start it once more by itself: when it comes up
+// Failed says that the version did not become ready, or, without blame, that nobody waits for it any more. If it was forked, start it once more by itself: when it comes up
 // then, versions of its Key are not forked any more. That the zygote had ended is nobody's fault.
-func (l *Launch) Failed() {
+func (l *Launch) Failed(blame bool) {
 	if l.learn != "" {
 		_ = os.Remove(l.learn)
 	}
 	suspect := false
-	if l.Warm() {
+	if l.Warm() && blame {
 		select {
 		case <-l.zygote.Done():
 		default:

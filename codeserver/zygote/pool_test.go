@@ -91,7 +91,7 @@ func (b *bench) start(code string, cold bool, files map[string]string, env ...st
 	if strings.Contains(s.out.String(), "ready") {
 		l.Ready()
 	} else {
-		l.Failed()
+		l.Failed(true)
 	}
 	b.pool.Wait()
 	return s
@@ -203,7 +203,7 @@ func TestStopped(t *testing.T) {
 	require.True(t, l.Warm())
 	_, err := worker.Start(spec)
 	require.ErrorContains(t, err, "the zygote has ended")
-	l.Failed()
+	l.Failed(true)
 	require.Eventually(t, func() bool { return syscall.Kill(zygoteOf, 0) != nil }, 10*time.Second, time.Millisecond, "it is ended")
 	require.False(t, b.start("", false, nil).warm)
 	require.True(t, b.start("", false, nil).warm, "nobody was at fault")

@@ -168,6 +168,8 @@ func (z *Zygote) ask(request any, files ...*os.File) error {
 		return errGone
 	}
 	if err := unix.Sendmsg(z.control, []byte{'?'}, unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL); err != nil {
+		_ = z.process.Kill()
+		<-z.done
 		return fmt.Errorf("%w: %w", errGone, err)
 	}
 	runtime.KeepAlive(files)

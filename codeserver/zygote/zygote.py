@@ -32,10 +32,11 @@ class Recorder:
                 return None
         except OSError:
             pass
-        if self in sys.meta_path:
+        # The descriptor stays open: another thread may be about to write to it.
+        try:
             sys.meta_path.remove(self)
-        if os.getpid() == self.owner:
-            os.close(self.fd)
+        except ValueError:
+            pass
         return None
 
 
@@ -116,6 +117,8 @@ def fork(request, lifeline, status, out):
     try:
         os.setpgid(0, 0)
         shim = os.getpid()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # kept when it executes the codeserver's binary
         go, going = os.pipe()
         version = os.fork()
         if version:
@@ -138,6 +141,7 @@ def fork(request, lifeline, status, out):
 
 
 PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
 
 
 def become_version(out):
@@ -154,7 +158,11 @@ def serve(control):
 
     def collect(signum, frame):  # who started a shim learns from its status pipe that it has ended
         for pid in list(shims):
-            if os.waitpid(pid, os.WNOHANG)[0]:
+            try:
+                ended = os.waitpid(pid, os.WNOHANG)[0]
+            except ChildProcessError:  # a signal came meanwhile
+                ended = pid
+            if ended:
                 shims.discard(pid)
 
     while True:

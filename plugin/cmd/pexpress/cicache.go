@@ -25,8 +25,11 @@ const (
 	gitlabServerToken = "PEXPRESS_CODESERVER_ID_TOKEN"
 )
 
-// cacheCredentials are variables that a fork's pull request must not use, should they be there.
-var cacheCredentials = []string{"PEXPRESS_CACHE_TOKEN", "PEXPRESS_CACHE_CERT", "PEXPRESS_CACHE_KEY"}
+// cacheCredentials are variables that a fork's pull request must not use, should they be there, nor what it has run.
+var cacheCredentials = []string{
+	"PEXPRESS_CACHE_TOKEN", "PEXPRESS_CACHE_CERT", "PEXPRESS_CACHE_KEY", gitlabCacheToken, gitlabServerToken,
+	"ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+}
 
 // chooseCache settles which cache the job uses: a pull request's is an overlay, so that it reads what the shared instance
 // has and changes nothing there.
