@@ -130,6 +130,10 @@ func (p *raw) close() {
 func (p *raw) line(limit time.Duration) (string, error) {
 	select {
 	case line := <-p.first:
+		if line == "" {
+			// Its last words arrive on another pipe: they are all there once it has ended.
+			p.endsBy(endTime)
+		}
 		return strings.TrimSuffix(line, "\n"), nil
 	case <-time.After(limit):
 		return "", fmt.Errorf("no line on its standard output after %s%s", limit, p.said())
