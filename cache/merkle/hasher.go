@@ -32,6 +32,10 @@ type Hasher struct {
 	old   map[string]record
 	fresh map[string]record
 	dirty atomic.Bool
+
+	// Changed, if not nil, is called once: when the first file is met whose digest is not remembered.
+	Changed func()
+	told    sync.Once
 }
 
 // racy is how much older than its hashing a file must be for its digest to be remembered: more than the coarsest
@@ -105,6 +109,9 @@ func (h *Hasher) file(path string) (digest.Digest, error) {
 	s := stampOf(&st)
 	r, ok := h.old[path]
 	if !ok || r.stamp != s {
+		if h.Changed != nil {
+			h.told.Do(h.Changed)
+		}
 		var settled bool
 		var err error
 		if r, settled, err = hashFile(path); err != nil {

@@ -15,39 +15,72 @@ import (
 
 // builders starts the built-in builder when something has to be built, once a session.
 type builders struct {
-	ui      *ui
-	mu      sync.Mutex
+	ui    *ui
+	mu    sync.Mutex
+	start *starting
+}
+
+// starting is a builder that starts, or has started.
+type starting struct {
+	done    chan struct{} // closed when the fields below are set
 	process *plugin.Process
+	err     error
 }
 
 // Builder implements build.Builders. The built-in PEX builder is this same binary, started as any plugin is.
-func (b *builders) Builder(ctx context.Context, kind string) (plugin.Builder, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.process != nil {
-		return b.process, nil
+func (b *builders) Builder(ctx context.Context, _ string) (plugin.Builder, error) {
+	st := b.begin()
+	select {
+	case <-st.done:
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return nil, fmt.Errorf("find the pexpress binary: %w", err)
+	if st.err != nil {
+		return nil, st.err
 	}
-	p, err := plugin.Start(ctx, plugin.Options{
-		Command: []string{self, "builder"},
-		Sandbox: true,
-		Report:  b.ui.warn,
-	})
-	if err != nil {
-		return nil, err
-	}
-	b.process = p
-	return p, nil
+	return st.process, nil
 }
 
+// expect starts the builder, which is probably needed soon, and does not wait for it.
+func (b *builders) expect() { b.begin() }
+
+func (b *builders) begin() *starting {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.start != nil {
+		return b.start
+	}
+	st := &starting{done: make(chan struct{})}
+	b.start = st
+	go func() {
+		defer close(st.done)
+		self, err := os.Executable()
+		if err != nil {
+			st.err = fmt.Errorf("find the pexpress binary: %w", err)
+			return
+		}
+		st.process, st.err = plugin.Start(context.Background(), plugin.Options{
+			Command: []string{self, "builder"},
+			Sandbox: true,
+			Report:  b.ui.warn,
+		})
+	}()
+	return st
+}
+
+// close ends the builder. One that still starts, which nobody needs any more, is waited for: it takes milliseconds.
 func (b *builders) close() error {
-	if b.process == nil {
+	b.mu.Lock()
+	st := b.start
+	b.mu.Unlock()
+	if st == nil {
 		return nil
 	}
-	return b.process.Close()
+	<-st.done
+	if st.err != nil {
+		return nil // whoever needed it was told
+	}
+	return st.process.Close()
 }
 
 // builderCommand is the process that the built-in builder runs in.

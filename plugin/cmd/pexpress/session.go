@@ -85,6 +85,8 @@ func (s *session) openState() error {
 		return inputError{err}
 	}
 	s.builders = &builders{ui: s.app.ui}
+	// Where a file has changed there will be something to build: the builder starts while the rest is planned.
+	s.hasher.Changed = s.builders.expect
 	return nil
 }
 
