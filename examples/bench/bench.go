@@ -6,17 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
-
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
 // bench is one run: where things are, and what was started.
@@ -25,9 +20,10 @@ type bench struct {
 	top     string
 	dir     string
 	rounds  int
+	deploys int // of a row of edits
 	started []*exec.Cmd
 	fixed   sample
-	edits   int
+	count   int // of edits
 
 	remote   string // address of the cache that everything goes through; "" is the one on this disk
 	endpoint string // of the S3 server behind it
@@ -161,41 +157,6 @@ func (b *bench) cleanup() {
 	for len(b.started) > 0 {
 		b.stopCodeserver()
 	}
-}
-
-// edit changes one line of the project.
-func (b *bench) edit() error {
-	b.edits++
-	f, err := os.OpenFile(b.path("project/quickstart/assets.py"), os.O_APPEND|os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(f, "EDIT = %d\n", b.edits)
-	return errors.Join(err, f.Close())
-}
-
-// serving waits until a Dagster code server says that it is healthy.
-func (b *bench) serving(address string) error {
-	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if c, err := net.Dial("tcp", address); err != nil {
-			continue
-		} else if c.Close() == nil && b.healthy(address) {
-			return nil
-		}
-	}
-	return fmt.Errorf("%s does not serve", address)
-}
-
-func (b *bench) healthy(address string) bool {
-	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		return false
-	}
-	defer conn.Close()
-	ctx, cancel := context.WithTimeout(b.ctx, 5*time.Second)
-	defer cancel()
-	r, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{Service: "DagsterApi"})
-	return err == nil && r.GetStatus() == healthpb.HealthCheckResponse_SERVING
 }
 
 // withoutHashes returns a requirements.txt with versions but no hashes, and without one project.

@@ -62,7 +62,7 @@ func (b *bench) cold(what string, prepare func() error) (row, error) {
 		start := time.Now()
 		events, err := b.pexpress("project", "deploy")
 		if err == nil {
-			err = b.serving(deployed(events))
+			err = b.serving(deployed(events), b.healthy)
 		}
 		ours = append(ours, time.Since(start))
 		b.stopCodeserver()
@@ -72,7 +72,7 @@ func (b *bench) cold(what string, prepare func() error) (row, error) {
 		if err := os.RemoveAll(b.path("cold-root")); err != nil {
 			return row{}, err
 		}
-		took, err := b.peerServe(filepath.Join(out, "source.pex"), filepath.Join(out, "deps.pex"), b.path("cold-root"))
+		took, err := b.peerServe(edited{project: "project", serve: dagsterServe(), answers: b.healthy}, filepath.Join(out, "source.pex"), filepath.Join(out, "deps.pex"), b.path("cold-root"))
 		if err != nil {
 			return row{}, err
 		}

@@ -20,6 +20,9 @@ func (s sample) median() time.Duration { return s.sorted()[len(s)/2] }
 
 func (s sample) max() time.Duration { return slices.Max(s) }
 
+// percentile returns the smallest duration that so many of 100 do not exceed.
+func (s sample) percentile(p int) time.Duration { return s.sorted()[(len(s)*p+99)/100-1] }
+
 // String returns the median and, in brackets, the extremes.
 func (s sample) String() string {
 	return fmt.Sprintf("%s [%s to %s]", words(s.median()), words(slices.Min(s)), words(s.max()))

@@ -15,22 +15,23 @@ import (
 
 func main() {
 	rounds := flag.Int("rounds", 7, "paired runs of each row")
-	only := flag.String("only", "", "measure one row: edit, unchanged, lock, files, bump, cold or cold-bucket")
+	edits := flag.Int("edits", 100, "edits that are deployed in a row of edits; the peer is measured beside each fifteenth")
+	only := flag.String("only", "", "measure one row: edit, edit-asgi, edit-5000, unchanged, lock, files, bump, cold or cold-bucket")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *rounds, *only); err != nil {
+	if err := run(ctx, *rounds, *edits, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, rounds int, only string) error {
+func run(ctx context.Context, rounds, edits int, only string) error {
 	top, err := filepath.Abs(".")
 	if err != nil {
 		return err
 	}
-	b := &bench{ctx: ctx, top: top, dir: filepath.Join(top, ".bench"), rounds: rounds}
+	b := &bench{ctx: ctx, top: top, dir: filepath.Join(top, ".bench"), rounds: rounds, deploys: edits}
 	defer b.cleanup()
 	if err := b.setUp(); err != nil {
 		return err
@@ -39,7 +40,9 @@ func run(ctx context.Context, rounds int, only string) error {
 		name string
 		row  func() (row, error)
 	}{
-		{"edit", b.deployEdit},
+		{"edit", b.editDagster},
+		{"edit-asgi", b.editASGI},
+		{"edit-5000", b.editLarge},
 		{"unchanged", b.deployUnchanged},
 		{"lock", b.depsDigest},
 		{"files", b.manyFiles},

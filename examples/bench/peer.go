@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -19,23 +20,27 @@ print(source.build_source_pex(sys.argv[1], [], sys.argv[2], version.Version("3.1
 `
 
 // peerDeps builds deps.pex as a dagster-cloud-cli deployment has it: one zipapp of all wheels.
-func (b *bench) peerDeps() (string, error) {
-	out := b.path("peer-deps.pex")
+func (b *bench) peerDeps(project string) (string, error) {
+	out := b.path("peer-deps-" + project + ".pex")
 	if _, err := os.Stat(out); err == nil {
 		return out, nil
 	}
-	return out, b.shell("", b.python(), "-m", "pex", "-r", b.path("project/requirements.txt"), "--no-pypi", "--find-links",
-		b.path("wheels"), "--intransitive", "-o", out)
+	requirements, wheels := b.path(project, "requirements.txt"), b.path("wheels")
+	if err := b.shell("", b.python(), "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps",
+		"--only-binary=:all:", "-d", wheels, "-r", requirements); err != nil {
+		return "", err
+	}
+	return out, b.shell("", b.python(), "-m", "pex", "-r", requirements, "--no-pypi", "--find-links", wheels, "--intransitive", "-o", out)
 }
 
 // peerSource runs the peer's source build and returns the PEX.
-func (b *bench) peerSource() (string, error) {
+func (b *bench) peerSource(project string) (string, error) {
 	out := b.path("peer-source")
 	if err := os.RemoveAll(out); err != nil {
 		return "", err
 	}
 	// The peer starts `dagster-cloud` and `pex` from PATH.
-	cmd := exec.CommandContext(b.ctx, b.python(), "-c", buildSource, b.path("project"), out)
+	cmd := exec.CommandContext(b.ctx, b.python(), "-c", buildSource, b.path(project), out)
 	cmd.Env = b.env("PATH="+b.path("peers/bin")+":"+os.Getenv("PATH"), "PEX_ROOT="+b.path("pex-root"))
 	if words, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("the peer's source build: %w\n%s", err, words)
@@ -47,8 +52,8 @@ func (b *bench) peerSource() (string, error) {
 	return found[0], nil
 }
 
-// peerServe starts `dagster api grpc` under pex's own runtime and returns the time until it is healthy.
-func (b *bench) peerServe(source, deps, root string) (time.Duration, error) {
+// peerServe starts the project's server under pex's own runtime and returns the time until it answers.
+func (b *bench) peerServe(e edited, source, deps, root string) (time.Duration, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return 0, err
@@ -56,15 +61,19 @@ func (b *bench) peerServe(source, deps, root string) (time.Duration, error) {
 	address := l.Addr().String()
 	l.Close()
 	_, port, _ := net.SplitHostPort(address)
-	cmd := exec.Command("python3.11", source, "-m", "dagster", "api", "grpc", "--host", "127.0.0.1", "--port", port,
-		"-m", "quickstart.definitions", "-d", b.path("project"))
+	args := []string{source}
+	for _, a := range e.serve {
+		args = append(args, strings.ReplaceAll(a, "{port}", port))
+	}
+	cmd := exec.Command("python3.11", args...)
+	cmd.Dir = b.path(e.project)
 	cmd.Env = b.env("PEX_PATH="+deps, "PEX_ROOT="+root)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	start := time.Now()
 	if err := cmd.Start(); err != nil {
 		return 0, err
 	}
-	err = b.serving(address)
+	err = b.serving(address, e.answers)
 	took := time.Since(start)
 	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 	_ = cmd.Wait()

@@ -17,48 +17,6 @@ func deployed(events []event) string {
 	return ""
 }
 
-// deployEdit is the budget that the project is for: from an edit of one file until the new version answers.
-func (b *bench) deployEdit() (row, error) {
-	deps, err := b.peerDeps()
-	if err != nil {
-		return row{}, err
-	}
-	var ours, peer sample
-	for i := range b.rounds + 1 {
-		b.noise()
-		if err := b.edit(); err != nil {
-			return row{}, err
-		}
-		start := time.Now()
-		events, err := b.pexpress("project", "deploy")
-		if err == nil {
-			err = b.serving(deployed(events))
-		}
-		took := time.Since(start)
-		if err != nil {
-			return row{}, err
-		}
-		start = time.Now()
-		source, err := b.peerSource()
-		if err != nil {
-			return row{}, err
-		}
-		build := time.Since(start)
-		serve, err := b.peerServe(source, deps, b.path("pex-root"))
-		if err != nil {
-			return row{}, err
-		}
-		if i > 0 { // the first round fills caches
-			ours, peer = append(ours, took), append(peer, build+serve)
-		}
-	}
-	return row{
-		"deploy after an edit of one source file, real Dagster, until the new version answers",
-		ours.String(), peer.String() + ": dagster-cloud-cli's source build + dagster api grpc, caches warm", times(ours, peer),
-		"<= 150 ms p50, <= 300 ms p99, >= 25 x (needs the warm interpreters of a later issue)",
-	}, nil
-}
-
 func (b *bench) deployUnchanged() (row, error) {
 	var ours sample
 	for range 3 * b.rounds {
@@ -77,7 +35,7 @@ func (b *bench) depsDigest() (row, error) {
 	var ours, peer sample
 	for i := range b.rounds {
 		b.noise()
-		events, err := b.pexpress("project", "build", "--platform", fmt.Sprintf("manylinux_2_%d_x86_64", 40+b.edits+i))
+		events, err := b.pexpress("project", "build", "--platform", fmt.Sprintf("manylinux_2_%d_x86_64", 40+b.count+i))
 		if err != nil {
 			return row{}, err
 		}
