@@ -16,7 +16,6 @@ type edited struct {
 	what    string
 	project string // below the bench's directory
 	file    string // that is edited
-	deps    string // requirements of the peer's deps.pex
 	// serve is what the peer's source.pex is started with; {port} stands for the port.
 	serve   []string
 	answers func(address string) bool
