@@ -23,7 +23,7 @@ made(name = "directory")
 pex_source(
     name = "plain",
     srcs = [":generated", ":directory"],
-    data = ["data.txt"],
+    data = ["data.txt", "a=b.txt"],
     links = {"extra/alias.txt": "data.txt"},
     target = "@shop_lock//:target",
     deps = [":top"],
@@ -42,7 +42,7 @@ pex_test(name = "nothing", source = ":plain", deps = "//:deps")
 made = rule(implementation = _impl)
 `,
 		"extra/deploy.toml": "[location.extra]\npreset = \"module\"\nmodule = \"extra.top\"\n",
-		"extra/src/lib.py":  "LIB = 1\n", "extra/lib.txt": "lib\n", "extra/data.txt": "data\n", "extra/naïve.py": "",
+		"extra/src/lib.py":  "LIB = 1\n", "extra/lib.txt": "lib\n", "extra/data.txt": "data\n", "extra/a=b.txt": "a=b\n", "extra/naïve.py": "",
 		"extra/top.py": `import os.path
 
 import lib
@@ -61,6 +61,7 @@ def main():
 	require.NoError(t, err)
 	require.Equal(t, "data.txt", target)
 	require.FileExists(t, filepath.Join(plain, "extra/lib.txt"))
+	require.Equal(t, "a=b\n", readString(filepath.Join(plain, "extra/a=b.txt")))
 	s.build("//extra:deploy")
 	descriptor, err := os.ReadFile(filepath.Join(s.workspace, "bazel-bin/extra/deploy.descriptor.json"))
 	require.NoError(t, err)

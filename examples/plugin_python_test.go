@@ -48,7 +48,17 @@ WORD = (static / json.loads((static / "manifest.json").read_text())["assets/css/
 	require.Equal(t, true, find(events, "built", "output", "static")["hit"])
 	require.Equal(t, true, find(events, "deployed", "", "")["unchanged"])
 
+	require.Contains(t, h.run("explain").stdout, "static of web: cache hit, nothing to do; the last build was the same")
+	require.Equal(t, "body { color: black; }", strings.TrimSpace(h.run("run", "--", "-c", "from web.word import WORD; print(WORD)").stdout))
+	packed := filepath.Join(t.TempDir(), "packed")
+	require.Contains(t, h.run("export", "--layout", "packed", "--out", packed).stdout, "PEXPRESS_OUTPUT_STATIC="+packed+"/static ")
+	require.FileExists(t, filepath.Join(packed, "static", "manifest.json"))
+	r, err := h.try("export", "--out", filepath.Join(t.TempDir(), "app.pex"))
+	require.Error(t, err)
+	require.Contains(t, r.stderr, "a zipapp has no place for the output static of the project: pass --layout packed")
+
 	h.write("assets/css/site.css", "body { color: white; }\n")
+	require.Contains(t, h.run("explain").stdout, "\n  changed  inputs/assets/css/site.css")
 	_, events = h.deploy()
 	require.Equal(t, "body { color: white; }", h.get(address, "/"))
 	require.Equal(t, false, find(events, "built", "output", "static")["hit"])
@@ -68,7 +78,7 @@ WORD = (static / json.loads((static / "manifest.json").read_text())["assets/css/
 	require.Equal(t, white, again["root"])
 
 	h.write("assets/big.js", strings.Repeat("x", 4<<20))
-	r, err := h.try("build")
+	r, err = h.try("build")
 	require.Error(t, err)
 	require.Equal(t, 3, r.code, "%s", r.stderr)
 	require.Contains(t, r.stderr, "output static: build static: invalid action: an asset of 4194305 bytes")

@@ -73,6 +73,12 @@ func Detect(env Env, readFile func(string) ([]byte, error)) (*Run, error) {
 	if err != nil {
 		return nil, err
 	}
+	switch {
+	case r.Event == PullRequest && r.Number <= 0:
+		return nil, fmt.Errorf("the event of a pull request has no number: is $GITHUB_EVENT_PATH the event's file?")
+	case r.Event == Deleted && r.Fork:
+		return nil, fmt.Errorf("a fork's merge request ends no deployment: its branch has the name of one here by chance, or by intent")
+	}
 	if r.Branch == "" && r.Event != PullRequest {
 		return nil, fmt.Errorf("the pipeline is not about a branch (a tag?): run pexpress ci on pushes to branches, pull requests and deleted branches")
 	}
@@ -84,4 +90,4 @@ func Detect(env Env, readFile func(string) ([]byte, error)) (*Run, error) {
 func (r *Run) Deploys() bool { return r.Event == Push }
 
 // IsProduction reports whether the pipeline's branch is the one that deploys under the locations' own names.
-func (r *Run) IsProduction() bool { return r.Branch == r.Production }
+func (r *Run) IsProduction() bool { return r.Production != "" && r.Branch == r.Production }

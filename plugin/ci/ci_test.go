@@ -1,15 +1,20 @@
 package ci
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/pexpress/pexpress/cache/digest"
 )
 
 func environment(vars map[string]string) Env { return func(name string) string { return vars[name] } }
@@ -37,15 +42,38 @@ func TestDetect(t *testing.T) {
 		"pull request":      {github(pull), `{"number": 3, "pull_request": {"head": {"sha": "def", "ref": "topic", "repo": {"full_name": "org/app"}}}}`, Run{Event: PullRequest, Branch: "topic", Commit: "def", Number: 3}, ""},
 		"fork":              {github(pull), `{"number": 3, "pull_request": {"head": {"ref": "main", "repo": {"full_name": "evil/app"}}}}`, Run{Event: PullRequest, Branch: "main", Commit: "abc", Number: 3, Fork: true}, ""},
 		"fork that is gone": {github(pull), `{"number": 3, "pull_request": {"head": {"ref": "main", "repo": null}}}`, Run{Event: PullRequest, Branch: "main", Commit: "abc", Number: 3, Fork: true}, ""},
-		"target":            {github(map[string]string{"GITHUB_EVENT_NAME": "pull_request_target"}), `{}`, Run{}, "secrets"},
-		"deleted branch":    {github(map[string]string{"GITHUB_EVENT_NAME": "delete"}), `{"ref": "topic", "ref_type": "branch"}`, Run{Event: Deleted, Branch: "topic", Commit: "abc"}, ""},
-		"deleted tag":       {github(map[string]string{"GITHUB_EVENT_NAME": "delete"}), `{"ref": "v1", "ref_type": "tag"}`, Run{}, "not about a branch"},
-		"nonsense":          {github(nil), `{`, Run{}, "GITHUB_EVENT_PATH"},
-		"a person's shell":  {nil, "", Run{}, "pexpress deploy"},
+		"no number":         {github(pull), `{"pull_request": {"head": {"sha": "def", "ref": "topic", "repo": {"full_name": "org/app"}}}}`, Run{}, "no number"},
+		"a number below 0":  {github(pull), `{"number": -7, "pull_request": {"head": {"ref": "topic", "repo": {"full_name": "org/app"}}}}`, Run{}, "no number"},
+		"nobody's pull request": {
+			github(map[string]string{"GITHUB_EVENT_NAME": "pull_request", "GITHUB_REPOSITORY": ""}), `{"number": 3, "pull_request": {"head": {"ref": "main", "repo": {}}}}`,
+			Run{Event: PullRequest, Branch: "main", Commit: "abc", Number: 3, Fork: true},
+			"",
+		},
+		"target":           {github(map[string]string{"GITHUB_EVENT_NAME": "pull_request_target"}), `{}`, Run{}, "secrets"},
+		"deleted branch":   {github(map[string]string{"GITHUB_EVENT_NAME": "delete"}), `{"ref": "topic", "ref_type": "branch"}`, Run{Event: Deleted, Branch: "topic", Commit: "abc"}, ""},
+		"deleted tag":      {github(map[string]string{"GITHUB_EVENT_NAME": "delete"}), `{"ref": "v1", "ref_type": "tag"}`, Run{}, "not about a branch"},
+		"nonsense":         {github(nil), `{`, Run{}, "GITHUB_EVENT_PATH"},
+		"a person's shell": {nil, "", Run{}, "pexpress deploy"},
 		"stopped": {
 			map[string]string{"GITLAB_CI": "true", "CI_ENVIRONMENT_ACTION": "stop", "CI_COMMIT_REF_NAME": "topic", "CI_DEFAULT_BRANCH": "main"},
 			"",
 			Run{Event: Deleted, Branch: "topic", Production: "main", Stopped: true},
+			"",
+		},
+		"a fork's stop": {
+			map[string]string{
+				"GITLAB_CI": "true", "CI_PIPELINE_SOURCE": "merge_request_event", "CI_MERGE_REQUEST_IID": "9", "CI_PROJECT_ID": "1",
+				"CI_MERGE_REQUEST_PROJECT_ID": "1", "CI_MERGE_REQUEST_SOURCE_PROJECT_ID": "2", "CI_MERGE_REQUEST_SOURCE_BRANCH_NAME": "topic",
+				"CI_ENVIRONMENT_ACTION": "stop",
+			},
+			"",
+			Run{},
+			"ends no deployment",
+		},
+		"a merge request without projects": {
+			map[string]string{"GITLAB_CI": "true", "CI_PIPELINE_SOURCE": "merge_request_event", "CI_MERGE_REQUEST_IID": "9"},
+			"",
+			Run{Event: PullRequest, Number: 9, Fork: true},
 			"",
 		},
 		"a fork's own pipeline": {
@@ -129,17 +157,56 @@ func TestAnnotate(t *testing.T) {
 
 // TestMarkdown writes what others have named into the report.
 func TestMarkdown(t *testing.T) {
+	deps, source := digest.FromBytes([]byte("deps")), digest.FromBytes([]byte("source"))
 	r := &Report{
 		Run: &Run{Branch: "a`b|c <img>", Number: 3, URL: "https://ci"}, Took: 1500 * time.Millisecond,
 		Locations: []*Location{{
 			Name: "web", As: "web.a", Kind: Fast, URL: "https://web>(x)", Error: "log\n```\n# no heading",
-			Outputs: []Output{{Name: "deps.pex", Digest: "d/1", Hit: true}, {Name: "source.pex", Digest: "s/2"}}, Blobs: 2, Bytes: 2048,
+			Outputs: []Output{{Name: "deps.pex", Digest: deps, Hit: true}, {Name: "source.pex", Digest: source}}, Blobs: 2, Bytes: 2048,
 		}},
 	}
 	s := r.Summary()
 	require.Contains(t, s, "``a`b\\|c <img>`` (#3) · fast deploy, only source.pex was shipped · 1.5 s")
 	require.Contains(t, s, "````text\nlog\n```\n# no heading\n````")
 	require.Contains(t, s, "2 new blobs, 2.0 KiB")
+	require.Contains(t, s, "| deps.pex | `"+deps.String()+"` | from the cache")
+	require.Contains(t, r.Comment(), "(source.pex `"+source.Short()+"`, deps.pex `"+deps.Short()+"`)")
 	require.Contains(t, r.Comment(), "(<https://web(x)>)")
 	require.Equal(t, Failed, (&Report{Run: r.Run, Locations: r.Locations, Error: "x"}).Kind())
+	require.Equal(t, Nothing, (&Report{Run: r.Run}).Kind())
+	require.Contains(t, (&Report{Run: r.Run}).Summary(), "nothing to remove")
+}
+
+// TestHead has git fail and hang: nobody is asked for a password, and a helper that git started does not keep a job.
+func TestHead(t *testing.T) {
+	bin := t.TempDir()
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	script := func(text string) {
+		require.NoError(t, os.WriteFile(filepath.Join(bin, "git"), []byte("#!/bin/sh\n"+text+"\n"), 0o755))
+	}
+	script(`echo "prompts=$GIT_TERMINAL_PROMPT for $2 $3" >&2; exit 1`)
+	_, err := Head(t.Context(), ".", "--upload-pack=x")
+	require.ErrorIs(t, err, ErrHead)
+	require.ErrorContains(t, err, "prompts=0 for origin refs/heads/--upload-pack=x")
+
+	fifo := filepath.Join(bin, "pid")
+	require.NoError(t, syscall.Mkfifo(fifo, 0o600))
+	script("sleep 3600 >&2 & echo $! > " + fifo + "; wait")
+	ctx, cancel := context.WithCancel(t.Context())
+	helper := 0
+	go func() {
+		defer cancel()
+		content, _ := os.ReadFile(fifo) // there when git is
+		helper, _ = strconv.Atoi(strings.TrimSpace(string(content)))
+	}()
+	_, err = Head(ctx, ".", "main")
+	require.ErrorIs(t, err, ErrHead)
+	require.Positive(t, helper)
+	require.Eventually(t, func() bool { return dead(helper) }, time.Minute, time.Millisecond, "git's helper was not ended")
+}
+
+// dead reports whether there is no such process, or what is left of it waits for its parent only.
+func dead(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err != nil || strings.Contains(string(b), ") Z ")
 }

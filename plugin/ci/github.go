@@ -52,7 +52,7 @@ func detectGitHub(env Env, readFile func(string) ([]byte, error)) (*Run, error) 
 		r.Event, r.Number, r.Branch = PullRequest, ev.Number, first(head.Ref, env("GITHUB_HEAD_REF"))
 		r.Commit = first(head.SHA, r.Commit)
 		// A fork that was deleted has no repository any more.
-		r.Fork = head.Repo == nil || head.Repo.FullName != env("GITHUB_REPOSITORY")
+		r.Fork = head.Repo == nil || head.Repo.FullName == "" || head.Repo.FullName != env("GITHUB_REPOSITORY")
 	case "delete":
 		r.Event = Deleted
 		if ev.RefType == "branch" {

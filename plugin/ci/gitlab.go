@@ -20,8 +20,8 @@ func detectGitLab(env Env) (*Run, error) {
 		r.Event, r.Number, r.Branch = PullRequest, n, env("CI_MERGE_REQUEST_SOURCE_BRANCH_NAME")
 		r.Commit = first(env("CI_MERGE_REQUEST_SOURCE_BRANCH_SHA"), r.Commit)
 		// A pipeline that runs in the fork has the fork's variables, and no project but its own.
-		r.Fork = env("CI_MERGE_REQUEST_SOURCE_PROJECT_ID") != env("CI_MERGE_REQUEST_PROJECT_ID") ||
-			env("CI_MERGE_REQUEST_PROJECT_ID") != env("CI_PROJECT_ID")
+		own := env("CI_PROJECT_ID")
+		r.Fork = own == "" || env("CI_MERGE_REQUEST_SOURCE_PROJECT_ID") != own || env("CI_MERGE_REQUEST_PROJECT_ID") != own
 	}
 	// The job that GitLab runs when an environment is stopped, by itself when its branch is deleted.
 	if env("CI_ENVIRONMENT_ACTION") == "stop" {

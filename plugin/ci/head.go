@@ -5,10 +5,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"regexp"
 	"strings"
+	"syscall"
+	"time"
 )
+
+// headTime is how long git may take to ask.
+const headTime = 2 * time.Minute
 
 // ErrHead says that the branch's present commit could not be asked for.
 var ErrHead = errors.New("cannot tell which commit the branch is at now")
@@ -17,9 +23,16 @@ var commitHash = regexp.MustCompile(`^[0-9a-f]{40}([0-9a-f]{24})?$`)
 
 // Head asks the remote of the checkout in dir which commit a branch is at; "" if there is no such branch any more.
 func Head(ctx context.Context, dir, branch string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, headTime)
+	defer cancel()
 	ref := "refs/heads/" + branch
 	cmd := exec.CommandContext(ctx, "git", "ls-remote", "origin", ref)
 	cmd.Dir = dir
+	// There is nobody to type a password, and git's helpers must not outlive it.
+	cmd.Env = append(os.Environ(), "GIT_TERMINAL_PROMPT=0")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = time.Second
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

@@ -32,8 +32,8 @@ func (r *Report) Comment() string {
 		if l.URL != "" {
 			fmt.Fprintf(&b, ", %s", link(l.URL, l.URL))
 		}
-		if d := l.Digest("source.pex"); d != "" {
-			fmt.Fprintf(&b, " (source.pex %s, deps.pex %s)", code(short(d)), code(short(l.Digest("deps.pex"))))
+		if source, deps := l.Digest("source.pex"), l.Digest("deps.pex"); !source.IsZero() && !deps.IsZero() {
+			fmt.Fprintf(&b, " (source.pex %s, deps.pex %s)", code(source.Short()), code(deps.Short()))
 		}
 		b.WriteString("\n")
 	}
@@ -49,7 +49,7 @@ func (r *Report) Comment() string {
 func (r *Report) headline() string {
 	what := map[Kind]string{
 		Built: "built, not deployed", Superseded: "built; a later push is deployed in its place", Unchanged: "nothing changed",
-		Fast: "fast deploy, only source.pex was shipped", Full: "full deploy", Removed: "removed", Failed: "failed",
+		Fast: "fast deploy, only source.pex was shipped", Full: "full deploy", Removed: "removed", Nothing: "nothing to remove", Failed: "failed",
 	}[r.Kind()]
 	on := code(r.Run.Branch)
 	if r.Run.Number > 0 {
@@ -70,7 +70,7 @@ func (l *Location) summary(b *strings.Builder) {
 			if o.Hit {
 				how = "from the cache"
 			}
-			fmt.Fprintf(b, "| %s | %s | %s | %s |\n", o.Name, code(o.Digest), how, took(o.Took))
+			fmt.Fprintf(b, "| %s | %s | %s | %s |\n", o.Name, code(o.Digest.String()), how, took(o.Took))
 		}
 		fmt.Fprintf(b, "\nShipped: %d new blobs, %s, to the cache; %s from there to the codeserver.\n\n", l.Blobs, size(l.Bytes), size(l.Fetched))
 	}
@@ -120,9 +120,6 @@ func link(text, url string) string {
 	clean := strings.NewReplacer("[", "(", "]", ")", "\n", " ", "<", "", ">", "").Replace
 	return "[" + clean(text) + "](<" + clean(url) + ">)"
 }
-
-// short abbreviates a digest.
-func short(digest string) string { return digest[:min(12, len(digest))] }
 
 func took(d time.Duration) string {
 	if d < time.Second {

@@ -66,7 +66,7 @@ func (r *Report) outputs() [][2]string {
 		l = r.Locations[0]
 	}
 	return append(all, [2]string{"location", l.As}, [2]string{"version", l.Version},
-		[2]string{"deps-digest", l.Digest("deps.pex")}, [2]string{"source-digest", l.Digest("source.pex")})
+		[2]string{"deps-digest", l.Digest("deps.pex").String()}, [2]string{"source-digest", l.Digest("source.pex").String()})
 }
 
 // githubOutputs writes each value between lines of a random word: a value cannot end early and begin another one.

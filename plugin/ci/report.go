@@ -2,6 +2,8 @@ package ci
 
 import (
 	"time"
+
+	"github.com/pexpress/pexpress/cache/digest"
 )
 
 // Kind is what came of a location.
@@ -15,6 +17,7 @@ const (
 	Fast       Kind = "fast"       // the codeserver had deps.pex: only source.pex was shipped
 	Full       Kind = "full"       // deps.pex was shipped as well
 	Removed    Kind = "removed"
+	Nothing    Kind = "nothing" // there was nothing to remove
 	Failed     Kind = "failed"
 )
 
@@ -32,8 +35,8 @@ func Decide(deps string, known map[string]bool, unchanged bool) Kind {
 
 // Output is one tree of a location.
 type Output struct {
-	Name   string `json:"name"` // "deps.pex"
-	Digest string `json:"digest"`
+	Name   string        `json:"name"` // "deps.pex"
+	Digest digest.Digest `json:"digest"`
 	// Hit is whether the cache had it, so that nothing was built.
 	Hit bool `json:"hit"`
 	// Took is the time from looking it up to having it.
@@ -64,14 +67,14 @@ type Location struct {
 	Error   string  `json:"error,omitempty"`
 }
 
-// Digest returns the digest of an output, "" if there is none of that name.
-func (l *Location) Digest(output string) string {
+// Digest returns the digest of an output, zero if there is none of that name.
+func (l *Location) Digest(output string) digest.Digest {
 	for _, o := range l.Outputs {
 		if o.Name == output {
 			return o.Digest
 		}
 	}
-	return ""
+	return digest.Digest{}
 }
 
 // Report is what came of a pipeline.
@@ -84,7 +87,7 @@ type Report struct {
 	Took  time.Duration
 }
 
-var order = []Kind{Removed, Built, Superseded, Unchanged, Fast, Full, Failed}
+var order = []Kind{Nothing, Removed, Built, Superseded, Unchanged, Fast, Full, Failed}
 
 // Kind is the location's that had the most done to it.
 func (r *Report) Kind() Kind {
@@ -100,7 +103,7 @@ func (r *Report) Kind() Kind {
 		return Failed
 	}
 	if most < 0 {
-		return Removed // nothing was there to remove
+		return Nothing
 	}
 	return order[most]
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"unicode"
@@ -38,6 +39,11 @@ func Source(ctx context.Context, r SourceRequest) (*Output, error) {
 	bootstrap, err := cas.read(ctx, r.Bootstrap)
 	if err != nil {
 		return nil, err
+	}
+	for _, root := range r.SourceRoots {
+		if !filepath.IsLocal(filepath.FromSlash(root)) || strings.ContainsAny(root, ":\n\r\x00") {
+			return nil, fmt.Errorf("%w: the source root %q is not the path of a directory inside the tree", ErrInput, root)
+		}
 	}
 	in := &content{files: r.Files, links: r.Links, roots: r.SourceRoots}
 	var run *Run

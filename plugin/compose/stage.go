@@ -75,15 +75,24 @@ func (s *staging) link(name, target string) error {
 	if err != nil {
 		return err
 	}
-	return os.Symlink(target, to)
+	err = os.Symlink(target, to)
+	if errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("%w: %s is given twice", ErrInput, name)
+	}
+	return err
 }
 
-// place makes the directories above a path of the staging.
+// place makes the directories above a path of the staging, none of them through a symlink: that could lead anywhere.
 func (s *staging) place(name string) (string, error) {
 	if !filepath.IsLocal(filepath.FromSlash(name)) {
 		return "", fmt.Errorf("%w: %q is not a relative path inside the project", ErrInput, name)
 	}
 	to := filepath.Join(s.dir, filepath.FromSlash(name))
+	for dir := filepath.Dir(to); len(dir) > len(s.dir); dir = filepath.Dir(dir) {
+		if info, err := os.Lstat(dir); err == nil && !info.IsDir() {
+			return "", fmt.Errorf("%w: %s stands below %s, which is no directory", ErrInput, name, dir[len(s.dir)+1:])
+		}
+	}
 	return to, os.MkdirAll(filepath.Dir(to), 0o700)
 }
 

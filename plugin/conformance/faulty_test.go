@@ -36,6 +36,12 @@ func faulty(fault string) int {
 		return 3
 	case fault == "garbage":
 		return hang("Hello, World!")
+	case fault == "endless-line":
+		for {
+			if _, err := os.Stdout.Write(make([]byte, 1<<20)); err != nil {
+				return 1
+			}
+		}
 	case fault == "core":
 		return hang("2|1|unix|" + listen("unix", filepath.Join(dir, "s")) + "|grpc")
 	case fault == "old":
@@ -222,6 +228,16 @@ func (b *builder) whim(root digest.Digest) string {
 	case "reads-host":
 		content, _ := os.ReadFile("/etc/passwd")
 		return fmt.Sprint(len(content))
+	case "mixes-up-the-second":
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if len(b.seen) == 0 {
+			b.seen["first"] = root
+		}
+		if root != b.seen["first"] {
+			b.calls++
+			return fmt.Sprint(b.calls)
+		}
 	case "mixes-up":
 		b.mu.Lock()
 		b.calls++

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
@@ -34,6 +35,8 @@ type raw struct {
 	lifeline *os.File // its other end is the builder's
 	first    chan string
 	ended    chan struct{}
+	reaping  sync.Mutex
+	reaped   bool // its pid may be another process' by now
 	words    *tail
 	conn     *grpc.ClientConn
 }
@@ -100,14 +103,11 @@ func (s *suite) startRaw(env ...string) (*raw, error) {
 	go func() {
 		defer out.Close()
 		b := bufio.NewReaderSize(out, 8<<10)
-		line, _ := b.ReadString('\n')
-		p.first <- line
+		line, _ := b.ReadSlice('\n') // what is longer is no handshake
+		p.first <- string(line)
 		_, _ = io.Copy(io.Discard, b)
 	}()
-	go func() {
-		_ = p.cmd.Wait()
-		close(p.ended)
-	}()
+	go p.reap()
 	return p, nil
 }
 
@@ -116,12 +116,32 @@ func host(versions string) []string {
 	return []string{"PEXPRESS_PLUGIN=be64db6a-builder", "PLUGIN_PROTOCOL_VERSIONS=" + versions}
 }
 
+// reap waits for the builder's end, and ends what it has left in its group while its pid is still its own.
+func (p *raw) reap() {
+	for unix.Waitid(unix.P_PID, p.cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
+	}
+	p.killGroup()
+	p.reaping.Lock()
+	_ = p.cmd.Wait()
+	p.reaped = true
+	p.reaping.Unlock()
+	close(p.ended)
+}
+
+func (p *raw) killGroup() {
+	p.reaping.Lock()
+	defer p.reaping.Unlock()
+	if !p.reaped {
+		_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
+	}
+}
+
 // close ends the builder and all of its group.
 func (p *raw) close() {
 	if p.conn != nil {
 		_ = p.conn.Close()
 	}
-	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
+	p.killGroup()
 	<-p.ended
 	_ = p.lifeline.Close()
 }

@@ -9,11 +9,11 @@ def wheels():
     "Declares a repository for each wheel; one is fetched when an action needs it."
 """
 
-_WHEEL = """    if not native.existing_rule("{repository}"):
+_WHEEL = """    if not native.existing_rule({repository}):
         http_file(
-            name = "{repository}",
-            downloaded_file_path = "{filename}",
-            sha256 = "{sha256}",
+            name = {repository},
+            downloaded_file_path = {filename},
+            sha256 = {sha256},
             urls = {urls},
         )
 """
@@ -26,7 +26,7 @@ def _pexpress_lock_repository_impl(ctx):
     ctx.file("BUILD.bazel", build_file(str(ctx.attr.lock), selection, wheels, pex, ctx.attr.targets))
     text = _WHEELS_BZL
     for w in wheels.values():
-        text += _WHEEL.format(repository = w.repository, filename = w.filename, sha256 = w.sha256, urls = repr(w.urls))
+        text += _WHEEL.format(repository = repr(w.repository), filename = repr(w.filename), sha256 = repr(w.sha256), urls = repr(w.urls))
     ctx.file("wheels.bzl", text)
 
 pexpress_lock_repository = repository_rule(

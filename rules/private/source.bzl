@@ -6,8 +6,12 @@ load(":providers.bzl", "PexInfo", "PexSourcesInfo", "PexTargetInfo")
 load(":sources.bzl", "import_dir", "sources_aspect")
 load(":toolchain.bzl", "TOOLCHAIN")
 
+def _escaped(name):
+    "Returns a name as the left side of --file and --link takes it."
+    return name.replace("\\", "\\\\").replace("=", "\\=")
+
 def _file_arg(file):
-    return "--file=%s=%s" % (file.short_path, file.path)
+    return "--file=%s=%s" % (_escaped(file.short_path), file.path)
 
 def _sources(ctx):
     """Collects files and import directories, and refuses what cannot be part of a source tree."""
@@ -27,7 +31,7 @@ def _sources(ctx):
 def _args(ctx, target, files, imports):
     args = target_args(ctx, target)
     args.add_all(files, map_each = _file_arg)
-    args.add_all(["%s=%s" % (k, v) for k, v in ctx.attr.links.items()], format_each = "--link=%s")
+    args.add_all(["%s=%s" % (_escaped(k), v) for k, v in ctx.attr.links.items()], format_each = "--link=%s")
     if ascii_only(ctx):
         args.add("--ascii")
     if ctx.attr.project:

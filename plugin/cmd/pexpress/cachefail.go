@@ -30,7 +30,18 @@ func (a *app) cacheFailure(err error) error {
 		return err
 	}
 	line, _, _ := strings.Cut(text[i:], "\n")
-	return unavailableError{errors.New(line)}
+	return unavailableError{cacheError{errors.New(line)}}
+}
+
+// cacheError is a failure of the cache itself.
+type cacheError struct{ error }
+
+func (e cacheError) Unwrap() error { return e.error }
+
+// isCacheFailure reports whether an error of cacheFailure is the cache's.
+func isCacheFailure(err error) bool {
+	var failure cacheError
+	return errors.As(err, &failure)
 }
 
 // answered matches what package httpcache says of an answer that is none of a cache's.
@@ -50,7 +61,7 @@ func webFailure(address string, err error) error {
 		if says := remote.Explain(address, codes.Unavailable, text); says != "" {
 			text = says
 		}
-		return unavailableError{fmt.Errorf("cache %s: %s", address, text)}
+		return unavailableError{cacheError{fmt.Errorf("cache %s: %s", address, text)}}
 	}
 	m := answered.FindStringSubmatch(err.Error())
 	if m == nil {
@@ -61,5 +72,5 @@ func webFailure(address string, err error) error {
 	if says := remote.Explain(address, ofStatus[status], text); says != "" {
 		text = says
 	}
-	return unavailableError{fmt.Errorf("cache %s: %s", address, text)}
+	return unavailableError{cacheError{fmt.Errorf("cache %s: %s", address, text)}}
 }

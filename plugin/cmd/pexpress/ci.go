@@ -41,8 +41,9 @@ func (a *app) ciCommand() *cobra.Command {
 		ValidArgsFunction: a.completeLocations,
 		RunE:              func(c *cobra.Command, args []string) error { return a.runCI(c.Context(), o, args) },
 	}
-	serverFlag(c, &o.to)
 	f := c.Flags()
+	f.StringVar(&o.to, "to", "", "address of the codeserver: unix:///socket or host:port [$PEXPRESS_CODESERVER] (default: the project's; "+
+		"without one nothing is deployed)")
 	f.StringVar(&o.production, "production-branch", "", "branch that deploys under the locations' own names (default: the repository's)")
 	f.StringVar(&o.overlay, "overlay", "pr-{number}", "the cache's instance for a pull request, {number} being its number")
 	f.StringVar(&o.url, "url", "http://{address}", "where a location is reached; {location}, {address} and {branch} are replaced")
@@ -67,9 +68,9 @@ type ciJob struct {
 	location    *ci.Location // that is being built or deployed
 	names       []string     // the locations asked for; all if empty
 	out         io.Writer
-	ownToken    bool  // PEXPRESS_CACHE_TOKEN is the run's own
-	shared      bool  // the cache is the one that was asked for, not this machine's disk
-	failure     error // of a location
+	tokenAt     time.Time // when PEXPRESS_CACHE_TOKEN was last set to a token of the run's own; zero if it is not
+	shared      bool      // the cache is the one that was asked for, not this machine's disk
+	failure     error     // of a location
 }
 
 func (a *app) runCI(ctx context.Context, o ciOptions, names []string) error {
@@ -81,7 +82,10 @@ func (a *app) runCI(ctx context.Context, o ciOptions, names []string) error {
 	if err != nil {
 		return inputError{err}
 	}
-	run.Production = first(o.production, run.Production)
+	if run.Production = first(o.production, run.Production); run.Production == "" && run.Event != ci.PullRequest {
+		return inputErrorf("the pipeline's environment does not say which branch is the repository's default: name it with --production-branch, " +
+			"or production would be deployed as a branch")
+	}
 	j := &ciJob{app: a, opts: o, run: run, report: &ci.Report{Run: run}, names: names, shared: true, out: a.ui.out}
 	restore := j.listen()
 	err = j.do(ctx)
@@ -118,7 +122,7 @@ func (j *ciJob) do(ctx context.Context) error {
 		return err
 	}
 	for _, loc := range locs {
-		j.doLocation(ctx, p, loc)
+		j.doLocation(ctx, loc)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -128,16 +132,16 @@ func (j *ciJob) do(ctx context.Context) error {
 
 // doLocation builds one location and deploys it if that is what the run is for. Its failure is no reason to leave the
 // others where they are.
-func (j *ciJob) doLocation(ctx context.Context, p *project.Project, loc *project.Location) {
+func (j *ciJob) doLocation(ctx context.Context, loc *project.Location) {
 	l := &ci.Location{Name: loc.Name, As: j.deployedAs(loc.Name), Kind: ci.Built}
 	j.report.Locations = append(j.report.Locations, l)
 	j.location = l
 	begin, end := j.run.Section("pexpress_"+loc.Name, "pexpress: "+l.As, time.Now().Unix())
 	j.say("%s", begin)
 	b, err := j.build(ctx, loc)
-	if err == nil && j.wantsDeploy(p) {
+	if err == nil && j.wantsDeploy() {
 		err = j.deploy(ctx, loc, b, l)
-	} else if err == nil && j.run.Event == ci.PullRequest && !j.run.Fork && j.hasServer(p) {
+	} else if err == nil && j.run.Event == ci.PullRequest && !j.run.Fork && j.serverAddress() != "" {
 		j.linkBranch(ctx, l)
 	}
 	j.say("%s", end)
@@ -157,15 +161,11 @@ func (j *ciJob) deployedAs(name string) string {
 	return ci.BranchName(name, j.run.Repository, j.run.Branch)
 }
 
-func (j *ciJob) hasServer(p *project.Project) bool {
-	return first(j.opts.to, os.Getenv("PEXPRESS_CODESERVER"), p.Codeserver) != ""
-}
-
-func (j *ciJob) wantsDeploy(p *project.Project) bool {
+func (j *ciJob) wantsDeploy() bool {
 	if !j.run.Deploys() || j.opts.buildOnly {
 		return false
 	}
-	if !j.hasServer(p) {
+	if j.serverAddress() == "" {
 		j.warn("no codeserver is named (PEXPRESS_CODESERVER or --to): built, and not deployed")
 		return false
 	}

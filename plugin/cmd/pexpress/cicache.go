@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -37,15 +38,13 @@ func (j *ciJob) chooseCache(p *project.Project) error {
 	a := j.app
 	a.useCacheOf(p)
 	a.cacheChosen = true
+	if j.run.Fork {
+		if err := j.dropCredentials(); err != nil {
+			return err
+		}
+	}
 	if _, local := open.Dir(a.cache); local {
 		return nil
-	}
-	if j.run.Fork {
-		for _, name := range cacheCredentials {
-			if err := os.Unsetenv(name); err != nil {
-				return err
-			}
-		}
 	}
 	if j.run.Event != ci.PullRequest {
 		return nil
@@ -60,6 +59,20 @@ func (j *ciJob) chooseCache(p *project.Project) error {
 	}
 	a.cache = address
 	j.say("cache          %s", redacted(address))
+	return nil
+}
+
+// dropCredentials forgets all that the cache could be shown, for what is built may not be trusted with it.
+func (j *ciJob) dropCredentials() error {
+	for _, name := range cacheCredentials {
+		if err := os.Unsetenv(name); err != nil {
+			return err
+		}
+	}
+	if u, err := url.Parse(j.app.cache); err == nil && u.User != nil {
+		u.User = nil
+		j.app.cache = u.String()
+	}
 	return nil
 }
 
@@ -78,6 +91,12 @@ func (j *ciJob) build(ctx context.Context, loc *project.Location) (*built, error
 		}
 	}
 	b, err := j.tryBuild(ctx, loc)
+	if err != nil && j.tokenIsOld() && isCacheFailure(j.app.cacheFailure(err)) {
+		if terr := j.showToken(ctx); terr != nil {
+			return nil, unavailableError{errors.Join(terr, err)}
+		}
+		b, err = j.tryBuild(ctx, loc) // what was stored is there
+	}
 	if err == nil || !j.shared || ctx.Err() != nil || !j.cacheIsAway(err) {
 		return b, err
 	}
@@ -103,7 +122,7 @@ func (j *ciJob) tryBuild(ctx context.Context, loc *project.Location) (b *built, 
 		return nil, err
 	}
 	for _, o := range b.all() {
-		l.Outputs = append(l.Outputs, ci.Output{Name: o.name, Digest: o.Root.String(), Hit: o.Hit, Took: o.Took})
+		l.Outputs = append(l.Outputs, ci.Output{Name: o.name, Digest: o.Root, Hit: o.Hit, Took: o.Took})
 		how := "rebuilt"
 		if o.Hit {
 			how = "cache hit"
@@ -120,9 +139,7 @@ func (j *ciJob) cacheIsAway(err error) bool {
 	if _, local := open.Dir(j.app.cache); local {
 		return false
 	}
-	var unavailable unavailableError
-	failure := j.app.cacheFailure(err)
-	if !errors.As(failure, &unavailable) || !strings.Contains(failure.Error(), "cache ") {
+	if !isCacheFailure(j.app.cacheFailure(err)) {
 		return false
 	}
 	if j.run.Event == ci.PullRequest {
@@ -135,10 +152,18 @@ func (j *ciJob) cacheIsAway(err error) bool {
 	return true
 }
 
+// tokenTime is how old a token may be and surely be valid: GitHub's last for five minutes.
+const tokenTime = 4 * time.Minute
+
+// tokenIsOld reports whether the cache was shown a token of the run's own that may have expired.
+func (j *ciJob) tokenIsOld() bool {
+	return j.shared && j.run.System == ci.GitHub && !j.tokenAt.IsZero() && time.Since(j.tokenAt) > tokenTime
+}
+
 // showToken has the cache shown the run's own token, unless it is shown something else. A token is asked for before each
-// build: they last for some minutes.
+// build, and again when a build has outlasted it.
 func (j *ciJob) showToken(ctx context.Context) error {
-	if os.Getenv("PEXPRESS_CACHE_CERT") != "" || os.Getenv("PEXPRESS_CACHE_TOKEN") != "" && !j.ownToken {
+	if os.Getenv("PEXPRESS_CACHE_CERT") != "" || os.Getenv("PEXPRESS_CACHE_TOKEN") != "" && j.tokenAt.IsZero() {
 		return nil
 	}
 	if u, err := url.Parse(j.app.cache); err != nil || !mayCarryToken(u) {
@@ -148,7 +173,7 @@ func (j *ciJob) showToken(ctx context.Context) error {
 	if err != nil || token == "" {
 		return err
 	}
-	j.ownToken = true
+	j.tokenAt = time.Now()
 	return os.Setenv("PEXPRESS_CACHE_TOKEN", token)
 }
 

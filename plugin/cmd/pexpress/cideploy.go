@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -18,18 +19,18 @@ import (
 	"github.com/pexpress/pexpress/plugin/project"
 )
 
-// Another deploy of a location is waited for, longer each time.
-const (
-	firstWait = 100 * time.Millisecond
-	lastWait  = 5 * time.Second
-)
-
-// serve connects to the codeserver, and returns the context for its calls.
-func (j *ciJob) serve(ctx context.Context) (context.Context, *client.Client, error) {
+// serverAddress is the codeserver's, "" if none is named.
+func (j *ciJob) serverAddress() string {
 	to := first(j.opts.to, os.Getenv("PEXPRESS_CODESERVER"))
 	if p, err := project.Load(j.app.dir); err == nil {
 		to = first(to, p.Codeserver)
 	}
+	return to
+}
+
+// serve connects to the codeserver, and returns the context for its calls.
+func (j *ciJob) serve(ctx context.Context) (context.Context, *client.Client, error) {
+	to := j.serverAddress()
 	ctx, err := j.serverContext(ctx, to)
 	if err != nil {
 		return nil, nil, unavailableError{err}
@@ -45,23 +46,18 @@ func (j *ciJob) deploy(ctx context.Context, loc *project.Location, b *built, l *
 	if err := loc.CheckEntry(); err != nil {
 		return inputError{err}
 	}
-	ctx, srv, err := j.serve(ctx)
-	if err != nil {
-		return err
-	}
-	defer srv.Close()
-	for wait := firstWait; ; wait = min(2*wait, lastWait) {
-		err := j.tryDeploy(ctx, srv, loc, b, l)
-		if status.Code(err) != codes.Aborted {
+	stages, fetched := len(l.Stages), l.Fetched
+	return inTurn(ctx, turnTime, func() error {
+		l.Stages, l.Fetched = l.Stages[:stages], fetched // those of the build: a deploy that was refused counts for nothing
+		ctx, srv, err := j.serve(ctx)                    // with a token of now: the last try may be long ago
+		if err != nil {
 			return err
 		}
+		defer srv.Close()
+		return j.tryDeploy(ctx, srv, loc, b, l)
+	}, func(wait time.Duration) {
 		j.say("%-14s %9s  another deploy of %s is under way", "wait", took(wait), l.As)
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+	})
 }
 
 func (j *ciJob) tryDeploy(ctx context.Context, srv *client.Client, loc *project.Location, b *built, l *ci.Location) error {
@@ -165,7 +161,7 @@ func (j *ciJob) linkBranch(ctx context.Context, l *ci.Location) {
 }
 
 func (j *ciJob) urlOf(l *ci.Location) string {
-	return strings.NewReplacer("{location}", l.As, "{address}", l.Address, "{branch}", j.run.Branch).Replace(j.opts.url)
+	return strings.NewReplacer("{location}", l.As, "{address}", l.Address, "{branch}", url.PathEscape(j.run.Branch)).Replace(j.opts.url)
 }
 
 // removeBranch removes all that was deployed from the run's branch.
@@ -182,6 +178,10 @@ func (j *ciJob) removeBranch(ctx context.Context) error {
 			return nil
 		}
 	}
+	if j.serverAddress() == "" {
+		j.warn("no codeserver is named (PEXPRESS_CODESERVER or --to): nothing is removed")
+		return nil
+	}
 	ctx, srv, err := j.serve(ctx)
 	if err != nil {
 		return err
@@ -194,11 +194,20 @@ func (j *ciJob) removeBranch(ctx context.Context) error {
 	suffix := ci.BranchSuffix(j.run.Repository, j.run.Branch)
 	var errs []error
 	for _, l := range list.GetLocations() {
-		if strings.HasSuffix(l.GetName(), suffix) {
-			errs = append(errs, j.app.removeLocation(ctx, srv, l.GetName()))
-			j.report.Locations = append(j.report.Locations, &ci.Location{Name: l.GetName(), As: l.GetName(), Kind: ci.Removed})
-			j.say("%-14s %9s  %s", "removed", "", l.GetName())
+		if !strings.HasSuffix(l.GetName(), suffix) {
+			continue
 		}
+		gone := &ci.Location{Name: l.GetName(), As: l.GetName(), Kind: ci.Removed}
+		j.report.Locations = append(j.report.Locations, gone)
+		err := j.app.removeLocation(ctx, srv, l.GetName())
+		switch {
+		case status.Code(err) == codes.NotFound: // another job was faster
+			gone.Kind = ci.Nothing
+		case err != nil:
+			gone.Kind, gone.Error = ci.Failed, err.Error()
+			errs = append(errs, err)
+		}
+		j.say("%-14s %9s  %s", gone.Kind, "", l.GetName())
 	}
 	return errors.Join(errs...)
 }

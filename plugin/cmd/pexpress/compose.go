@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path"
 	"strings"
@@ -26,7 +27,7 @@ func expandArguments(args []string) ([]string, error) {
 			all = append(all, arg)
 			continue
 		}
-		b, err := os.ReadFile(file)
+		b, err := readArguments(file)
 		if err != nil {
 			return nil, usageError{fmt.Errorf("arguments: %w", err)}
 		}
@@ -37,6 +38,22 @@ func expandArguments(args []string) ([]string, error) {
 		}
 	}
 	return all, nil
+}
+
+// maxArguments bounds a file of arguments: a million sources.
+const maxArguments = 256 << 20
+
+func readArguments(file string) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxArguments+1))
+	if err == nil && len(b) > maxArguments {
+		err = fmt.Errorf("%s has more than %s", file, size(maxArguments))
+	}
+	return b, err
 }
 
 func (a *app) composeCommand() *cobra.Command {
@@ -151,11 +168,26 @@ func composeTargetFlags(c *cobra.Command, bootstrap, python, platform *string) {
 	required(c, "bootstrap", "python", "platform")
 }
 
+// cutEntry cuts NAME=VALUE. In the name \= and \\ stand for = and \, so that every name can be said.
+func cutEntry(s string) (name, value string, ok bool) {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		switch {
+		case s[i] == '=':
+			return b.String(), s[i+1:], true
+		case s[i] == '\\' && i+1 < len(s) && (s[i+1] == '=' || s[i+1] == '\\'):
+			i++
+		}
+		b.WriteByte(s[i])
+	}
+	return s, "", false
+}
+
 // entries reads NAME=VALUE arguments.
 func entries(flag string, values []string) ([]compose.Entry, error) {
 	var all []compose.Entry
 	for _, v := range values {
-		name, value, ok := strings.Cut(v, "=")
+		name, value, ok := cutEntry(v)
 		if !ok || name == "" || value == "" {
 			return nil, usageError{fmt.Errorf("--%s takes NAME=%s, not %q", flag, map[string]string{"file": "PATH", "link": "TARGET"}[flag], v)}
 		}

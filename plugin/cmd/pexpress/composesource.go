@@ -18,7 +18,7 @@ type projectFlags struct {
 
 func (p *projectFlags) add(c *cobra.Command) {
 	f := c.Flags()
-	f.StringArrayVar(&p.files, "file", nil, "a file, `DEST=PATH`: where it stands in the tree and where it is; symlinks are read through")
+	f.StringArrayVar(&p.files, "file", nil, "a file, `DEST=PATH`: where it stands in the tree and where it is; symlinks are read through; in DEST write \\= for = and \\\\ for \\")
 	f.StringArrayVar(&p.links, "link", nil, "a symlink, `DEST=TARGET`")
 	f.StringVar(&p.request.Dir, "project", "", "directory of a project: what goes in follows its configuration, as 'pexpress build' does")
 	f.StringVar(&p.request.Root, "root", "", "directory that holds --project and the local projects it needs; --project is relative to it")

@@ -18,7 +18,7 @@ func (a *app) digestCommand() *cobra.Command {
 		Short: "Say the digest of directories as trees",
 		Long: `Say the digest of the root of each directory as a canonical tree: what 'pexpress build' calls it, and what the cache and
 the codeserver know it by.`,
-		Args:              cobra.MinimumNArgs(1),
+		Args:              takes(1, -1, "give at least one directory"),
 		PersistentPreRunE: func(*cobra.Command, []string) error { return a.checkOutput() },
 		RunE: func(c *cobra.Command, dirs []string) error {
 			for _, dir := range dirs {

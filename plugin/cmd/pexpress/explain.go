@@ -57,7 +57,20 @@ func (s *session) explainLocation(ctx context.Context, loc *project.Location) er
 	if err := s.explainAction(ctx, loc, deps.Plan, last.DepsAction); err != nil {
 		return err
 	}
-	return s.explainAction(ctx, loc, source.Plan, last.SourceAction)
+	if err := s.explainAction(ctx, loc, source.Plan, last.SourceAction); err != nil {
+		return err
+	}
+	for _, o := range s.project.Outputs {
+		p, err := s.planOutput(ctx, o)
+		if err != nil {
+			return fmt.Errorf("output %s: %w", o.Name, err)
+		}
+		p.builder.close()
+		if err := s.explainAction(ctx, loc, p.Plan, last.Outputs[o.Name]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // explanation is the event that explain prints for an action.

@@ -2,20 +2,16 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/pexpress/pexpress/cache/merkle"
 	"github.com/pexpress/pexpress/plugin/lock"
 	"github.com/pexpress/pexpress/plugin/pex"
 	"github.com/pexpress/pexpress/plugin/project"
@@ -32,8 +28,10 @@ func (a *app) exportCommand() *cobra.Command {
   packed   two directories, deps.pex and source.pex; wheels stay as they were published
   loose    the same two, with nothing zipped but the wheels
 
+Further outputs of the project's are directories beside the two; a zipapp has no place for them.
+
 Run the two directories as: PEX_PATH=OUT/deps.pex python OUT/source.pex -m your.module`,
-		Args:              cobra.MaximumNArgs(1),
+		Args:              takes(0, 1, "give one LOCATION at most"),
 		ValidArgsFunction: a.completeLocations,
 		RunE: func(c *cobra.Command, args []string) error {
 			if !slices.Contains(pex.Layouts, layout) {
@@ -102,6 +100,9 @@ func howToRun(loc *project.Location, target lock.Target, layout, out string) str
 }
 
 func (s *session) export(ctx context.Context, names []string, layout, out string) error {
+	if len(s.project.Outputs) > 0 && layout == "zipapp" {
+		return inputErrorf("a zipapp has no place for the output %s of the project: pass --layout packed or --layout loose", s.project.Outputs[0].Name)
+	}
 	out, err := s.outName(names, layout, out)
 	if err != nil {
 		return err
@@ -114,81 +115,30 @@ func (s *session) export(ctx context.Context, names []string, layout, out string
 		return err
 	}
 	run := howToRun(b.location, b.depsPlan.target, layout, out)
+	for _, o := range b.outputs {
+		dir := filepath.Join(out, o.name)
+		if err := s.exportOutput(ctx, o, dir); err != nil {
+			return errors.Join(err, os.RemoveAll(out))
+		}
+		run = outputVariable(o.name) + "=" + dir + " " + run
+	}
 	s.app.ui.event("exported", map[string]any{"layout": layout, "path": out, "run": run}, "%s (%s); run it: %s", out, layout, run)
 	return nil
 }
 
-func (a *app) runCommand() *cobra.Command {
-	var location string
-	c := &cobra.Command{
-		Use:   "run [--location NAME] [-- ARGUMENTS...]",
-		Short: "Run Python in the environment that would be deployed",
-		Long: `Build a location and run Python on the two trees, here, as pex runs them. What follows -- is what python takes:
-
-  pexpress run -- -m quickstart.report
-  pexpress run -- -c 'import quickstart; print(quickstart)'`,
-		RunE: func(c *cobra.Command, args []string) error {
-			var names []string
-			if location != "" {
-				names = []string{location}
-			}
-			return a.run(c.Context(), names, args)
-		},
-	}
-	c.Flags().StringVar(&location, "location", "", "the location to run (default: the project's only one)")
-	a.targetFlags(c)
-	return c
+// outputVariable is where a program finds a further output, as under a codeserver.
+func outputVariable(name string) string {
+	return "PEXPRESS_OUTPUT_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
 }
 
-// run builds a location, and runs Python on it when the cache is closed again: a program may run for days.
-func (a *app) run(ctx context.Context, names, args []string) error {
-	var dir string
-	var b *built
-	stdout := a.ui.out
-	a.ui.out = a.ui.err // standard output is the program's
-	err := a.with(ctx, func(s *session) (err error) {
-		if b, err = s.buildOne(ctx, names); err != nil {
-			return err
-		}
-		dir, err = s.exportForRun(ctx, b)
-		return err
-	})
+// exportOutput writes a further output to a directory that must not exist.
+func (s *session) exportOutput(ctx context.Context, o namedResult, dir string) error {
+	t, err := merkle.Load(ctx, s.cas, o.Root)
+	if err == nil {
+		_, err = merkle.Materialize(ctx, s.cas, t, dir)
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("output %s: %w", o.name, err)
 	}
-	python := "python" + b.depsPlan.target.Python
-	bin, err := exec.LookPath(python)
-	if err != nil {
-		return unavailableError{fmt.Errorf("no %s on PATH: install it, or build for another with --python", python)}
-	}
-	cmd := exec.CommandContext(ctx, bin, append([]string{filepath.Join(dir, "source.pex")}, args...)...)
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = 10 * time.Second
-	// A PEX_ROOT of its own: pex's names for what it unpacks there are weaker than the digests these trees have.
-	cmd.Env = append(os.Environ(), "PEX_PATH="+filepath.Join(dir, "deps.pex"),
-		"PEX_ROOT="+filepath.Join(a.home, "run", "root-"+b.deps.Root.Hash()))
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = a.stdin, stdout, a.ui.err
-	err = cmd.Run()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		return &exitError{code: max(exit.ExitCode(), 1)}
-	}
-	return err
-}
-
-// exportForRun returns a directory with the two PEXes, which several runs may share.
-func (s *session) exportForRun(ctx context.Context, b *built) (string, error) {
-	name := sha256.Sum256([]byte(b.deps.Root.String() + b.source.Root.String()))
-	dir := filepath.Join(s.app.home, "run", hex.EncodeToString(name[:]))
-	if _, err := os.Stat(dir); err == nil {
-		return dir, nil
-	}
-	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
-		return "", err
-	}
-	err := pex.Export(ctx, s.cas, pex.Trees{Deps: b.deps.Root, Source: b.source.Root}, "packed", dir)
-	if _, there := os.Stat(dir); err != nil && there == nil {
-		return dir, nil // another run was faster
-	}
-	return dir, err
+	return nil
 }

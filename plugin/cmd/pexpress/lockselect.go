@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -90,8 +91,9 @@ func (r *selectRequest) read() (*selection, error) {
 		}
 		s.Targets[name] = []selectedWheel{}
 		for _, w := range wheels {
-			if w.SHA256 == "" {
-				return nil, inputErrorf("%s: %s has no sha256 there, by which build tools check what they fetch: lock again", r.lock, w.Filename)
+			if !sha256Hex.MatchString(w.SHA256) {
+				return nil, inputErrorf("%s: the sha256 of %s there is %.80q, by which build tools check what they fetch: lock again",
+					r.lock, w.Filename, w.SHA256)
 			}
 			s.Targets[name] = append(s.Targets[name], selected(w))
 		}
@@ -99,6 +101,9 @@ func (r *selectRequest) read() (*selection, error) {
 	s.Pex, err = r.pex(l)
 	return s, err
 }
+
+// sha256Hex is what may get into what build tools generate of a lock.
+var sha256Hex = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
 func selected(w lock.Wheel) selectedWheel {
 	return selectedWheel{w.Name, w.Version, w.Filename, w.URL, w.Path, w.SHA256, w.Size}

@@ -32,7 +32,24 @@ func (s *session) buildOutputs(ctx context.Context) ([]namedResult, error) {
 	return all, nil
 }
 
-func (s *session) buildOutput(ctx context.Context, o project.Output) (r *build.Result, err error) {
+func (s *session) buildOutput(ctx context.Context, o project.Output) (*build.Result, error) {
+	p, err := s.planOutput(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	defer p.builder.close()
+	e := &build.Executor{CAS: s.cas, ActionCache: s.results, Builders: p.builder}
+	return e.Run(ctx, p.Plan, func(ctx context.Context) error { return build.PutFiles(ctx, s.cas, p.files) })
+}
+
+// outputPlan is a planned output with what is needed to make it; whoever has it closes its builder.
+type outputPlan struct {
+	*action.Plan
+	builder *outside
+	files   map[digest.Digest]string
+}
+
+func (s *session) planOutput(ctx context.Context, o project.Output) (_ *outputPlan, err error) {
 	name := o.Plugin
 	if strings.Contains(name, "/") {
 		name = filepath.Join(s.project.Dir, filepath.FromSlash(name))
@@ -42,7 +59,11 @@ func (s *session) buildOutput(ctx context.Context, o project.Output) (r *build.R
 		return nil, inputError{err}
 	}
 	p := &outside{program: program, report: s.app.ui.warn}
-	defer p.close()
+	defer func() {
+		if err != nil {
+			p.close()
+		}
+	}()
 	if err := p.identify(); err != nil {
 		return nil, inputError{fmt.Errorf("plugin %s: %w", o.Plugin, err)}
 	}
@@ -64,8 +85,7 @@ func (s *session) buildOutput(ctx context.Context, o project.Output) (r *build.R
 	if err != nil {
 		return nil, inputError{err}
 	}
-	e := &build.Executor{CAS: s.cas, ActionCache: s.results, Builders: p}
-	return e.Run(ctx, plan, func(ctx context.Context) error { return build.PutFiles(ctx, s.cas, files) })
+	return &outputPlan{plan, p, files}, nil
 }
 
 func kindOf(o project.Output, about plugin.Description) (string, error) {

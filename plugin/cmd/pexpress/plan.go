@@ -3,15 +3,11 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pexpress/pexpress/cache/digest"
-	"github.com/pexpress/pexpress/cache/durable"
 	"github.com/pexpress/pexpress/cache/merkle"
 	"github.com/pexpress/pexpress/plugin/action"
 	"github.com/pexpress/pexpress/plugin/build"
@@ -38,20 +34,6 @@ type sourcePlan struct {
 	tree    *merkle.Tree
 }
 
-// target returns what the project is built for: flags, else its configuration, else what the lock was made for.
-func (s *session) target(l *lock.Lock) (lock.Target, error) {
-	python := first(s.app.python, s.project.Python, l.DefaultPython())
-	if python == "" {
-		return lock.Target{}, inputError{fmt.Errorf(
-			"no Python version: the lock has no requires-python; pass --python 3.11 or set python = \"3.11\" in [tool.pexpress]")}
-	}
-	t, err := lock.ParseTarget(python, first(s.app.platform, s.project.Platform, lock.DefaultPlatform))
-	if err != nil {
-		return t, inputError{err}
-	}
-	return t, nil
-}
-
 func first(values ...string) string {
 	for _, v := range values {
 		if v != "" {
@@ -67,7 +49,7 @@ func (s *session) planDeps(ctx context.Context, loc *project.Location) (*depsPla
 	if err != nil {
 		return nil, err
 	}
-	target, err := s.target(l)
+	target, err := s.target(loc, l)
 	if err != nil {
 		return nil, err
 	}
@@ -94,23 +76,6 @@ func (s *session) planDeps(ctx context.Context, loc *project.Location) (*depsPla
 		return nil, inputError{err}
 	}
 	return &depsPlan{Plan: p, wheels: wheels, digests: digests, target: target}, nil
-}
-
-// selectWheels selects the location's wheels and checks that they are what the project declares.
-func (s *session) selectWheels(loc *project.Location, l *lock.Lock, target lock.Target) ([]lock.Wheel, error) {
-	path := filepath.Join(s.project.Dir, loc.Lock)
-	wheels, err := l.Select(target, lock.Selection{Extras: loc.Extras, Groups: loc.Groups})
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	locked := map[string]string{}
-	for i := range wheels {
-		locked[wheels[i].Name] = wheels[i].Version
-		if p := wheels[i].Path; p != "" && !filepath.IsAbs(p) {
-			wheels[i].Path = filepath.Join(filepath.Dir(path), filepath.FromSlash(p))
-		}
-	}
-	return wheels, s.project.CheckLocked(loc, locked, target.Applies)
 }
 
 // bootstrap returns the runtime that every PEX carries, as a tree: an Action of its own, whose result any later build
@@ -298,21 +263,4 @@ func fetchError(err error) error {
 		return inputError{err}
 	}
 	return unavailableError{err}
-}
-
-// readLock reads the location's lock.
-func (s *session) readLock(ctx context.Context, loc *project.Location) (*lock.Lock, error) {
-	path := filepath.Join(s.project.Dir, loc.Lock)
-	b, err := durable.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		b, err = s.impliedLock(ctx, loc)
-	}
-	if err != nil {
-		return nil, err
-	}
-	l, err := lock.Parse(b)
-	if err != nil {
-		return nil, inputError{fmt.Errorf("%s: %w", path, err)}
-	}
-	return l, nil
 }

@@ -34,7 +34,7 @@ The Actions that it builds have a small sample as their input root: inputs/ with
 plugin that wants other inputs gets those of --input.
 
 Exit status: 0 all checks passed; 4 one failed.`,
-		Args: cobra.MinimumNArgs(1),
+		Args: takes(1, -1, "give the PROGRAM: a path, or the NAME of a pexpress-plugin-NAME"),
 		RunE: func(c *cobra.Command, args []string) error {
 			program, err := findPlugin(args[0])
 			if err != nil {

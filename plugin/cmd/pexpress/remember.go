@@ -8,6 +8,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 
@@ -23,6 +24,8 @@ type lastPlan struct {
 	DepsRoot     digest.Digest `json:"deps_root"`
 	SourceAction digest.Digest `json:"source_action"`
 	SourceRoot   digest.Digest `json:"source_root"`
+	// Outputs are the Actions of the plugins' outputs, by name.
+	Outputs map[string]digest.Digest `json:"outputs,omitempty"`
 }
 
 // planFile is where the last plan of a location of this checkout is kept.
@@ -32,8 +35,14 @@ func (s *session) planFile(location string) string {
 }
 
 func (s *session) remember(b *built) error {
-	p := lastPlan{b.deps.Action, b.deps.Root, b.source.Action, b.source.Root}
-	if s.lastPlan(b.location.Name) == p {
+	p := lastPlan{DepsAction: b.deps.Action, DepsRoot: b.deps.Root, SourceAction: b.source.Action, SourceRoot: b.source.Root}
+	for _, o := range b.outputs {
+		if p.Outputs == nil {
+			p.Outputs = map[string]digest.Digest{}
+		}
+		p.Outputs[o.name] = o.Action
+	}
+	if reflect.DeepEqual(s.lastPlan(b.location.Name), p) {
 		return nil
 	}
 	content, err := json.Marshal(p)

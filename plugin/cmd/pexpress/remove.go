@@ -5,8 +5,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/pexpress/pexpress/codeserver/client"
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
@@ -19,7 +17,7 @@ func (a *app) removeCommand() *cobra.Command {
 		Short: "End locations: their addresses are free, their versions forgotten",
 		Long: `End locations. Requests under way end as they would on a deploy; new ones find nobody. The versions are forgotten,
 so that there is nothing to roll back to, and what only they needed is deleted.`,
-		Args: cobra.MinimumNArgs(1),
+		Args: takes(1, -1, "give at least one LOCATION"),
 
 		ValidArgsFunction: a.completeLocations,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -43,19 +41,18 @@ so that there is nothing to roll back to, and what only they needed is deleted.`
 // removeLocation ends a location, after the deploy of it that may be under way.
 func (a *app) removeLocation(ctx context.Context, srv *client.Client, name string) error {
 	start := time.Now()
-	for wait := firstWait; ; wait = min(2*wait, lastWait) {
+	err := inTurn(ctx, turnTime, func() error {
 		_, err := srv.Remove(ctx, &codeserverpb.RemoveRequest{Location: name})
-		if err == nil {
-			break
+		if err != nil {
+			err = deployError(err)
 		}
-		if status.Code(err) != codes.Aborted {
-			return deployError(err)
-		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+		return err
+	}, func(wait time.Duration) {
+		a.ui.event("waiting", map[string]any{"location": name, "milliseconds": milliseconds(wait)},
+			"%-14s %9s  another deploy of %s is under way", "wait", took(wait), name)
+	})
+	if err != nil {
+		return err
 	}
 	a.ui.event("removed", map[string]any{"location": name, "milliseconds": milliseconds(time.Since(start))},
 		"%-14s %9s  %s", "removed", took(time.Since(start)), name)

@@ -47,7 +47,7 @@ func (a *app) openSession(ctx context.Context) (*session, error) {
 	a.useCacheOf(p)
 	cas, results, closer, err := open.Open(ctx, a.cache)
 	if err != nil {
-		return nil, unavailableError{fmt.Errorf("open the cache %s: %w", a.cache, err)}
+		return nil, unavailableError{cacheError{fmt.Errorf("open the cache %s: %w", a.cache, err)}}
 	}
 	s := &session{app: a, project: p, cas: build.Count(cas), results: complete.New(cas, results), closer: closer}
 	if err := s.openState(); err != nil {

@@ -36,6 +36,11 @@ class SourcePex:
     summary: Digest
 
 
+def escaped(name: str) -> str:
+    """Returns a name as the left side of pexpress' --file takes it."""
+    return name.replace("\\", "\\\\").replace("=", "\\=")
+
+
 @rule(desc="Make source.pex", level=LogLevel.DEBUG)
 async def compose_source(request: SourceRequest) -> SourcePex:
     closure = await engine.closure(request.address)
@@ -44,13 +49,13 @@ async def compose_source(request: SourceRequest) -> SourcePex:
     if not files and request.project is None:
         raise PexpressError(f"{request.address} has no sources: give it dependencies, or a project")
     if request.project is None:
-        odd = [name for name in files if "=" in name or "\n" in name]
+        odd = [name for name in files if "\n" in name]
         if odd:
             raise PexpressError(
-                f"{odd[0]!r}, which {request.address} depends on, has = or a line break in its name: rename it"
+                f"{odd[0]!r}, which {request.address} depends on, has a line break in its name: rename it"
             )
         inputs = await engine.prefix(AddPrefix(code.source_files.snapshot.digest, "root"))
-        lines = [f"--file={name}=root/{name}" for name in files]
+        lines = [f"--file={escaped(name)}=root/{name}" for name in files]
         lines += [f"--source-root={root}" for root in code.source_roots if root != "."]
     else:
         staged = await stage_project(StageRequest(request.project, code.source_files.snapshot))

@@ -103,14 +103,24 @@ def test_project_whose_location_is_below_it(repository):
     assert "svc/web/source.pex/main.py" in repository.package("svc:web")
 
 
-def test_name_that_cannot_be_an_argument(repository):
+def test_name_that_looks_like_two(repository):
     repository.write(
         {
-            "svc/app/a=b.txt": "",
+            "svc/app/a=b.txt": "text",
             "svc/app/BUILD": "resources(name='r', sources=['*.txt'])\npython_sources(dependencies=[':r'])",
         }
     )
-    with pytest.raises(ExecutionError, match=r"'svc/app/a=b.txt', which svc:source depends on"):
+    assert repository.package("svc:web")["svc/web/source.pex/svc/app/a=b.txt"][0] == b"text"
+
+
+def test_name_that_cannot_be_an_argument(repository):
+    repository.write(
+        {
+            "svc/app/a\nb.txt": "",
+            "svc/app/BUILD": "resources(name='r', sources=['*.txt'])\npython_sources(dependencies=[':r'])",
+        }
+    )
+    with pytest.raises(ExecutionError, match=r"'svc/app/a\\nb.txt', which svc:source depends on"):
         repository.package("svc:web")
 
 
