@@ -67,26 +67,40 @@ func (e *Executor) Run(ctx context.Context, plan *action.Plan, inputs func(conte
 	return r, nil
 }
 
-// attempts is how often a build is begun anew when the cache loses what it needs.
+// attempts is how often something is begun anew when the cache loses what it needs.
 const attempts = 8
 
-// buildAgain builds, and begins anew when the cache has lost a blob meanwhile: another process collects garbage, or a copy
-// turned out corrupt and was set aside. Everything that is missing then comes again.
-func (e *Executor) buildAgain(ctx context.Context, plan *action.Plan, inputs func(context.Context) error) (*repb.ActionResult, error) {
+// Again runs f, and runs it anew when the cache has lost a blob meanwhile: another process collects garbage, or a copy
+// turned out corrupt and was set aside. f must bring again whatever is missing.
+func Again(ctx context.Context, f func() error) error {
 	for attempt := 1; ; attempt++ {
-		// What the inputs are refused for, such as a wheel that is not what the lock says, no second try mends.
-		if err := inputs(ctx); err != nil {
-			return nil, fmt.Errorf("inputs of %s: %w", plan.Output, err)
-		}
-		ar, err := e.build(ctx, plan)
+		err := f()
 		lost := errors.Is(err, cache.ErrNotFound) || errors.Is(err, digest.ErrMismatch) || errors.Is(err, plugin.ErrInputUnreadable)
 		if err == nil || !lost || ctx.Err() != nil {
-			return ar, err
+			return err
 		}
 		if attempt == attempts {
-			return nil, fmt.Errorf("the cache lost blobs during each of %d attempts (is something emptying it?): %w", attempts, err)
+			return fmt.Errorf("the cache lost blobs during each of %d attempts (is something emptying it?): %w", attempts, err)
 		}
 	}
+}
+
+// buildAgain builds, and brings the inputs and builds anew when the cache has lost a blob meanwhile.
+func (e *Executor) buildAgain(ctx context.Context, plan *action.Plan, inputs func(context.Context) error) (*repb.ActionResult, error) {
+	var ar *repb.ActionResult
+	var refused error
+	err := Again(ctx, func() (err error) {
+		// What the inputs are refused for, such as a wheel that is not what the lock says, no second try mends.
+		if refused = inputs(ctx); refused != nil {
+			return nil
+		}
+		ar, err = e.build(ctx, plan)
+		return err
+	})
+	if refused != nil {
+		return nil, fmt.Errorf("inputs of %s: %w", plan.Output, refused)
+	}
+	return ar, err
 }
 
 // build runs a plan whose inputs are in the CAS.

@@ -154,14 +154,14 @@ func (s *session) reportChange(ctx context.Context, last lastPlan, b *built) err
 	if last.SourceRoot.IsZero() || last.SourceRoot == b.source.Root {
 		return nil
 	}
+	var after *merkle.Tree
 	before, err := merkle.Load(ctx, s.cas, last.SourceRoot)
+	if err == nil {
+		after, err = merkle.Load(ctx, s.cas, b.source.Root)
+	}
 	if errors.Is(err, cache.ErrNotFound) {
-		return nil // the last version was evicted: there is nothing to compare with
+		return nil // one of them was evicted: there is nothing to compare
 	}
-	if err != nil {
-		return err
-	}
-	after, err := merkle.Load(ctx, s.cas, b.source.Root)
 	if err != nil {
 		return err
 	}

@@ -84,11 +84,14 @@ func (s *session) bootstrap(ctx context.Context) (*merkle.Tree, error) {
 	if s.runtime != nil {
 		return s.runtime, nil
 	}
-	r, err := s.buildBootstrap(ctx)
-	if err != nil {
-		return nil, err
-	}
-	s.runtime, err = merkle.Load(ctx, s.cas, r.Root)
+	err := build.Again(ctx, func() error {
+		r, err := s.buildBootstrap(ctx)
+		if err != nil {
+			return err
+		}
+		s.runtime, err = merkle.Load(ctx, s.cas, r.Root)
+		return err
+	})
 	return s.runtime, err
 }
 
