@@ -101,7 +101,12 @@ type DeployRequest struct {
 	Listen string `protobuf:"bytes,4,opt,name=listen,proto3" json:"listen,omitempty"`
 	// Only if this is the name of the version that the location serves, "" for a location that is not there: what was
 	// deployed since the caller looked is not undone unseen. ABORTED otherwise.
-	IfCurrent     *string `protobuf:"bytes,5,opt,name=if_current,json=ifCurrent,proto3,oneof" json:"if_current,omitempty"`
+	IfCurrent *string `protobuf:"bytes,5,opt,name=if_current,json=ifCurrent,proto3,oneof" json:"if_current,omitempty"`
+	// Who vouches for the version: a DSSE envelope (JSON) whose payload is an in-toto Statement about spec. A codeserver that
+	// requires signatures refuses a deploy without one by a key that it trusts.
+	Provenance []byte `protobuf:"bytes,6,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// Give the version a share of the traffic first. Absent: all at once.
+	Canary        *Canary `protobuf:"bytes,7,opt,name=canary,proto3" json:"canary,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -171,6 +176,141 @@ func (x *DeployRequest) GetIfCurrent() string {
 	return ""
 }
 
+func (x *DeployRequest) GetProvenance() []byte {
+	if x != nil {
+		return x.Provenance
+	}
+	return nil
+}
+
+func (x *DeployRequest) GetCanary() *Canary {
+	if x != nil {
+		return x.Canary
+	}
+	return nil
+}
+
+type DeployAllRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Each for another location, none with a canary.
+	Deploys       []*DeployRequest `protobuf:"bytes,1,rep,name=deploys,proto3" json:"deploys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeployAllRequest) Reset() {
+	*x = DeployAllRequest{}
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeployAllRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeployAllRequest) ProtoMessage() {}
+
+func (x *DeployAllRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeployAllRequest.ProtoReflect.Descriptor instead.
+func (*DeployAllRequest) Descriptor() ([]byte, []int) {
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *DeployAllRequest) GetDeploys() []*DeployRequest {
+	if x != nil {
+		return x.Deploys
+	}
+	return nil
+}
+
+// Canary says how a new version is tried beside the one that serves. The deploy ends when the trial has: with an error,
+// FAILED_PRECONDITION, if the new version did worse and got no more traffic.
+type Canary struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Share of the requests that the new version gets meanwhile, 1 to 99.
+	Percent int32 `protobuf:"varint,1,opt,name=percent,proto3" json:"percent,omitempty"`
+	// How long the trial lasts.
+	Duration *durationpb.Duration `protobuf:"bytes,2,opt,name=duration,proto3" json:"duration,omitempty"`
+	// It ends at once when the share of failed requests (5xx, or a gRPC status that a server gives: UNKNOWN, INTERNAL,
+	// UNAVAILABLE, DATA_LOSS, UNIMPLEMENTED, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED) exceeds the old version's by more than
+	// this many percent points; 1 if 0. Judged once it has answered 20 requests.
+	MaxMoreErrorsPercent int32 `protobuf:"varint,3,opt,name=max_more_errors_percent,json=maxMoreErrorsPercent,proto3" json:"max_more_errors_percent,omitempty"`
+	// Or when its median latency is more than this many percent of the old version's; not judged if 0.
+	MaxLatencyPercent int32 `protobuf:"varint,4,opt,name=max_latency_percent,json=maxLatencyPercent,proto3" json:"max_latency_percent,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *Canary) Reset() {
+	*x = Canary{}
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Canary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Canary) ProtoMessage() {}
+
+func (x *Canary) ProtoReflect() protoreflect.Message {
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Canary.ProtoReflect.Descriptor instead.
+func (*Canary) Descriptor() ([]byte, []int) {
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Canary) GetPercent() int32 {
+	if x != nil {
+		return x.Percent
+	}
+	return 0
+}
+
+func (x *Canary) GetDuration() *durationpb.Duration {
+	if x != nil {
+		return x.Duration
+	}
+	return nil
+}
+
+func (x *Canary) GetMaxMoreErrorsPercent() int32 {
+	if x != nil {
+		return x.MaxMoreErrorsPercent
+	}
+	return 0
+}
+
+func (x *Canary) GetMaxLatencyPercent() int32 {
+	if x != nil {
+		return x.MaxLatencyPercent
+	}
+	return 0
+}
+
 // VersionSpec is everything that makes a version; its digest is the version's name.
 type VersionSpec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -184,14 +324,20 @@ type VersionSpec struct {
 	Env map[string]string `protobuf:"bytes,5,rep,name=env,proto3" json:"env,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Root Directories of further trees, by name (1 to 64 of a-z, 0-9 and '-', not beginning with '-'). Each is a
 	// directory beside the sources, and PEXPRESS_OUTPUT_NAME its path, the name in upper case with '_' for '-'.
-	Outputs       map[string]*v2.Digest `protobuf:"bytes,6,rep,name=outputs,proto3" json:"outputs,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Outputs map[string]*v2.Digest `protobuf:"bytes,6,rep,name=outputs,proto3" json:"outputs,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Limits  *Limits               `protobuf:"bytes,7,opt,name=limits,proto3" json:"limits,omitempty"`
+	// Names of secrets that the codeserver's operator has configured for the location; each is a variable of that name in the
+	// version's process. Their values are in no message, log or cache.
+	Secrets []string `protobuf:"bytes,8,rep,name=secrets,proto3" json:"secrets,omitempty"`
+	// Never fork the version from a process that has its dependencies imported: start it by itself.
+	Cold          bool `protobuf:"varint,9,opt,name=cold,proto3" json:"cold,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *VersionSpec) Reset() {
 	*x = VersionSpec{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[1]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -203,7 +349,7 @@ func (x *VersionSpec) String() string {
 func (*VersionSpec) ProtoMessage() {}
 
 func (x *VersionSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[1]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -216,7 +362,7 @@ func (x *VersionSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionSpec.ProtoReflect.Descriptor instead.
 func (*VersionSpec) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{1}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *VersionSpec) GetDepsRoot() *v2.Digest {
@@ -261,6 +407,100 @@ func (x *VersionSpec) GetOutputs() map[string]*v2.Digest {
 	return nil
 }
 
+func (x *VersionSpec) GetLimits() *Limits {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+func (x *VersionSpec) GetSecrets() []string {
+	if x != nil {
+		return x.Secrets
+	}
+	return nil
+}
+
+func (x *VersionSpec) GetCold() bool {
+	if x != nil {
+		return x.Cold
+	}
+	return false
+}
+
+// Limits are what a version's processes may use together; 0 is no limit of its own.
+type Limits struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Bytes of memory. A version that exceeds them is ended and started again.
+	MemoryBytes int64 `protobuf:"varint,1,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	// Thousandths of a processor.
+	CpuMillis int64 `protobuf:"varint,2,opt,name=cpu_millis,json=cpuMillis,proto3" json:"cpu_millis,omitempty"`
+	// Processes and threads.
+	Pids int64 `protobuf:"varint,3,opt,name=pids,proto3" json:"pids,omitempty"`
+	// Open files of each process.
+	OpenFiles     int64 `protobuf:"varint,4,opt,name=open_files,json=openFiles,proto3" json:"open_files,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Limits) Reset() {
+	*x = Limits{}
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Limits) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Limits) ProtoMessage() {}
+
+func (x *Limits) ProtoReflect() protoreflect.Message {
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Limits.ProtoReflect.Descriptor instead.
+func (*Limits) Descriptor() ([]byte, []int) {
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Limits) GetMemoryBytes() int64 {
+	if x != nil {
+		return x.MemoryBytes
+	}
+	return 0
+}
+
+func (x *Limits) GetCpuMillis() int64 {
+	if x != nil {
+		return x.CpuMillis
+	}
+	return 0
+}
+
+func (x *Limits) GetPids() int64 {
+	if x != nil {
+		return x.Pids
+	}
+	return 0
+}
+
+func (x *Limits) GetOpenFiles() int64 {
+	if x != nil {
+		return x.OpenFiles
+	}
+	return 0
+}
+
 // Entry says what to run.
 type Entry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -281,7 +521,7 @@ type Entry struct {
 
 func (x *Entry) Reset() {
 	*x = Entry{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[2]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -293,7 +533,7 @@ func (x *Entry) String() string {
 func (*Entry) ProtoMessage() {}
 
 func (x *Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[2]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -306,7 +546,7 @@ func (x *Entry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Entry.ProtoReflect.Descriptor instead.
 func (*Entry) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{2}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Entry) GetPreset() string {
@@ -359,7 +599,7 @@ type Readiness struct {
 
 func (x *Readiness) Reset() {
 	*x = Readiness{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[3]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -371,7 +611,7 @@ func (x *Readiness) String() string {
 func (*Readiness) ProtoMessage() {}
 
 func (x *Readiness) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[3]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -384,7 +624,7 @@ func (x *Readiness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Readiness.ProtoReflect.Descriptor instead.
 func (*Readiness) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{3}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Readiness) GetProbe() isReadiness_Probe {
@@ -459,7 +699,7 @@ type DeployEvent struct {
 
 func (x *DeployEvent) Reset() {
 	*x = DeployEvent{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[4]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -471,7 +711,7 @@ func (x *DeployEvent) String() string {
 func (*DeployEvent) ProtoMessage() {}
 
 func (x *DeployEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[4]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -484,7 +724,7 @@ func (x *DeployEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeployEvent.ProtoReflect.Descriptor instead.
 func (*DeployEvent) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{4}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *DeployEvent) GetEvent() isDeployEvent_Event {
@@ -536,15 +776,17 @@ type Stage struct {
 	Name string               `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Took *durationpb.Duration `protobuf:"bytes,2,opt,name=took,proto3" json:"took,omitempty"`
 	// Bytes and blobs fetched from the cache in this step.
-	FetchedBytes  int64 `protobuf:"varint,3,opt,name=fetched_bytes,json=fetchedBytes,proto3" json:"fetched_bytes,omitempty"`
-	FetchedBlobs  int64 `protobuf:"varint,4,opt,name=fetched_blobs,json=fetchedBlobs,proto3" json:"fetched_blobs,omitempty"`
+	FetchedBytes int64 `protobuf:"varint,3,opt,name=fetched_bytes,json=fetchedBytes,proto3" json:"fetched_bytes,omitempty"`
+	FetchedBlobs int64 `protobuf:"varint,4,opt,name=fetched_blobs,json=fetchedBlobs,proto3" json:"fetched_blobs,omitempty"`
+	// The location, where a call deploys several.
+	Location      string `protobuf:"bytes,5,opt,name=location,proto3" json:"location,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Stage) Reset() {
 	*x = Stage{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[5]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -556,7 +798,7 @@ func (x *Stage) String() string {
 func (*Stage) ProtoMessage() {}
 
 func (x *Stage) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[5]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -569,7 +811,7 @@ func (x *Stage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stage.ProtoReflect.Descriptor instead.
 func (*Stage) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{5}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Stage) GetName() string {
@@ -600,6 +842,13 @@ func (x *Stage) GetFetchedBlobs() int64 {
 	return 0
 }
 
+func (x *Stage) GetLocation() string {
+	if x != nil {
+		return x.Location
+	}
+	return ""
+}
+
 type Deployed struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Location *Location              `protobuf:"bytes,1,opt,name=location,proto3" json:"location,omitempty"`
@@ -611,7 +860,7 @@ type Deployed struct {
 
 func (x *Deployed) Reset() {
 	*x = Deployed{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[6]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -623,7 +872,7 @@ func (x *Deployed) String() string {
 func (*Deployed) ProtoMessage() {}
 
 func (x *Deployed) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[6]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -636,7 +885,7 @@ func (x *Deployed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deployed.ProtoReflect.Descriptor instead.
 func (*Deployed) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{6}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Deployed) GetLocation() *Location {
@@ -661,14 +910,20 @@ type Location struct {
 	// Name of the version that serves; empty when none does.
 	Current string `protobuf:"bytes,3,opt,name=current,proto3" json:"current,omitempty"`
 	// The kept versions, newest first.
-	Versions      []*Version `protobuf:"bytes,4,rep,name=versions,proto3" json:"versions,omitempty"`
+	Versions []*Version `protobuf:"bytes,4,rep,name=versions,proto3" json:"versions,omitempty"`
+	// Name of the version that is tried beside the current one, and its share of the requests.
+	Canary        string `protobuf:"bytes,5,opt,name=canary,proto3" json:"canary,omitempty"`
+	CanaryPercent int32  `protobuf:"varint,6,opt,name=canary_percent,json=canaryPercent,proto3" json:"canary_percent,omitempty"`
+	// The channel that it follows, empty if none, and why it could not follow it last.
+	Channel       string `protobuf:"bytes,7,opt,name=channel,proto3" json:"channel,omitempty"`
+	ChannelError  string `protobuf:"bytes,8,opt,name=channel_error,json=channelError,proto3" json:"channel_error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Location) Reset() {
 	*x = Location{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[7]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -680,7 +935,7 @@ func (x *Location) String() string {
 func (*Location) ProtoMessage() {}
 
 func (x *Location) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[7]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -693,7 +948,7 @@ func (x *Location) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Location.ProtoReflect.Descriptor instead.
 func (*Location) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{7}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Location) GetName() string {
@@ -724,6 +979,34 @@ func (x *Location) GetVersions() []*Version {
 	return nil
 }
 
+func (x *Location) GetCanary() string {
+	if x != nil {
+		return x.Canary
+	}
+	return ""
+}
+
+func (x *Location) GetCanaryPercent() int32 {
+	if x != nil {
+		return x.CanaryPercent
+	}
+	return 0
+}
+
+func (x *Location) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+func (x *Location) GetChannelError() string {
+	if x != nil {
+		return x.ChannelError
+	}
+	return ""
+}
+
 type Version struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name: the digest of its VersionSpec, hexadecimal.
@@ -734,14 +1017,21 @@ type Version struct {
 	// Process id while it runs.
 	Pid int64 `protobuf:"varint,5,opt,name=pid,proto3" json:"pid,omitempty"`
 	// Why it is FAILED.
-	Error         string `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`
+	Error string `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`
+	Usage *Usage `protobuf:"bytes,7,opt,name=usage,proto3" json:"usage,omitempty"`
+	// The steps of its last start.
+	Stages []*Stage `protobuf:"bytes,8,rep,name=stages,proto3" json:"stages,omitempty"`
+	// Whether its process was forked from one with its dependencies imported.
+	Forked bool `protobuf:"varint,9,opt,name=forked,proto3" json:"forked,omitempty"`
+	// What keeps it from the others on this host, for example "memory: cgroup v2", "user: 61001", "/tmp: private".
+	Isolation     []string `protobuf:"bytes,10,rep,name=isolation,proto3" json:"isolation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Version) Reset() {
 	*x = Version{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[8]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -753,7 +1043,7 @@ func (x *Version) String() string {
 func (*Version) ProtoMessage() {}
 
 func (x *Version) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[8]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -766,7 +1056,7 @@ func (x *Version) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Version.ProtoReflect.Descriptor instead.
 func (*Version) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{8}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Version) GetName() string {
@@ -811,6 +1101,155 @@ func (x *Version) GetError() string {
 	return ""
 }
 
+func (x *Version) GetUsage() *Usage {
+	if x != nil {
+		return x.Usage
+	}
+	return nil
+}
+
+func (x *Version) GetStages() []*Stage {
+	if x != nil {
+		return x.Stages
+	}
+	return nil
+}
+
+func (x *Version) GetForked() bool {
+	if x != nil {
+		return x.Forked
+	}
+	return false
+}
+
+func (x *Version) GetIsolation() []string {
+	if x != nil {
+		return x.Isolation
+	}
+	return nil
+}
+
+// Usage is what a version has used since its process started, its restarts included where that makes sense.
+type Usage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Cpu   *durationpb.Duration   `protobuf:"bytes,1,opt,name=cpu,proto3" json:"cpu,omitempty"`
+	// Bytes of memory, each page shared with other processes counted in part (PSS), now; and the most there was at once.
+	MemoryBytes     int64 `protobuf:"varint,2,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	MemoryPeakBytes int64 `protobuf:"varint,3,opt,name=memory_peak_bytes,json=memoryPeakBytes,proto3" json:"memory_peak_bytes,omitempty"`
+	Processes       int64 `protobuf:"varint,4,opt,name=processes,proto3" json:"processes,omitempty"`
+	// How often its process ended by itself and was started again.
+	Restarts int64 `protobuf:"varint,5,opt,name=restarts,proto3" json:"restarts,omitempty"`
+	// Requests that it has begun, those that failed (as Canary counts them), and those under way.
+	Requests       int64 `protobuf:"varint,6,opt,name=requests,proto3" json:"requests,omitempty"`
+	FailedRequests int64 `protobuf:"varint,7,opt,name=failed_requests,json=failedRequests,proto3" json:"failed_requests,omitempty"`
+	ActiveRequests int64 `protobuf:"varint,8,opt,name=active_requests,json=activeRequests,proto3" json:"active_requests,omitempty"`
+	// From the request's first byte to the answer's last: half and 99 of 100 of the last 1,024 took at most this long.
+	LatencyP50    *durationpb.Duration `protobuf:"bytes,9,opt,name=latency_p50,json=latencyP50,proto3" json:"latency_p50,omitempty"`
+	LatencyP99    *durationpb.Duration `protobuf:"bytes,10,opt,name=latency_p99,json=latencyP99,proto3" json:"latency_p99,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Usage) Reset() {
+	*x = Usage{}
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Usage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Usage) ProtoMessage() {}
+
+func (x *Usage) ProtoReflect() protoreflect.Message {
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Usage.ProtoReflect.Descriptor instead.
+func (*Usage) Descriptor() ([]byte, []int) {
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Usage) GetCpu() *durationpb.Duration {
+	if x != nil {
+		return x.Cpu
+	}
+	return nil
+}
+
+func (x *Usage) GetMemoryBytes() int64 {
+	if x != nil {
+		return x.MemoryBytes
+	}
+	return 0
+}
+
+func (x *Usage) GetMemoryPeakBytes() int64 {
+	if x != nil {
+		return x.MemoryPeakBytes
+	}
+	return 0
+}
+
+func (x *Usage) GetProcesses() int64 {
+	if x != nil {
+		return x.Processes
+	}
+	return 0
+}
+
+func (x *Usage) GetRestarts() int64 {
+	if x != nil {
+		return x.Restarts
+	}
+	return 0
+}
+
+func (x *Usage) GetRequests() int64 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *Usage) GetFailedRequests() int64 {
+	if x != nil {
+		return x.FailedRequests
+	}
+	return 0
+}
+
+func (x *Usage) GetActiveRequests() int64 {
+	if x != nil {
+		return x.ActiveRequests
+	}
+	return 0
+}
+
+func (x *Usage) GetLatencyP50() *durationpb.Duration {
+	if x != nil {
+		return x.LatencyP50
+	}
+	return nil
+}
+
+func (x *Usage) GetLatencyP99() *durationpb.Duration {
+	if x != nil {
+		return x.LatencyP99
+	}
+	return nil
+}
+
 type RollbackRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Location string                 `protobuf:"bytes,1,opt,name=location,proto3" json:"location,omitempty"`
@@ -823,7 +1262,7 @@ type RollbackRequest struct {
 
 func (x *RollbackRequest) Reset() {
 	*x = RollbackRequest{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[9]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -835,7 +1274,7 @@ func (x *RollbackRequest) String() string {
 func (*RollbackRequest) ProtoMessage() {}
 
 func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[9]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -848,7 +1287,7 @@ func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackRequest.ProtoReflect.Descriptor instead.
 func (*RollbackRequest) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{9}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RollbackRequest) GetLocation() string {
@@ -883,7 +1322,7 @@ type RemoveRequest struct {
 
 func (x *RemoveRequest) Reset() {
 	*x = RemoveRequest{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[10]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -895,7 +1334,7 @@ func (x *RemoveRequest) String() string {
 func (*RemoveRequest) ProtoMessage() {}
 
 func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[10]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -908,7 +1347,7 @@ func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRequest) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{10}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RemoveRequest) GetLocation() string {
@@ -933,7 +1372,7 @@ type RemoveResponse struct {
 
 func (x *RemoveResponse) Reset() {
 	*x = RemoveResponse{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[11]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -945,7 +1384,7 @@ func (x *RemoveResponse) String() string {
 func (*RemoveResponse) ProtoMessage() {}
 
 func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[11]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -958,7 +1397,7 @@ func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveResponse.ProtoReflect.Descriptor instead.
 func (*RemoveResponse) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{11}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{15}
 }
 
 type ListRequest struct {
@@ -969,7 +1408,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[12]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -981,7 +1420,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[12]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -994,7 +1433,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{12}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{16}
 }
 
 type ListResponse struct {
@@ -1006,7 +1445,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[13]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1018,7 +1457,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[13]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1031,7 +1470,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{13}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListResponse) GetLocations() []*Location {
@@ -1051,7 +1490,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[14]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1063,7 +1502,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[14]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1076,7 +1515,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{14}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *WatchRequest) GetLocation() string {
@@ -1101,7 +1540,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[15]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1113,7 +1552,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[15]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1126,7 +1565,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{15}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *LogsRequest) GetLocation() string {
@@ -1169,7 +1608,7 @@ type LogLine struct {
 
 func (x *LogLine) Reset() {
 	*x = LogLine{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[16]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1181,7 +1620,7 @@ func (x *LogLine) String() string {
 func (*LogLine) ProtoMessage() {}
 
 func (x *LogLine) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[16]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1194,7 +1633,7 @@ func (x *LogLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogLine.ProtoReflect.Descriptor instead.
 func (*LogLine) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{16}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *LogLine) GetTime() *timestamppb.Timestamp {
@@ -1222,15 +1661,26 @@ var File_codeserver_proto_v1_codeserver_proto protoreflect.FileDescriptor
 
 const file_codeserver_proto_v1_codeserver_proto_rawDesc = "" +
 	"\n" +
-	"$codeserver/proto/v1/codeserver.proto\x12\x16pexpress.codeserver.v1\x1a6build/bazel/remote/execution/v2/remote_execution.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xef\x01\n" +
+	"$codeserver/proto/v1/codeserver.proto\x12\x16pexpress.codeserver.v1\x1a6build/bazel/remote/execution/v2/remote_execution.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc7\x02\n" +
 	"\rDeployRequest\x12\x1a\n" +
 	"\blocation\x18\x01 \x01(\tR\blocation\x127\n" +
 	"\x04spec\x18\x02 \x01(\v2#.pexpress.codeserver.v1.VersionSpecR\x04spec\x12>\n" +
 	"\rready_timeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\freadyTimeout\x12\x16\n" +
 	"\x06listen\x18\x04 \x01(\tR\x06listen\x12\"\n" +
 	"\n" +
-	"if_current\x18\x05 \x01(\tH\x00R\tifCurrent\x88\x01\x01B\r\n" +
-	"\v_if_current\"\x93\x04\n" +
+	"if_current\x18\x05 \x01(\tH\x00R\tifCurrent\x88\x01\x01\x12\x1e\n" +
+	"\n" +
+	"provenance\x18\x06 \x01(\fR\n" +
+	"provenance\x126\n" +
+	"\x06canary\x18\a \x01(\v2\x1e.pexpress.codeserver.v1.CanaryR\x06canaryB\r\n" +
+	"\v_if_current\"S\n" +
+	"\x10DeployAllRequest\x12?\n" +
+	"\adeploys\x18\x01 \x03(\v2%.pexpress.codeserver.v1.DeployRequestR\adeploys\"\xc0\x01\n" +
+	"\x06Canary\x12\x18\n" +
+	"\apercent\x18\x01 \x01(\x05R\apercent\x125\n" +
+	"\bduration\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\bduration\x125\n" +
+	"\x17max_more_errors_percent\x18\x03 \x01(\x05R\x14maxMoreErrorsPercent\x12.\n" +
+	"\x13max_latency_percent\x18\x04 \x01(\x05R\x11maxLatencyPercent\"\xf9\x04\n" +
 	"\vVersionSpec\x12D\n" +
 	"\tdeps_root\x18\x01 \x01(\v2'.build.bazel.remote.execution.v2.DigestR\bdepsRoot\x12H\n" +
 	"\vsource_root\x18\x02 \x01(\v2'.build.bazel.remote.execution.v2.DigestR\n" +
@@ -1238,13 +1688,23 @@ const file_codeserver_proto_v1_codeserver_proto_rawDesc = "" +
 	"\x06python\x18\x03 \x01(\tR\x06python\x123\n" +
 	"\x05entry\x18\x04 \x01(\v2\x1d.pexpress.codeserver.v1.EntryR\x05entry\x12>\n" +
 	"\x03env\x18\x05 \x03(\v2,.pexpress.codeserver.v1.VersionSpec.EnvEntryR\x03env\x12J\n" +
-	"\aoutputs\x18\x06 \x03(\v20.pexpress.codeserver.v1.VersionSpec.OutputsEntryR\aoutputs\x1a6\n" +
+	"\aoutputs\x18\x06 \x03(\v20.pexpress.codeserver.v1.VersionSpec.OutputsEntryR\aoutputs\x126\n" +
+	"\x06limits\x18\a \x01(\v2\x1e.pexpress.codeserver.v1.LimitsR\x06limits\x12\x18\n" +
+	"\asecrets\x18\b \x03(\tR\asecrets\x12\x12\n" +
+	"\x04cold\x18\t \x01(\bR\x04cold\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1ac\n" +
 	"\fOutputsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12=\n" +
-	"\x05value\x18\x02 \x01(\v2'.build.bazel.remote.execution.v2.DigestR\x05value:\x028\x01\"\xc4\x01\n" +
+	"\x05value\x18\x02 \x01(\v2'.build.bazel.remote.execution.v2.DigestR\x05value:\x028\x01\"}\n" +
+	"\x06Limits\x12!\n" +
+	"\fmemory_bytes\x18\x01 \x01(\x03R\vmemoryBytes\x12\x1d\n" +
+	"\n" +
+	"cpu_millis\x18\x02 \x01(\x03R\tcpuMillis\x12\x12\n" +
+	"\x04pids\x18\x03 \x01(\x03R\x04pids\x12\x1d\n" +
+	"\n" +
+	"open_files\x18\x04 \x01(\x03R\topenFiles\"\xc4\x01\n" +
 	"\x05Entry\x12\x16\n" +
 	"\x06preset\x18\x01 \x01(\tR\x06preset\x12\x12\n" +
 	"\x04args\x18\x02 \x03(\tR\x04args\x12+\n" +
@@ -1259,20 +1719,25 @@ const file_codeserver_proto_v1_codeserver_proto_rawDesc = "" +
 	"\vDeployEvent\x125\n" +
 	"\x05stage\x18\x01 \x01(\v2\x1d.pexpress.codeserver.v1.StageH\x00R\x05stage\x12>\n" +
 	"\bdeployed\x18\x02 \x01(\v2 .pexpress.codeserver.v1.DeployedH\x00R\bdeployedB\a\n" +
-	"\x05event\"\x94\x01\n" +
+	"\x05event\"\xb0\x01\n" +
 	"\x05Stage\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12-\n" +
 	"\x04took\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x04took\x12#\n" +
 	"\rfetched_bytes\x18\x03 \x01(\x03R\ffetchedBytes\x12#\n" +
-	"\rfetched_blobs\x18\x04 \x01(\x03R\ffetchedBlobs\"f\n" +
+	"\rfetched_blobs\x18\x04 \x01(\x03R\ffetchedBlobs\x12\x1a\n" +
+	"\blocation\x18\x05 \x01(\tR\blocation\"f\n" +
 	"\bDeployed\x12<\n" +
 	"\blocation\x18\x01 \x01(\v2 .pexpress.codeserver.v1.LocationR\blocation\x12\x1c\n" +
-	"\tunchanged\x18\x02 \x01(\bR\tunchanged\"\x8f\x01\n" +
+	"\tunchanged\x18\x02 \x01(\bR\tunchanged\"\x8d\x02\n" +
 	"\bLocation\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x18\n" +
 	"\acurrent\x18\x03 \x01(\tR\acurrent\x12;\n" +
-	"\bversions\x18\x04 \x03(\v2\x1f.pexpress.codeserver.v1.VersionR\bversions\"\xf0\x01\n" +
+	"\bversions\x18\x04 \x03(\v2\x1f.pexpress.codeserver.v1.VersionR\bversions\x12\x16\n" +
+	"\x06canary\x18\x05 \x01(\tR\x06canary\x12%\n" +
+	"\x0ecanary_percent\x18\x06 \x01(\x05R\rcanaryPercent\x12\x18\n" +
+	"\achannel\x18\a \x01(\tR\achannel\x12#\n" +
+	"\rchannel_error\x18\b \x01(\tR\fchannelError\"\x92\x03\n" +
 	"\aVersion\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x127\n" +
 	"\x04spec\x18\x02 \x01(\v2#.pexpress.codeserver.v1.VersionSpecR\x04spec\x123\n" +
@@ -1280,7 +1745,26 @@ const file_codeserver_proto_v1_codeserver_proto_rawDesc = "" +
 	"\vdeployed_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"deployedAt\x12\x10\n" +
 	"\x03pid\x18\x05 \x01(\x03R\x03pid\x12\x14\n" +
-	"\x05error\x18\x06 \x01(\tR\x05error\"\x87\x01\n" +
+	"\x05error\x18\x06 \x01(\tR\x05error\x123\n" +
+	"\x05usage\x18\a \x01(\v2\x1d.pexpress.codeserver.v1.UsageR\x05usage\x125\n" +
+	"\x06stages\x18\b \x03(\v2\x1d.pexpress.codeserver.v1.StageR\x06stages\x12\x16\n" +
+	"\x06forked\x18\t \x01(\bR\x06forked\x12\x1c\n" +
+	"\tisolation\x18\n" +
+	" \x03(\tR\tisolation\"\xa3\x03\n" +
+	"\x05Usage\x12+\n" +
+	"\x03cpu\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x03cpu\x12!\n" +
+	"\fmemory_bytes\x18\x02 \x01(\x03R\vmemoryBytes\x12*\n" +
+	"\x11memory_peak_bytes\x18\x03 \x01(\x03R\x0fmemoryPeakBytes\x12\x1c\n" +
+	"\tprocesses\x18\x04 \x01(\x03R\tprocesses\x12\x1a\n" +
+	"\brestarts\x18\x05 \x01(\x03R\brestarts\x12\x1a\n" +
+	"\brequests\x18\x06 \x01(\x03R\brequests\x12'\n" +
+	"\x0ffailed_requests\x18\a \x01(\x03R\x0efailedRequests\x12'\n" +
+	"\x0factive_requests\x18\b \x01(\x03R\x0eactiveRequests\x12:\n" +
+	"\vlatency_p50\x18\t \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"latencyP50\x12:\n" +
+	"\vlatency_p99\x18\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"latencyP99\"\x87\x01\n" +
 	"\x0fRollbackRequest\x12\x1a\n" +
 	"\blocation\x18\x01 \x01(\tR\blocation\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12>\n" +
@@ -1312,10 +1796,11 @@ const file_codeserver_proto_v1_codeserver_proto_rawDesc = "" +
 	"\bDRAINING\x10\x03\x12\v\n" +
 	"\aSTOPPED\x10\x04\x12\n" +
 	"\n" +
-	"\x06FAILED\x10\x052\x8f\x04\n" +
+	"\x06FAILED\x10\x052\xed\x04\n" +
 	"\n" +
 	"CodeServer\x12V\n" +
-	"\x06Deploy\x12%.pexpress.codeserver.v1.DeployRequest\x1a#.pexpress.codeserver.v1.DeployEvent0\x01\x12Z\n" +
+	"\x06Deploy\x12%.pexpress.codeserver.v1.DeployRequest\x1a#.pexpress.codeserver.v1.DeployEvent0\x01\x12\\\n" +
+	"\tDeployAll\x12(.pexpress.codeserver.v1.DeployAllRequest\x1a#.pexpress.codeserver.v1.DeployEvent0\x01\x12Z\n" +
 	"\bRollback\x12'.pexpress.codeserver.v1.RollbackRequest\x1a#.pexpress.codeserver.v1.DeployEvent0\x01\x12W\n" +
 	"\x06Remove\x12%.pexpress.codeserver.v1.RemoveRequest\x1a&.pexpress.codeserver.v1.RemoveResponse\x12Q\n" +
 	"\x04List\x12#.pexpress.codeserver.v1.ListRequest\x1a$.pexpress.codeserver.v1.ListResponse\x12Q\n" +
@@ -1335,70 +1820,85 @@ func file_codeserver_proto_v1_codeserver_proto_rawDescGZIP() []byte {
 }
 
 var file_codeserver_proto_v1_codeserver_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_codeserver_proto_v1_codeserver_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_codeserver_proto_v1_codeserver_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_codeserver_proto_v1_codeserver_proto_goTypes = []any{
 	(State)(0),                    // 0: pexpress.codeserver.v1.State
 	(*DeployRequest)(nil),         // 1: pexpress.codeserver.v1.DeployRequest
-	(*VersionSpec)(nil),           // 2: pexpress.codeserver.v1.VersionSpec
-	(*Entry)(nil),                 // 3: pexpress.codeserver.v1.Entry
-	(*Readiness)(nil),             // 4: pexpress.codeserver.v1.Readiness
-	(*DeployEvent)(nil),           // 5: pexpress.codeserver.v1.DeployEvent
-	(*Stage)(nil),                 // 6: pexpress.codeserver.v1.Stage
-	(*Deployed)(nil),              // 7: pexpress.codeserver.v1.Deployed
-	(*Location)(nil),              // 8: pexpress.codeserver.v1.Location
-	(*Version)(nil),               // 9: pexpress.codeserver.v1.Version
-	(*RollbackRequest)(nil),       // 10: pexpress.codeserver.v1.RollbackRequest
-	(*RemoveRequest)(nil),         // 11: pexpress.codeserver.v1.RemoveRequest
-	(*RemoveResponse)(nil),        // 12: pexpress.codeserver.v1.RemoveResponse
-	(*ListRequest)(nil),           // 13: pexpress.codeserver.v1.ListRequest
-	(*ListResponse)(nil),          // 14: pexpress.codeserver.v1.ListResponse
-	(*WatchRequest)(nil),          // 15: pexpress.codeserver.v1.WatchRequest
-	(*LogsRequest)(nil),           // 16: pexpress.codeserver.v1.LogsRequest
-	(*LogLine)(nil),               // 17: pexpress.codeserver.v1.LogLine
-	nil,                           // 18: pexpress.codeserver.v1.VersionSpec.EnvEntry
-	nil,                           // 19: pexpress.codeserver.v1.VersionSpec.OutputsEntry
-	(*durationpb.Duration)(nil),   // 20: google.protobuf.Duration
-	(*v2.Digest)(nil),             // 21: build.bazel.remote.execution.v2.Digest
-	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
+	(*DeployAllRequest)(nil),      // 2: pexpress.codeserver.v1.DeployAllRequest
+	(*Canary)(nil),                // 3: pexpress.codeserver.v1.Canary
+	(*VersionSpec)(nil),           // 4: pexpress.codeserver.v1.VersionSpec
+	(*Limits)(nil),                // 5: pexpress.codeserver.v1.Limits
+	(*Entry)(nil),                 // 6: pexpress.codeserver.v1.Entry
+	(*Readiness)(nil),             // 7: pexpress.codeserver.v1.Readiness
+	(*DeployEvent)(nil),           // 8: pexpress.codeserver.v1.DeployEvent
+	(*Stage)(nil),                 // 9: pexpress.codeserver.v1.Stage
+	(*Deployed)(nil),              // 10: pexpress.codeserver.v1.Deployed
+	(*Location)(nil),              // 11: pexpress.codeserver.v1.Location
+	(*Version)(nil),               // 12: pexpress.codeserver.v1.Version
+	(*Usage)(nil),                 // 13: pexpress.codeserver.v1.Usage
+	(*RollbackRequest)(nil),       // 14: pexpress.codeserver.v1.RollbackRequest
+	(*RemoveRequest)(nil),         // 15: pexpress.codeserver.v1.RemoveRequest
+	(*RemoveResponse)(nil),        // 16: pexpress.codeserver.v1.RemoveResponse
+	(*ListRequest)(nil),           // 17: pexpress.codeserver.v1.ListRequest
+	(*ListResponse)(nil),          // 18: pexpress.codeserver.v1.ListResponse
+	(*WatchRequest)(nil),          // 19: pexpress.codeserver.v1.WatchRequest
+	(*LogsRequest)(nil),           // 20: pexpress.codeserver.v1.LogsRequest
+	(*LogLine)(nil),               // 21: pexpress.codeserver.v1.LogLine
+	nil,                           // 22: pexpress.codeserver.v1.VersionSpec.EnvEntry
+	nil,                           // 23: pexpress.codeserver.v1.VersionSpec.OutputsEntry
+	(*durationpb.Duration)(nil),   // 24: google.protobuf.Duration
+	(*v2.Digest)(nil),             // 25: build.bazel.remote.execution.v2.Digest
+	(*timestamppb.Timestamp)(nil), // 26: google.protobuf.Timestamp
 }
 var file_codeserver_proto_v1_codeserver_proto_depIdxs = []int32{
-	2,  // 0: pexpress.codeserver.v1.DeployRequest.spec:type_name -> pexpress.codeserver.v1.VersionSpec
-	20, // 1: pexpress.codeserver.v1.DeployRequest.ready_timeout:type_name -> google.protobuf.Duration
-	21, // 2: pexpress.codeserver.v1.VersionSpec.deps_root:type_name -> build.bazel.remote.execution.v2.Digest
-	21, // 3: pexpress.codeserver.v1.VersionSpec.source_root:type_name -> build.bazel.remote.execution.v2.Digest
-	3,  // 4: pexpress.codeserver.v1.VersionSpec.entry:type_name -> pexpress.codeserver.v1.Entry
-	18, // 5: pexpress.codeserver.v1.VersionSpec.env:type_name -> pexpress.codeserver.v1.VersionSpec.EnvEntry
-	19, // 6: pexpress.codeserver.v1.VersionSpec.outputs:type_name -> pexpress.codeserver.v1.VersionSpec.OutputsEntry
-	4,  // 7: pexpress.codeserver.v1.Entry.readiness:type_name -> pexpress.codeserver.v1.Readiness
-	6,  // 8: pexpress.codeserver.v1.DeployEvent.stage:type_name -> pexpress.codeserver.v1.Stage
-	7,  // 9: pexpress.codeserver.v1.DeployEvent.deployed:type_name -> pexpress.codeserver.v1.Deployed
-	20, // 10: pexpress.codeserver.v1.Stage.took:type_name -> google.protobuf.Duration
-	8,  // 11: pexpress.codeserver.v1.Deployed.location:type_name -> pexpress.codeserver.v1.Location
-	9,  // 12: pexpress.codeserver.v1.Location.versions:type_name -> pexpress.codeserver.v1.Version
-	2,  // 13: pexpress.codeserver.v1.Version.spec:type_name -> pexpress.codeserver.v1.VersionSpec
-	0,  // 14: pexpress.codeserver.v1.Version.state:type_name -> pexpress.codeserver.v1.State
-	22, // 15: pexpress.codeserver.v1.Version.deployed_at:type_name -> google.protobuf.Timestamp
-	20, // 16: pexpress.codeserver.v1.RollbackRequest.ready_timeout:type_name -> google.protobuf.Duration
-	8,  // 17: pexpress.codeserver.v1.ListResponse.locations:type_name -> pexpress.codeserver.v1.Location
-	22, // 18: pexpress.codeserver.v1.LogLine.time:type_name -> google.protobuf.Timestamp
-	21, // 19: pexpress.codeserver.v1.VersionSpec.OutputsEntry.value:type_name -> build.bazel.remote.execution.v2.Digest
-	1,  // 20: pexpress.codeserver.v1.CodeServer.Deploy:input_type -> pexpress.codeserver.v1.DeployRequest
-	10, // 21: pexpress.codeserver.v1.CodeServer.Rollback:input_type -> pexpress.codeserver.v1.RollbackRequest
-	11, // 22: pexpress.codeserver.v1.CodeServer.Remove:input_type -> pexpress.codeserver.v1.RemoveRequest
-	13, // 23: pexpress.codeserver.v1.CodeServer.List:input_type -> pexpress.codeserver.v1.ListRequest
-	15, // 24: pexpress.codeserver.v1.CodeServer.Watch:input_type -> pexpress.codeserver.v1.WatchRequest
-	16, // 25: pexpress.codeserver.v1.CodeServer.Logs:input_type -> pexpress.codeserver.v1.LogsRequest
-	5,  // 26: pexpress.codeserver.v1.CodeServer.Deploy:output_type -> pexpress.codeserver.v1.DeployEvent
-	5,  // 27: pexpress.codeserver.v1.CodeServer.Rollback:output_type -> pexpress.codeserver.v1.DeployEvent
-	12, // 28: pexpress.codeserver.v1.CodeServer.Remove:output_type -> pexpress.codeserver.v1.RemoveResponse
-	14, // 29: pexpress.codeserver.v1.CodeServer.List:output_type -> pexpress.codeserver.v1.ListResponse
-	8,  // 30: pexpress.codeserver.v1.CodeServer.Watch:output_type -> pexpress.codeserver.v1.Location
-	17, // 31: pexpress.codeserver.v1.CodeServer.Logs:output_type -> pexpress.codeserver.v1.LogLine
-	26, // [26:32] is the sub-list for method output_type
-	20, // [20:26] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	4,  // 0: pexpress.codeserver.v1.DeployRequest.spec:type_name -> pexpress.codeserver.v1.VersionSpec
+	24, // 1: pexpress.codeserver.v1.DeployRequest.ready_timeout:type_name -> google.protobuf.Duration
+	3,  // 2: pexpress.codeserver.v1.DeployRequest.canary:type_name -> pexpress.codeserver.v1.Canary
+	1,  // 3: pexpress.codeserver.v1.DeployAllRequest.deploys:type_name -> pexpress.codeserver.v1.DeployRequest
+	24, // 4: pexpress.codeserver.v1.Canary.duration:type_name -> google.protobuf.Duration
+	25, // 5: pexpress.codeserver.v1.VersionSpec.deps_root:type_name -> build.bazel.remote.execution.v2.Digest
+	25, // 6: pexpress.codeserver.v1.VersionSpec.source_root:type_name -> build.bazel.remote.execution.v2.Digest
+	6,  // 7: pexpress.codeserver.v1.VersionSpec.entry:type_name -> pexpress.codeserver.v1.Entry
+	22, // 8: pexpress.codeserver.v1.VersionSpec.env:type_name -> pexpress.codeserver.v1.VersionSpec.EnvEntry
+	23, // 9: pexpress.codeserver.v1.VersionSpec.outputs:type_name -> pexpress.codeserver.v1.VersionSpec.OutputsEntry
+	5,  // 10: pexpress.codeserver.v1.VersionSpec.limits:type_name -> pexpress.codeserver.v1.Limits
+	7,  // 11: pexpress.codeserver.v1.Entry.readiness:type_name -> pexpress.codeserver.v1.Readiness
+	9,  // 12: pexpress.codeserver.v1.DeployEvent.stage:type_name -> pexpress.codeserver.v1.Stage
+	10, // 13: pexpress.codeserver.v1.DeployEvent.deployed:type_name -> pexpress.codeserver.v1.Deployed
+	24, // 14: pexpress.codeserver.v1.Stage.took:type_name -> google.protobuf.Duration
+	11, // 15: pexpress.codeserver.v1.Deployed.location:type_name -> pexpress.codeserver.v1.Location
+	12, // 16: pexpress.codeserver.v1.Location.versions:type_name -> pexpress.codeserver.v1.Version
+	4,  // 17: pexpress.codeserver.v1.Version.spec:type_name -> pexpress.codeserver.v1.VersionSpec
+	0,  // 18: pexpress.codeserver.v1.Version.state:type_name -> pexpress.codeserver.v1.State
+	26, // 19: pexpress.codeserver.v1.Version.deployed_at:type_name -> google.protobuf.Timestamp
+	13, // 20: pexpress.codeserver.v1.Version.usage:type_name -> pexpress.codeserver.v1.Usage
+	9,  // 21: pexpress.codeserver.v1.Version.stages:type_name -> pexpress.codeserver.v1.Stage
+	24, // 22: pexpress.codeserver.v1.Usage.cpu:type_name -> google.protobuf.Duration
+	24, // 23: pexpress.codeserver.v1.Usage.latency_p50:type_name -> google.protobuf.Duration
+	24, // 24: pexpress.codeserver.v1.Usage.latency_p99:type_name -> google.protobuf.Duration
+	24, // 25: pexpress.codeserver.v1.RollbackRequest.ready_timeout:type_name -> google.protobuf.Duration
+	11, // 26: pexpress.codeserver.v1.ListResponse.locations:type_name -> pexpress.codeserver.v1.Location
+	26, // 27: pexpress.codeserver.v1.LogLine.time:type_name -> google.protobuf.Timestamp
+	25, // 28: pexpress.codeserver.v1.VersionSpec.OutputsEntry.value:type_name -> build.bazel.remote.execution.v2.Digest
+	1,  // 29: pexpress.codeserver.v1.CodeServer.Deploy:input_type -> pexpress.codeserver.v1.DeployRequest
+	2,  // 30: pexpress.codeserver.v1.CodeServer.DeployAll:input_type -> pexpress.codeserver.v1.DeployAllRequest
+	14, // 31: pexpress.codeserver.v1.CodeServer.Rollback:input_type -> pexpress.codeserver.v1.RollbackRequest
+	15, // 32: pexpress.codeserver.v1.CodeServer.Remove:input_type -> pexpress.codeserver.v1.RemoveRequest
+	17, // 33: pexpress.codeserver.v1.CodeServer.List:input_type -> pexpress.codeserver.v1.ListRequest
+	19, // 34: pexpress.codeserver.v1.CodeServer.Watch:input_type -> pexpress.codeserver.v1.WatchRequest
+	20, // 35: pexpress.codeserver.v1.CodeServer.Logs:input_type -> pexpress.codeserver.v1.LogsRequest
+	8,  // 36: pexpress.codeserver.v1.CodeServer.Deploy:output_type -> pexpress.codeserver.v1.DeployEvent
+	8,  // 37: pexpress.codeserver.v1.CodeServer.DeployAll:output_type -> pexpress.codeserver.v1.DeployEvent
+	8,  // 38: pexpress.codeserver.v1.CodeServer.Rollback:output_type -> pexpress.codeserver.v1.DeployEvent
+	16, // 39: pexpress.codeserver.v1.CodeServer.Remove:output_type -> pexpress.codeserver.v1.RemoveResponse
+	18, // 40: pexpress.codeserver.v1.CodeServer.List:output_type -> pexpress.codeserver.v1.ListResponse
+	11, // 41: pexpress.codeserver.v1.CodeServer.Watch:output_type -> pexpress.codeserver.v1.Location
+	21, // 42: pexpress.codeserver.v1.CodeServer.Logs:output_type -> pexpress.codeserver.v1.LogLine
+	36, // [36:43] is the sub-list for method output_type
+	29, // [29:36] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_codeserver_proto_v1_codeserver_proto_init() }
@@ -1407,23 +1907,23 @@ func file_codeserver_proto_v1_codeserver_proto_init() {
 		return
 	}
 	file_codeserver_proto_v1_codeserver_proto_msgTypes[0].OneofWrappers = []any{}
-	file_codeserver_proto_v1_codeserver_proto_msgTypes[3].OneofWrappers = []any{
+	file_codeserver_proto_v1_codeserver_proto_msgTypes[6].OneofWrappers = []any{
 		(*Readiness_GrpcService)(nil),
 		(*Readiness_HttpPath)(nil),
 		(*Readiness_Tcp)(nil),
 	}
-	file_codeserver_proto_v1_codeserver_proto_msgTypes[4].OneofWrappers = []any{
+	file_codeserver_proto_v1_codeserver_proto_msgTypes[7].OneofWrappers = []any{
 		(*DeployEvent_Stage)(nil),
 		(*DeployEvent_Deployed)(nil),
 	}
-	file_codeserver_proto_v1_codeserver_proto_msgTypes[10].OneofWrappers = []any{}
+	file_codeserver_proto_v1_codeserver_proto_msgTypes[14].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_codeserver_proto_v1_codeserver_proto_rawDesc), len(file_codeserver_proto_v1_codeserver_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   19,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,12 +21,13 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	CodeServer_Deploy_FullMethodName   = "/pexpress.codeserver.v1.CodeServer/Deploy"
-	CodeServer_Rollback_FullMethodName = "/pexpress.codeserver.v1.CodeServer/Rollback"
-	CodeServer_Remove_FullMethodName   = "/pexpress.codeserver.v1.CodeServer/Remove"
-	CodeServer_List_FullMethodName     = "/pexpress.codeserver.v1.CodeServer/List"
-	CodeServer_Watch_FullMethodName    = "/pexpress.codeserver.v1.CodeServer/Watch"
-	CodeServer_Logs_FullMethodName     = "/pexpress.codeserver.v1.CodeServer/Logs"
+	CodeServer_Deploy_FullMethodName    = "/pexpress.codeserver.v1.CodeServer/Deploy"
+	CodeServer_DeployAll_FullMethodName = "/pexpress.codeserver.v1.CodeServer/DeployAll"
+	CodeServer_Rollback_FullMethodName  = "/pexpress.codeserver.v1.CodeServer/Rollback"
+	CodeServer_Remove_FullMethodName    = "/pexpress.codeserver.v1.CodeServer/Remove"
+	CodeServer_List_FullMethodName      = "/pexpress.codeserver.v1.CodeServer/List"
+	CodeServer_Watch_FullMethodName     = "/pexpress.codeserver.v1.CodeServer/Watch"
+	CodeServer_Logs_FullMethodName      = "/pexpress.codeserver.v1.CodeServer/Logs"
 )
 
 // CodeServerClient is the client API for CodeServer service.
@@ -42,6 +43,9 @@ type CodeServerClient interface {
 	// tells each step and ends with a Deployed event; when the version does not become ready the old one keeps serving,
 	// and the error's message carries the last lines of its log.
 	Deploy(ctx context.Context, in *DeployRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DeployEvent], error)
+	// DeployAll deploys several locations at once: all become ready, then traffic of all moves, or none does and each serves
+	// what it served. Stages name their location; the stream ends with one Deployed event a location, in the request's order.
+	DeployAll(ctx context.Context, in *DeployAllRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DeployEvent], error)
 	// Rollback moves a location back to a version that is kept; without one named, to the one served before.
 	Rollback(ctx context.Context, in *RollbackRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DeployEvent], error)
 	// Remove ends a location: its address is free and its versions are forgotten when Remove returns. Requests under way
@@ -82,9 +86,28 @@ func (c *codeServerClient) Deploy(ctx context.Context, in *DeployRequest, opts .
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type CodeServer_DeployClient = grpc.ServerStreamingClient[DeployEvent]
 
+func (c *codeServerClient) DeployAll(ctx context.Context, in *DeployAllRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DeployEvent], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &CodeServer_ServiceDesc.Streams[1], CodeServer_DeployAll_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[DeployAllRequest, DeployEvent]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type CodeServer_DeployAllClient = grpc.ServerStreamingClient[DeployEvent]
+
 func (c *codeServerClient) Rollback(ctx context.Context, in *RollbackRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DeployEvent], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &CodeServer_ServiceDesc.Streams[1], CodeServer_Rollback_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &CodeServer_ServiceDesc.Streams[2], CodeServer_Rollback_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +146,7 @@ func (c *codeServerClient) List(ctx context.Context, in *ListRequest, opts ...gr
 
 func (c *codeServerClient) Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Location], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &CodeServer_ServiceDesc.Streams[2], CodeServer_Watch_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &CodeServer_ServiceDesc.Streams[3], CodeServer_Watch_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +165,7 @@ type CodeServer_WatchClient = grpc.ServerStreamingClient[Location]
 
 func (c *codeServerClient) Logs(ctx context.Context, in *LogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LogLine], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &CodeServer_ServiceDesc.Streams[3], CodeServer_Logs_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &CodeServer_ServiceDesc.Streams[4], CodeServer_Logs_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -172,6 +195,9 @@ type CodeServerServer interface {
 	// tells each step and ends with a Deployed event; when the version does not become ready the old one keeps serving,
 	// and the error's message carries the last lines of its log.
 	Deploy(*DeployRequest, grpc.ServerStreamingServer[DeployEvent]) error
+	// DeployAll deploys several locations at once: all become ready, then traffic of all moves, or none does and each serves
+	// what it served. Stages name their location; the stream ends with one Deployed event a location, in the request's order.
+	DeployAll(*DeployAllRequest, grpc.ServerStreamingServer[DeployEvent]) error
 	// Rollback moves a location back to a version that is kept; without one named, to the one served before.
 	Rollback(*RollbackRequest, grpc.ServerStreamingServer[DeployEvent]) error
 	// Remove ends a location: its address is free and its versions are forgotten when Remove returns. Requests under way
@@ -195,6 +221,9 @@ type UnimplementedCodeServerServer struct{}
 
 func (UnimplementedCodeServerServer) Deploy(*DeployRequest, grpc.ServerStreamingServer[DeployEvent]) error {
 	return status.Error(codes.Unimplemented, "method Deploy not implemented")
+}
+func (UnimplementedCodeServerServer) DeployAll(*DeployAllRequest, grpc.ServerStreamingServer[DeployEvent]) error {
+	return status.Error(codes.Unimplemented, "method DeployAll not implemented")
 }
 func (UnimplementedCodeServerServer) Rollback(*RollbackRequest, grpc.ServerStreamingServer[DeployEvent]) error {
 	return status.Error(codes.Unimplemented, "method Rollback not implemented")
@@ -242,6 +271,17 @@ func _CodeServer_Deploy_Handler(srv interface{}, stream grpc.ServerStream) error
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type CodeServer_DeployServer = grpc.ServerStreamingServer[DeployEvent]
+
+func _CodeServer_DeployAll_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(DeployAllRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(CodeServerServer).DeployAll(m, &grpc.GenericServerStream[DeployAllRequest, DeployEvent]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type CodeServer_DeployAllServer = grpc.ServerStreamingServer[DeployEvent]
 
 func _CodeServer_Rollback_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(RollbackRequest)
@@ -332,6 +372,11 @@ var CodeServer_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Deploy",
 			Handler:       _CodeServer_Deploy_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "DeployAll",
+			Handler:       _CodeServer_DeployAll_Handler,
 			ServerStreams: true,
 		},
 		{
