@@ -1,0 +1,214 @@
+package limits
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// Group holds the processes of one start of a version.
+type Group struct {
+	host   *Host
+	name   string // below the place of the codeserver's own cgroup, "" if it is one in name only
+	limits Limits
+	oom    atomic.Bool // it had no memory left to give, and was ended for it
+}
+
+// Dirs returns the group's directories: a process belongs to it that has written itself to cgroup.procs in each of them.
+func (g *Group) Dirs() []string {
+	if g.name == "" {
+		return nil
+	}
+	var dirs []string
+	for _, c := range controllers {
+		if dir := g.host.layout.path(c, g.name); dir != "" && !slices.Contains(dirs, dir) {
+			dirs = append(dirs, dir)
+		}
+	}
+	return dirs
+}
+
+// Limits returns the limits that it was made with.
+func (g *Group) Limits() Limits { return g.limits }
+
+// watch has all of the group ended when one process of it is for lack of memory: a version of which a part is gone is
+// one that nobody has tested.
+func (g *Group) watch() error {
+	if g.limits.Memory == 0 {
+		return nil
+	}
+	err := g.host.layout.watch(g.name, func() {
+		g.oom.Store(true)
+		_ = kill(g.Dirs())
+	})
+	if err != nil {
+		return fmt.Errorf("watch the memory of cgroup %s: %w", g.name, err)
+	}
+	return nil
+}
+
+// End ends all that is in the group, and removes it.
+func (g *Group) End() error { return End(g.Dirs()) }
+
+// End ends all processes in the group with these directories, and removes it.
+func End(dirs []string) error {
+	if err := kill(dirs); err != nil {
+		return err
+	}
+	return removeAll(dirs)
+}
+
+// EndLast ends a group and, if it was the last one, removes the groups' parent: for a shim whose codeserver is gone.
+func EndLast(dirs []string) error {
+	err := End(dirs)
+	for _, dir := range dirs {
+		// Of version 2 the parent stays: it says which controllers its groups have.
+		if _, v1 := os.Stat(filepath.Join(filepath.Dir(dir), "tasks")); v1 == nil {
+			_ = os.Remove(filepath.Dir(dir))
+		}
+	}
+	return err
+}
+
+// patience is how long the end of a process that was killed may take: one that waits for a disk comes back late.
+const patience = 5 * time.Second
+
+// kill ends all processes of a group, and returns when they have ended.
+func kill(dirs []string) error {
+	for _, dir := range dirs {
+		// No process can be made while the others are ended. There is no such file where there is no such controller.
+		_ = write(filepath.Join(dir, "pids.max"), "0")
+	}
+	for deadline := time.Now().Add(patience); ; time.Sleep(2 * time.Millisecond) {
+		var left []int
+		for _, dir := range dirs {
+			left = append(left, processes(dir)...)
+		}
+		if len(left) == 0 {
+			return nil
+		}
+		for _, pid := range left {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("cgroup %s: %d processes do not end: %v", dirs[0], len(left), left[:min(len(left), 5)])
+		}
+	}
+}
+
+// processes lists those in a group and the groups below it. A version that runs as root can have made some.
+func processes(dir string) []int {
+	var found []int
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return nil //nolint:nilerr // it has gone meanwhile
+		}
+		b, _ := os.ReadFile(filepath.Join(path, "cgroup.procs"))
+		for _, line := range strings.Fields(string(b)) {
+			if pid, err := strconv.Atoi(line); err == nil && pid > 0 { // 0 is one of another pid namespace
+				found = append(found, pid)
+			}
+		}
+		return nil
+	})
+	return found
+}
+
+// removeAll removes groups without processes. The kernel may need a moment after the last one's end.
+func removeAll(dirs []string) error {
+	var errs []error
+	for _, dir := range dirs {
+		var err error
+		for range 100 {
+			if err = removeTree(dir); err == nil || !errors.Is(err, syscall.EBUSY) {
+				break
+			}
+			time.Sleep(2 * time.Millisecond)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// removeTree removes a group and those below it; what the kernel keeps in them is no file to be removed.
+func removeTree(dir string) error {
+	below, _ := filepath.Glob(filepath.Join(dir, "*", "cgroup.procs"))
+	for _, procs := range below {
+		if err := removeTree(filepath.Dir(procs)); err != nil {
+			return err
+		}
+	}
+	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// Explain says why a process of the group ended, as far as a limit explains it, and else what is known without.
+func (g *Group) Explain(err error) error {
+	if g.name == "" || err == nil {
+		return err
+	}
+	n := g.host.layout.usage(g.name)
+	switch {
+	case g.limits.Memory > 0 && (g.oom.Load() || n.oomKills > 0):
+		return fmt.Errorf("it exceeded its memory limit of %s (peak %s) and was ended", size(g.limits.Memory), size(n.peak))
+	case g.limits.Pids > 0 && n.forkErrors > 0:
+		return fmt.Errorf("%w; it had reached its limit of %d processes and threads", err, g.limits.Pids)
+	}
+	return err
+}
+
+// Isolation says what is in force, and what is not although it was asked for.
+func (g *Group) Isolation() []string {
+	var say []string
+	add := func(c controller, what, limit string, asked bool) {
+		switch {
+		case !asked:
+		case g.name != "" && g.host.layout.path(c, g.name) != "":
+			say = append(say, what+": "+limit+" ("+g.host.layout.name()+")")
+		case g.name != "":
+			say = append(say, what+": not limited to "+limit+" ("+g.host.layout.name()+" has no controller for it here)")
+		default:
+			say = append(say, what+": not limited to "+limit+" ("+g.host.why+")")
+		}
+	}
+	add(memory, "memory", size(g.limits.Memory), g.limits.Memory > 0)
+	add(cpu, "cpu", strconv.FormatFloat(float64(g.limits.CPU)/1000, 'f', -1, 64), g.limits.CPU > 0)
+	add(pids, "pids", strconv.FormatInt(g.limits.Pids, 10), g.limits.Pids > 0)
+	if g.limits.OpenFiles > 0 {
+		say = append(say, fmt.Sprintf("open files: %d (rlimit)", g.limits.OpenFiles))
+	}
+	if g.name != "" {
+		say = append(say, "processes: ended together ("+g.host.layout.name()+")")
+	}
+	return say
+}
+
+// size writes a number of bytes as people do: the largest binary unit that leaves a whole number, or one decimal.
+func size(n int64) string {
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
+	f, i := float64(n), 0
+	for f >= 1024 && i < len(units)-1 {
+		f, i = f/1024, i+1
+	}
+	return strings.TrimSuffix(strconv.FormatFloat(f, 'f', 1, 64), ".0") + " " + units[i]
+}
+
+// write writes to a file of the kernel's, which is there.
+func write(path, value string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(value)
+	return errors.Join(err, f.Close())
+}
