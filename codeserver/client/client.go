@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 )
@@ -22,14 +21,22 @@ type Client struct {
 	conn *grpc.ClientConn
 }
 
-// Dial returns a client of the codeserver at addr, unix:///socket or host:port. It checks that somebody listens there,
-// so that a wrong address is told from a slow answer.
+// Dial returns a client of the codeserver at addr, unix:///socket, host:port, or grpcs://host:port for TLS, with the
+// credentials of the environment (see [FromEnvironment]). It checks that somebody listens there, so that a wrong address
+// is told from a slow answer.
 func Dial(ctx context.Context, addr string) (*Client, error) {
-	network, target := "tcp", addr
-	if path, ok := strings.CutPrefix(addr, "unix://"); ok {
-		network, target = "unix", path
-	} else if _, _, err := net.SplitHostPort(addr); err != nil {
-		return nil, fmt.Errorf("%q is neither unix:///socket nor host:port: %w", addr, err)
+	return DialWith(ctx, addr, FromEnvironment())
+}
+
+// DialWith is Dial with credentials that are given.
+func DialWith(ctx context.Context, addr string, c Credentials) (*Client, error) {
+	network, target, err := parse(addr)
+	if err != nil {
+		return nil, err
+	}
+	opts, err := c.options(addr, target)
+	if err != nil {
+		return nil, err
 	}
 	var d net.Dialer
 	probe, err := d.DialContext(ctx, network, target)
@@ -39,16 +46,26 @@ func Dial(ctx context.Context, addr string) (*Client, error) {
 	if err := probe.Close(); err != nil {
 		return nil, err
 	}
-	conn, err := grpc.NewClient("passthrough:///"+target,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+	conn, err := grpc.NewClient("passthrough:///"+target, append(opts,
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			return d.DialContext(ctx, network, target)
-		}))
+		}))...)
 	if err != nil {
 		return nil, err
 	}
 	return &Client{codeserverpb.NewCodeServerClient(conn), conn}, nil
+}
+
+func parse(addr string) (network, target string, err error) {
+	if path, ok := strings.CutPrefix(addr, "unix://"); ok {
+		return "unix", path, nil
+	}
+	target = strings.TrimPrefix(addr, secure)
+	if _, _, err := net.SplitHostPort(target); err != nil {
+		return "", "", fmt.Errorf("%q is neither unix:///socket nor host:port nor grpcs://host:port: %w", addr, err)
+	}
+	return "tcp", target, nil
 }
 
 // Close ends the connection.
