@@ -6,31 +6,33 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
-	"strconv"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// shim is a version's shim as the codeserver sees it.
-type shim interface {
-	// begun waits until the shim says that the version's process runs, and returns that one's pid. It owns status.
-	begun(status *os.File) (int, error)
-	// wait returns when the shim has ended.
-	wait() ending
-	kill()
-	pid() int // 0 if it is not known
+// shim is a version's shim as the codeserver sees it: a child of this process, or, if cmd is nil, of the process that
+// has forked it or of a codeserver before.
+type shim struct {
+	conn *net.UnixConn
+	cmd  *exec.Cmd
+	left atomic.Bool
+
+	mu     sync.Mutex
+	number int // its pid
+	pidfd  int // -1 when the shim has ended, or is not known
 }
 
 // ending says how a shim ended, and with it the version's process.
 type ending struct {
 	code   int   // of the version's process, or 128 and the signal's number
-	killed bool  // the shim was, and may have left something behind
+	killed bool  // the shim was, or left without a word, and may have left something behind
 	err    error // nothing else is known
 }
 
@@ -48,109 +50,76 @@ func (e ending) error() error {
 	return fmt.Errorf("the process ended with status %d", e.code)
 }
 
-// executed is a shim that this process has started.
-type executed struct{ cmd *exec.Cmd }
-
-func execute(spec Spec, self string, lifeline, status, out *os.File) (shim, error) {
-	input, err := json.Marshal(shimSpec{spec.Program, spec.Args, spec.Dir, spec.Env, spec.Grace})
+// execute starts a shim as a child of this process.
+func (s *shim) execute(spec Spec, self string, lifeline, status, out *os.File) error {
+	input, err := json.Marshal(shimSpec{spec.Program, spec.Args, spec.Dir, spec.Env, spec.Grace, confinement(spec.Group)})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	cmd := exec.Command(self, shimArg)
 	cmd.Stdin = bytes.NewReader(input)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.ExtraFiles = []*os.File{lifeline, status}
-	cmd.Env = []string{"GOMAXPROCS=1", "GOGC=off"}
+	cmd.Env = confinement(spec.Group).Variables()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	return &executed{cmd}, cmd.Start()
+	s.cmd = cmd
+	return cmd.Start()
 }
-
-func (x *executed) begun(status *os.File) (int, error) {
-	defer status.Close()
-	line, err := bufio.NewReader(status).ReadString('\n')
-	if err != nil {
-		return 0, err
-	}
-	return strconv.Atoi(strings.TrimSpace(line))
-}
-
-func (x *executed) wait() ending {
-	err := x.cmd.Wait()
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
-		return ending{}
-	case !errors.As(err, &exit):
-		return ending{err: err}
-	}
-	return ending{code: exit.ExitCode(), killed: exit.ExitCode() < 0}
-}
-
-func (x *executed) kill()    { _ = x.cmd.Process.Kill() }
-func (x *executed) pid() int { return x.cmd.Process.Pid }
 
 // ForkRequest is what a process that forks versions is to do: fork one that becomes the version, whose parent, a fork as
 // well, executes Shim with the arguments ShimArgument, the version's pid and Grace in nanoseconds, and with Lifeline and
-// Status as descriptors 3 and 4. Both write to Out.
+// Status as descriptors 3 and 4, and with Confine's variables. Both write to Out. The version is confined before it does
+// anything else.
 type ForkRequest struct {
 	Args, Env             []string
 	Dir                   string
 	Shim, ShimArgument    string
 	Grace                 time.Duration
+	Confine               Confinement
 	Lifeline, Status, Out *os.File
 }
 
 // forkedArg is the first argument of a shim whose version was forked before it.
 const forkedArg = "pexpress-worker-forked"
 
-// forked is a shim that is another process's child. What it says on its status pipe is all that is known of it: the
-// version's pid and its own, and, when the version has ended, the exit status. The pipe's end is the shim's.
-type forked struct {
-	known chan struct{} // closed when the fields below are set, or won't be
-	shim  int
-
-	mu    sync.Mutex
-	pidfd int // -1 when the shim has ended, or is not known
-	lines *bufio.Reader
-	file  *os.File
-}
-
-func fork(spec Spec, self string, lifeline, status, out *os.File) (shim, error) {
-	err := spec.Fork(ForkRequest{
+func fork(spec Spec, self string, lifeline, status, out *os.File) error {
+	return spec.Fork(ForkRequest{
 		Args: spec.Args, Env: spec.Env, Dir: spec.Dir, Shim: self, ShimArgument: forkedArg, Grace: spec.Grace,
-		Lifeline: lifeline, Status: status, Out: out,
+		Confine: confinement(spec.Group), Lifeline: lifeline, Status: status, Out: out,
 	})
-	return &forked{known: make(chan struct{}), pidfd: -1}, err
 }
 
-func (f *forked) begun(status *os.File) (pid int, err error) {
-	defer close(f.known)
-	f.file, f.lines = status, bufio.NewReader(status)
-	line, err := f.lines.ReadString('\n')
-	if err == nil {
-		_, err = fmt.Sscanf(line, "%d %d", &pid, &f.shim)
+// begun waits until the shim says that the version's process runs, and returns that one's pid.
+func (s *shim) begun(status *os.File) (pid int, err error) {
+	line, err := bufio.NewReader(status).ReadString('\n')
+	if err != nil {
+		return 0, err
 	}
-	if err == nil {
-		err = f.open()
+	number := 0
+	if _, err := fmt.Sscanf(line, "%d %d", &pid, &number); err != nil {
+		return 0, err
 	}
-	return pid, errors.Join(err, status.SetReadDeadline(time.Time{}))
+	return pid, s.open(number)
 }
 
 // open makes sure of which process the shim is. One that has ended already is none, and its pid may be another's by now:
-// only if it still has the status pipe open was it the one that was found.
-func (f *forked) open() error {
-	fd, err := unix.PidfdOpen(f.shim, 0)
+// only if it is still at the other end of the connection was it the one that was found.
+func (s *shim) open(number int) error {
+	if s.cmd != nil {
+		return nil
+	}
+	fd, err := unix.PidfdOpen(number, 0)
 	if errors.Is(err, unix.ESRCH) {
 		return nil
 	}
 	if err != nil {
 		return os.NewSyscallError("pidfd_open", err)
 	}
-	conn, err := f.file.SyscallConn()
 	alive := false
+	conn, err := s.conn.SyscallConn()
 	if err == nil {
-		err = conn.Control(func(status uintptr) {
-			poll := []unix.PollFd{{Fd: int32(status), Events: unix.POLLIN}}
+		err = conn.Control(func(fd uintptr) {
+			poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 			_, err := unix.Poll(poll, 0)
 			alive = err == nil && poll[0].Revents&unix.POLLHUP == 0
 		})
@@ -158,46 +127,83 @@ func (f *forked) open() error {
 	if !alive {
 		return errors.Join(err, unix.Close(fd))
 	}
-	f.pidfd = fd
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.number, s.pidfd = number, fd
 	return err
 }
 
-func (f *forked) wait() ending {
-	<-f.known
-	defer f.file.Close()
-	defer func() {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		if f.pidfd >= 0 {
-			unix.Close(f.pidfd)
-		}
-		f.pidfd = -1
-	}()
-	line, err := f.lines.ReadString('\n')
+// wait returns when the shim has ended, or was left.
+func (s *shim) wait() ending {
 	end := ending{killed: true}
-	if err == nil {
-		if _, err := fmt.Sscanf(line, "ended %d", &end.code); err == nil {
-			end.killed = false
+	for {
+		var n notice
+		file, err := receive(s.conn, &n)
+		if file != nil {
+			file.Close()
+		}
+		if err != nil {
+			break
+		}
+		if n.Ended != nil {
+			end = ending{code: *n.Ended}
 		}
 	}
-	_, _ = f.lines.ReadString(0) // until the shim has ended
+	s.conn.Close()
+	s.mu.Lock()
+	if s.pidfd >= 0 {
+		unix.Close(s.pidfd)
+	}
+	s.pidfd = -1
+	s.mu.Unlock()
+	if s.left.Load() {
+		if s.cmd != nil {
+			go func() { _ = s.cmd.Wait() }()
+		}
+		return ending{err: ErrLeft}
+	}
+	if s.cmd == nil {
+		return end
+	}
+	err := s.cmd.Wait()
+	var exit *exec.ExitError
+	if end.killed && (err == nil || errors.As(err, &exit)) {
+		code := s.cmd.ProcessState.ExitCode()
+		return ending{code: code, killed: code < 0}
+	}
 	return end
 }
 
-func (f *forked) kill() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.pidfd >= 0 {
-		_ = unix.PidfdSendSignal(f.pidfd, unix.SIGKILL, nil, 0)
+// end asks the shim to end the version.
+func (s *shim) end() { _ = send(s.conn, order{End: true}, nil) }
+
+// leave ends the connection, and no more.
+func (s *shim) leave() {
+	s.left.Store(true)
+	s.conn.Close()
+}
+
+func (s *shim) kill() {
+	if s.cmd != nil {
+		_ = s.cmd.Process.Kill()
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pidfd >= 0 {
+		_ = unix.PidfdSendSignal(s.pidfd, unix.SIGKILL, nil, 0)
 	}
 }
 
-func (f *forked) pid() int {
-	<-f.known
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.pidfd < 0 {
+// pid returns the shim's process id, 0 if it is not known.
+func (s *shim) pid() int {
+	if s.cmd != nil {
+		return s.cmd.Process.Pid
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pidfd < 0 {
 		return 0
 	}
-	return f.shim
+	return s.number
 }

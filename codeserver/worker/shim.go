@@ -2,6 +2,7 @@ package worker
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -28,14 +29,15 @@ type shimSpec struct {
 	Dir     string
 	Env     []string
 	Grace   time.Duration
+	Confine Confinement
 }
 
 // Main must be the first thing that main does in a program that starts workers: started again as a worker's shim, it
 // runs the version's process and exits when that has ended. In any other process it returns at once.
 //
 // The shim is what makes sure that nothing of a version is left: it is the reaper of all that the version's process
-// starts, it ends them when told to, and it is told to by the end of its lifeline, which comes also when the codeserver
-// is killed.
+// starts, and it ends them when told to. The end of its lifeline, which comes also when the codeserver is killed, tells
+// it to wait for another codeserver for a while, and then to end them.
 func Main() {
 	var code int
 	var err error
@@ -89,13 +91,11 @@ func adopt(version, grace string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	status := os.NewFile(statusFD, "status")
-	fmt.Fprintf(status, "%d %d\n", pid, os.Getpid())
-	code, err := supervise(pid, time.Duration(ns))
-	if err == nil {
-		fmt.Fprintf(status, "ended %d\n", code)
+	t, err := tie()
+	if err != nil {
+		return 0, err
 	}
-	return code, err
+	return supervise(pid, time.Duration(ns), t)
 }
 
 func runShim() (int, error) {
@@ -110,36 +110,49 @@ func runShim() (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	status := os.NewFile(statusFD, "status")
+	t, err := tie()
+	if err != nil {
+		return 0, err
+	}
 	runtime.LockOSThread() // the parent-death signal is tied to the thread that starts the process
 	cmd := &exec.Cmd{
 		Path: spec.Program, Args: append([]string{spec.Program}, spec.Args...), Dir: spec.Dir, Env: spec.Env,
 		Stdin: null, Stdout: os.Stdout, Stderr: os.Stderr,
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
 	}
-	if err := cmd.Start(); err != nil {
-		return 0, err
+	if err := spec.Confine.start(cmd); err != nil {
+		return 0, errors.Join(err, t.cut())
 	}
-	fmt.Fprintf(status, "%d\n", cmd.Process.Pid)
-	status.Close()
-	return supervise(cmd.Process.Pid, spec.Grace)
+	return supervise(cmd.Process.Pid, spec.Grace, t)
 }
 
-// supervise reaps until the main process has ended, ends it when the lifeline ends, and leaves nothing behind.
-func supervise(pid int, grace time.Duration) (int, error) {
-	lifeline := os.NewFile(lifelineFD, "lifeline")
-	gone := make(chan struct{})
+// supervise says what it watches over, reaps until the main process has ended, ends it when the codeserver says so or is
+// gone for too long, and leaves nothing behind.
+func supervise(pid int, grace time.Duration, t *tether) (int, error) {
+	t.hello.Protocol, t.hello.PID, t.hello.Shim, t.hello.Grace = protocol, pid, os.Getpid(), grace
+	status := os.NewFile(statusFD, "status")
+	fmt.Fprintf(status, "%d %d\n", pid, os.Getpid())
+	status.Close()
+	asked := make(chan struct{})
 	go func() {
-		_, _ = lifeline.Read(make([]byte, 1))
-		close(gone)
+		t.hold()
+		close(asked)
 	}()
 	ended := make(chan syscall.WaitStatus, 1)
 	go reap(pid, ended)
 	select {
 	case st := <-ended:
 		killDescendants()
-		return exitStatus(st), nil
-	case <-gone:
+		told := t.report(exitStatus(st), asked)
+		err := t.cut()
+		if !told {
+			err = errors.Join(err, endGroup())
+		}
+		return exitStatus(st), err
+	case <-asked:
+	}
+	if err := t.cut(); err != nil {
+		fmt.Fprintln(os.Stderr, "codeserver worker:", err)
 	}
 	_ = syscall.Kill(-pid, syscall.SIGTERM)
 	var st syscall.WaitStatus
@@ -150,7 +163,8 @@ func supervise(pid int, grace time.Duration) (int, error) {
 		st = <-ended
 	}
 	killDescendants()
-	return exitStatus(st), nil
+	t.say(exitStatus(st))
+	return exitStatus(st), endGroup()
 }
 
 // reap waits for children, those inherited from processes that ended included.

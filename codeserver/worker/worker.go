@@ -1,17 +1,19 @@
 // Package worker runs the process of one version. Between it and the codeserver stands a shim, a small process that owns
-// the version's process, reaps what that leaves behind, and ends all of it when the codeserver says so or is gone.
+// the version's process, reaps what that leaves behind, and ends all of it when the codeserver says so, or is gone and no
+// other takes it over.
 package worker
 
 import (
-	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/pexpress/pexpress/codeserver/limits"
 )
 
 // Spec says what to run.
@@ -26,59 +28,82 @@ type Spec struct {
 	Grace time.Duration
 	// Fork has another process fork this one instead of executing Program; see ForkRequest. It may be nil.
 	Fork func(ForkRequest) error
+	// Group is the cgroup of the process and of all that it starts. Start ends and removes it when the process has ended,
+	// or could not be started. It may be nil.
+	Group *limits.Group
+	// Socket is where another codeserver finds the process when this one is gone; it has Within for that, from this one's
+	// end on, and is told Record. The socket's directory is this user's alone. The process ends with this codeserver if
+	// Socket is empty or Within is 0.
+	Socket string
+	Within time.Duration
+	Record json.RawMessage
 }
 
 // Worker is a process that runs.
 type Worker struct {
-	shim     shim
-	lifeline *os.File
-	pid      int
-	started  chan struct{} // closed when pid is known, or will not be
-	done     chan struct{}
-	stop     sync.Once
-	grace    time.Duration
-	err      error
+	shim    *shim
+	pid     int
+	started chan struct{} // closed when pid is known, or will not be
+	done    chan struct{}
+	stop    sync.Once
+	grace   time.Duration
+	group   *limits.Group
+	socket  string
+	err     error
 }
-
-// maxLine is where a log line is cut.
-const maxLine = 64 << 10
 
 // Start starts the process. The program that calls it must call Main first thing.
 func Start(spec Spec) (*Worker, error) {
+	w, err := start(spec)
+	if w == nil && spec.Group != nil {
+		err = errors.Join(err, spec.Group.End())
+	}
+	if err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+// start returns a worker, with an error as well, as soon as there is a shim: the worker's end is that of the group.
+func start(spec Spec) (*Worker, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	end, lifeline, err := os.Pipe()
+	conn, lifeline, err := pair()
 	if err != nil {
 		return nil, err
 	}
-	defer end.Close()
 	status, statusEnd, err := os.Pipe()
 	if err != nil {
-		return nil, errors.Join(err, lifeline.Close())
+		return nil, errors.Join(err, conn.Close(), lifeline.Close())
 	}
-	out, outEnd, err := os.Pipe()
+	out, outEnd, err := outputPipe()
 	if err != nil {
-		return nil, errors.Join(err, lifeline.Close(), status.Close(), statusEnd.Close())
+		return nil, errors.Join(err, conn.Close(), lifeline.Close(), status.Close(), statusEnd.Close())
 	}
-	var own shim
-	if spec.Fork != nil {
-		own, err = fork(spec, self, end, statusEnd, outEnd)
-	} else {
-		own, err = execute(spec, self, end, statusEnd, outEnd)
+	own := &shim{conn: conn, pidfd: -1}
+	err = send(conn, order{Within: &spec.Within, Socket: spec.Socket, Record: spec.Record}, out)
+	switch {
+	case err != nil:
+	case spec.Fork != nil:
+		err = fork(spec, self, lifeline, statusEnd, outEnd)
+	default:
+		err = own.execute(spec, self, lifeline, statusEnd, outEnd)
 	}
+	// The end of the shim is seen by the end of all copies of these.
 	outEnd.Close()
 	statusEnd.Close()
+	lifeline.Close()
 	if err != nil {
-		return nil, errors.Join(err, lifeline.Close(), out.Close(), status.Close())
+		return nil, errors.Join(err, conn.Close(), out.Close(), status.Close())
 	}
-	w := &Worker{shim: own, lifeline: lifeline, grace: spec.Grace, started: make(chan struct{}), done: make(chan struct{})}
+	w := &Worker{
+		shim: own, grace: spec.Grace, group: spec.Group, socket: spec.Socket,
+		started: make(chan struct{}), done: make(chan struct{}),
+	}
 	go w.wait(out, spec.Log)
-	if err := w.readPID(status); err != nil {
-		return nil, err
-	}
-	return w, nil
+	return w, w.readPID(status)
 }
 
 // startTimeout is how long a shim has to start the process, a thing of milliseconds. One that was stopped by what it had
@@ -91,29 +116,18 @@ func (w *Worker) readPID(status *os.File) error {
 	if err == nil {
 		w.pid, err = w.shim.begun(status)
 	}
+	err = errors.Join(err, status.Close())
 	close(w.started)
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		w.stop.Do(func() { w.lifeline.Close() }) // a shim that is merely late ends by itself
+		w.stop.Do(w.shim.end) // a shim that is merely late ends by itself
 		w.end()
 		return fmt.Errorf("the process did not start within %s", startTimeout)
 	}
 	w.Stop(context.Background())
 	return fmt.Errorf("the process did not start: %w", w.err)
-}
-
-// readLines hands on lines, long ones in pieces.
-func readLines(r io.Reader, log func([]byte)) {
-	b := bufio.NewReaderSize(r, maxLine)
-	for {
-		line, _, err := b.ReadLine()
-		if err != nil {
-			return
-		}
-		log(line)
-	}
 }
 
 // wait waits for the end of the shim, which comes after that of all that it ran.
@@ -124,10 +138,18 @@ func (w *Worker) wait(out *os.File, log func([]byte)) {
 		close(logged)
 	}()
 	end := w.shim.wait()
-	w.stop.Do(func() { w.lifeline.Close() })
+	w.stop.Do(func() {})
+	if errors.Is(end.err, ErrLeft) {
+		out.Close()
+		<-logged
+		w.err = end.err
+		close(w.done)
+		return
+	}
 	if end.killed {
 		w.afterShim()
 	}
+	err := w.endGroup(end.error())
 	// A descendant that got away from the shim could hold the pipe for ever.
 	select {
 	case <-logged:
@@ -135,8 +157,16 @@ func (w *Worker) wait(out *os.File, log func([]byte)) {
 	}
 	out.Close()
 	<-logged
-	w.err = end.error()
+	w.err = err
 	close(w.done)
+}
+
+// endGroup ends what the shim has left in the version's cgroup, and says why the version ended if that was one of its limits.
+func (w *Worker) endGroup(why error) error {
+	if w.group == nil {
+		return why
+	}
+	return errors.Join(w.group.Explain(why), w.group.End())
 }
 
 // afterShim ends what a shim that was killed can no longer end: its process dies with it, the others of that process's
@@ -144,6 +174,9 @@ func (w *Worker) wait(out *os.File, log func([]byte)) {
 func (w *Worker) afterShim() {
 	if <-w.started; w.pid > 0 {
 		_ = syscall.Kill(-w.pid, syscall.SIGKILL)
+	}
+	if w.socket != "" {
+		_ = os.Remove(w.socket)
 	}
 }
 
@@ -162,7 +195,7 @@ const stopMargin = 3 * time.Second
 // Stop asks the process to end, has it killed after its grace, and returns when nothing of it is left. When ctx ends
 // before, or the shim does not do its work, as one that was stopped cannot, all is killed at once.
 func (w *Worker) Stop(ctx context.Context) {
-	w.stop.Do(func() { w.lifeline.Close() })
+	w.stop.Do(w.shim.end)
 	late := time.NewTimer(w.grace + stopMargin)
 	defer late.Stop()
 	select {
@@ -172,6 +205,16 @@ func (w *Worker) Stop(ctx context.Context) {
 	case <-late.C:
 	}
 	w.end()
+}
+
+// ErrLeft is how a process ended, for this codeserver, that was left to the next one.
+var ErrLeft = errors.New("the process was left to the next codeserver")
+
+// Leave leaves the process to the next codeserver, which has the time that Spec.Within says. Done is closed then, and a Stop
+// has no effect any more.
+func (w *Worker) Leave() {
+	w.stop.Do(w.shim.leave)
+	<-w.done
 }
 
 // end kills all at once.

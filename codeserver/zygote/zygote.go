@@ -127,7 +127,7 @@ func (z *Zygote) preload(modules []string) error {
 	if modules == nil {
 		modules = []string{}
 	}
-	if err := z.ask(map[string]any{"preload": modules}, answer); err != nil {
+	if err := z.ask(preloadRequest, map[string]any{"preload": modules}, answer); err != nil {
 		return err
 	}
 	var got struct {
@@ -144,8 +144,15 @@ func (z *Zygote) preload(modules []string) error {
 	return nil
 }
 
+// Kinds of requests. The zygote reads only what it is to preload: what a version is told, secrets among it, only the
+// version's own process has ever had in its memory.
+const (
+	preloadRequest = 'p'
+	forkRequest    = 'f'
+)
+
 // ask sends a request and waits for the answer. The request itself is in a file, since it can be larger than a message.
-func (z *Zygote) ask(request any, files ...*os.File) error {
+func (z *Zygote) ask(kind byte, request any, files ...*os.File) error {
 	fd, err := unix.MemfdCreate("request", unix.MFD_CLOEXEC)
 	if err != nil {
 		return err
@@ -167,7 +174,7 @@ func (z *Zygote) ask(request any, files ...*os.File) error {
 	if z.control < 0 {
 		return errGone
 	}
-	if err := unix.Sendmsg(z.control, []byte{'?'}, unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL); err != nil {
+	if err := unix.Sendmsg(z.control, []byte{kind}, unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL); err != nil {
 		_ = z.process.Kill()
 		<-z.done
 		return fmt.Errorf("%w: %w", errGone, err)
@@ -198,8 +205,9 @@ func (z *Zygote) Fork(r worker.ForkRequest) error {
 			}
 		}
 	}
-	return z.ask(map[string]any{
+	return z.ask(forkRequest, map[string]any{
 		"args": r.Args, "env": env, "dir": r.Dir, "shim": r.Shim, "shim_argument": r.ShimArgument, "grace": r.Grace.Nanoseconds(),
+		"confine": r.Confine, "shim_env": r.Confine.Variables(),
 	}, r.Lifeline, r.Status, r.Out)
 }
 

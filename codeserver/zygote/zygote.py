@@ -105,16 +105,18 @@ def reseed():
         numpy.seed()
 
 
-def fork(request, lifeline, status, out):
-    """Forks a version; its shim is its parent. Returns the shim's pid in the zygote, 0 in the version.
+def fork(request_fd, lifeline, status, out):
+    """Forks a version; its shim is its parent. Returns the shim's pid, in the zygote, or the request, in the version.
 
     The shim is the child of this process that has forked the version and then executes the codeserver's binary: so the
     version's parent is a process that owns it, as when it is started without a zygote.
     """
     pid = os.fork()
     if pid:
-        return pid
+        return pid, None
     try:
+        with open(request_fd, "rb") as f:
+            request = json.load(f)
         os.setpgid(0, 0)
         shim = os.getpid()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -127,14 +129,15 @@ def fork(request, lifeline, status, out):
             for fd, to in ((lifeline, 3), (status, 4), (out, 1), (out, 2)):
                 os.dup2(fd, to, inheritable=True)
             os.execve(request["shim"], [request["shim"], request["shim_argument"], str(version), str(request["grace"])],
-                      {"GOMAXPROCS": "1", "GOGC": "off"})
+                      dict(v.split("=", 1) for v in request["shim_env"]))
         os.close(going)
         become_version(out)
+        confine(**request["confine"])
         os.read(go, 1)  # ends when the shim executes the codeserver's binary, or has died
         os.close(go)
         if os.getppid() != shim:
             os._exit(125)
-        return 0
+        return 0, request
     except BaseException as err:
         os.write(out, ("codeserver: the zygote cannot fork: %s\n" % err).encode())
         os._exit(125)
@@ -142,6 +145,7 @@ def fork(request, lifeline, status, out):
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
+RLIMIT_NOFILE = 7
 
 
 def become_version(out):
@@ -150,6 +154,20 @@ def become_version(out):
     null = os.open(os.devnull, os.O_RDONLY)
     for fd, to in ((null, 0), (out, 1), (out, 2)):
         os.dup2(fd, to, inheritable=True)
+
+
+def confine(groups, open_files):
+    """Puts this process into its cgroup and sets its limits. Only the zygote's modules are there until then."""
+    import ctypes
+
+    for group in groups or ():
+        fd = os.open(os.path.join(group, "cgroup.procs"), os.O_WRONLY | os.O_CLOEXEC)
+        os.write(fd, b"0")  # is the process that writes
+        os.close(fd)
+    if open_files:
+        limit = (ctypes.c_ulong * 2)(open_files, open_files)
+        if LIBC.setrlimit(RLIMIT_NOFILE, limit):
+            raise OSError("limit open files to %d, which may be more than this host allows" % open_files)
 
 
 def serve(control):
@@ -166,12 +184,12 @@ def serve(control):
                 shims.discard(pid)
 
     while True:
-        data, fds, _, _ = socket.recv_fds(control, 1, 8)
-        if not data:
+        kind, fds, _, _ = socket.recv_fds(control, 1, 8)
+        if not kind:
             os._exit(0)  # the codeserver is gone
-        with open(fds[0], "rb") as f:
-            request = json.load(f)
-        if "preload" in request:
+        if kind == b"p":
+            with open(fds[0], "rb") as f:
+                request = json.load(f)
             failed = preload(request["preload"])
             answer = {"failed": failed, "modules": sorted(sys.modules)}
             gc.collect()
@@ -183,10 +201,10 @@ def serve(control):
             continue
         with warnings.catch_warnings():  # Python 3.12 and later warn of a fork where there are threads
             warnings.simplefilter("ignore", DeprecationWarning)
-            pid = fork(request, *fds[1:4])
-        for fd in fds[1:]:
+            pid, request = fork(*fds[:4])
+        for fd in fds[1 if request else 0:]:  # the version has closed its request
             os.close(fd)
-        if pid == 0:
+        if request:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             control.close()
             return request

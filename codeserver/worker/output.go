@@ -1,0 +1,46 @@
+package worker
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// pipeSize is how much a version can write while there is no codeserver; the kernel may give less.
+	pipeSize = 256 << 10
+	// maxLine is where a log line is cut.
+	maxLine = 64 << 10
+)
+
+// outputPipe returns the pipe that a version writes to.
+func outputPipe() (r, w *os.File, err error) {
+	r, w, err = os.Pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	raw, err := r.SyscallConn()
+	if err == nil {
+		err = raw.Control(func(fd uintptr) { _, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, pipeSize) })
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, r.Close(), w.Close())
+	}
+	return r, w, nil
+}
+
+// readLines hands on lines, long ones in pieces. What has been read and not handed on when this process is killed, less
+// than a line or a few, is lost; what waits in the pipe is there for the next codeserver.
+func readLines(r io.Reader, log func([]byte)) {
+	b := bufio.NewReaderSize(r, maxLine)
+	for {
+		line, _, err := b.ReadLine()
+		if err != nil {
+			return
+		}
+		log(line)
+	}
+}
