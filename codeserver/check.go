@@ -1,6 +1,7 @@
 package codeserver
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"path"
@@ -29,7 +30,44 @@ func checkDeploy(req *codeserverpb.DeployRequest) error {
 	if err := checkTimeout(req.GetReadyTimeout()); err != nil {
 		return err
 	}
+	if err := checkCanary(req.GetCanary()); err != nil {
+		return err
+	}
 	return checkSpec(req.GetSpec())
+}
+
+func checkCanary(c *codeserverpb.Canary) error {
+	switch d := c.GetDuration(); {
+	case c == nil:
+		return nil
+	case c.GetPercent() < 1 || c.GetPercent() > 99:
+		return fmt.Errorf("%w: a canary's share is 1 to 99 percent, not %d", errRequest, c.GetPercent())
+	case d == nil || d.CheckValid() != nil || d.AsDuration() <= 0:
+		return fmt.Errorf("%w: a canary needs a time for which it is tried", errRequest)
+	case c.GetMaxMoreErrorsPercent() < 0 || c.GetMaxMoreErrorsPercent() > 100:
+		return fmt.Errorf("%w: a canary may fail at most 100 percent points more, not %d", errRequest, c.GetMaxMoreErrorsPercent())
+	case c.GetMaxLatencyPercent() < 0:
+		return fmt.Errorf("%w: a canary's latency limit is %d percent", errRequest, c.GetMaxLatencyPercent())
+	}
+	return nil
+}
+
+// checkDeployAll refuses deploys that cannot be made at once. Each is checked by itself as well.
+func checkDeployAll(req *codeserverpb.DeployAllRequest) error {
+	if len(req.GetDeploys()) == 0 {
+		return fmt.Errorf("%w: no location to deploy", errRequest)
+	}
+	seen := map[string]bool{}
+	for _, d := range req.GetDeploys() {
+		switch {
+		case seen[d.GetLocation()]:
+			return fmt.Errorf("%w: location %.80q is deployed twice at once", errRequest, d.GetLocation())
+		case d.GetCanary() != nil:
+			return fmt.Errorf("%w: several locations switch together or not at all: location %.80q cannot have a canary", errRequest, d.GetLocation())
+		}
+		seen[d.GetLocation()] = true
+	}
+	return nil
 }
 
 // outputName is what a further tree of a version may be called: it becomes part of a variable's name.
@@ -73,6 +111,9 @@ func checkSpec(spec *codeserverpb.VersionSpec) error {
 		if err := checkVariable(name, value); err != nil {
 			return fmt.Errorf("%w: %w", errRequest, err)
 		}
+	}
+	if err := errors.Join(checkLimits(spec.GetLimits()), checkSecrets(spec)); err != nil {
+		return err
 	}
 	if p := e.GetReadiness().GetHttpPath(); p != "" {
 		if _, err := url.ParseRequestURI(p); err != nil || !strings.HasPrefix(p, "/") {

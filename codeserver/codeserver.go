@@ -27,8 +27,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pexpress/pexpress/codeserver/limits"
 	"github.com/pexpress/pexpress/codeserver/loader"
+	"github.com/pexpress/pexpress/codeserver/secrets"
 	"github.com/pexpress/pexpress/codeserver/venv"
+	"github.com/pexpress/pexpress/codeserver/worker"
 	"github.com/pexpress/pexpress/codeserver/zygote"
 )
 
@@ -42,12 +45,22 @@ type Options struct {
 	Keep int
 	// DrainTimeout is how long a replaced version may finish what it began; an hour if 0.
 	DrainTimeout time.Duration
+	// KeepWarm is how long the process of the version before goes on after a switch, so that a rollback needs no start; not
+	// at all if 0.
+	KeepWarm time.Duration
 	// StopGrace is how long a process has between SIGTERM and SIGKILL; 10 s if 0.
 	StopGrace time.Duration
 	// AllowRemote lets locations listen on addresses that other machines reach. Whoever reaches them is not asked who
 	// they are.
 	AllowRemote bool
-	Log         *slog.Logger
+	// Verify says which deploys are trusted; all if nil.
+	Verify Verify
+	// Secrets is the operator's file that says where the secrets of locations are; see package secrets. None if empty.
+	Secrets string
+	// Channels are followed.
+	Channels Channels
+	health   healthTimes // tests have less patience
+	Log      *slog.Logger
 }
 
 // Server is a codeserver.
@@ -58,6 +71,7 @@ type Server struct {
 	venvs   *venv.Store
 	pythons interpreters
 	zygotes *zygote.Pool
+	limits  *limits.Host
 	ctx     context.Context //nolint:containedctx // ends with the server; what runs in the background runs in it
 	cancel  context.CancelFunc
 	flows   context.Context //nolint:containedctx // ends when requests under way have had their time to end
@@ -76,6 +90,7 @@ type Server struct {
 	locations map[string]*location
 	leaving   []*location // removed, with requests under way perhaps
 	watchers  map[chan struct{}]bool
+	followed  map[string]followed // by location
 }
 
 // Open opens the state directory and starts what it served last. It returns when every location listens whose address
@@ -93,7 +108,7 @@ func Open(opts Options) (*Server, error) {
 	if err := os.MkdirAll(filepath.Join(dir, "logs"), 0o700); err != nil {
 		return nil, fmt.Errorf("make the state directory: %w", err)
 	}
-	s := &Server{opts: opts, locations: map[string]*location{}, watchers: map[chan struct{}]bool{}}
+	s := &Server{opts: opts, locations: map[string]*location{}, watchers: map[chan struct{}]bool{}, followed: map[string]followed{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.flows, s.endAll = context.WithCancel(context.Background())
 	if err := s.open(); err != nil {
@@ -112,6 +127,9 @@ func defaults(o *Options) {
 	if o.StopGrace == 0 {
 		o.StopGrace = 10 * time.Second
 	}
+	if o.health == (healthTimes{}) {
+		o.health = defaultHealth
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -125,6 +143,15 @@ func (s *Server) open() error {
 	// State is read first: nothing is touched beside a state that cannot be read.
 	if err := s.restore(); err != nil {
 		return err
+	}
+	if s.opts.Secrets != "" {
+		if _, err := secrets.Read(s.opts.Secrets); err != nil {
+			return err
+		}
+	}
+	s.limits = limits.Open(s.opts.State, s.opts.Log)
+	if err := s.limits.Sweep(worker.Owned); err != nil {
+		s.opts.Log.Error("an earlier codeserver has left processes", "error", err)
 	}
 	if s.loader, err = loader.New(filepath.Join(s.opts.State, "store"), s.opts.Open); err != nil {
 		return err
@@ -148,7 +175,7 @@ func (s *Server) open() error {
 		s.tasks.Go(func() { s.resume(l, l.current, 0) })
 	}
 	s.retainSoon()
-	return nil
+	return s.followChannels()
 }
 
 func lockState(dir string) (*os.File, error) {
@@ -214,6 +241,9 @@ func (s *Server) Close(ctx context.Context) error {
 	s.tasks.Wait()
 	if s.zygotes != nil {
 		s.zygotes.Close()
+	}
+	if s.limits != nil {
+		s.limits.Close()
 	}
 	var errs []error
 	if s.loader != nil {

@@ -3,10 +3,13 @@ package codeserver
 import (
 	"context"
 	"fmt"
-	"net"
+	"runtime"
 	"slices"
+	"strings"
+	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/pexpress/pexpress/codeserver/loader"
@@ -23,37 +26,77 @@ func (r report) stage(name string, start time.Time, st loader.Stats) {
 	})
 }
 
-// deploy makes a version the current one. On an error the location serves what it served before, where it did.
-func (s *Server) deploy(ctx context.Context, req *codeserverpb.DeployRequest, r report) (*codeserverpb.Deployed, error) {
-	if err := checkDeploy(req); err != nil {
-		return nil, err
+// deployAll makes a version of each of several locations the current one, of all or of none. On an error each serves what
+// it served before, where it did.
+func (s *Server) deployAll(ctx context.Context, reqs []*codeserverpb.DeployRequest, r report) (_ []*codeserverpb.Deployed, err error) {
+	all := make([]*transition, len(reqs))
+	for i, req := range reqs {
+		if err := checkDeploy(req); err != nil {
+			return nil, named(reqs, req, err)
+		}
+		v, err := newVersion(req.GetSpec())
+		if err != nil {
+			return nil, named(reqs, req, fmt.Errorf("%w: %w", errRequest, err))
+		}
+		if err := s.verify(ctx, req); err != nil {
+			return nil, named(reqs, req, err)
+		}
+		all[i] = &transition{v: v, req: req}
 	}
-	v, err := newVersion(req.GetSpec())
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errRequest, err)
-	}
-	l, release, err := s.claim(ctx, req.GetLocation(), true)
-	if err != nil {
-		return nil, err
-	}
+	release, err := s.claimAll(ctx, all)
 	defer release()
-	if err := s.checkCurrent(l, req.IfCurrent); err != nil {
-		return nil, err
-	}
-	// Opened now, so that a deploy which cannot have its address fails early; answered on when the version is ready.
-	listener, err := s.bind(l, req.GetListen())
 	if err != nil {
 		return nil, err
 	}
-	d, err := s.activate(ctx, l, v, listener, req.GetReadyTimeout(), r)
-	if err != nil && listener != nil {
-		_ = listener.Close()
+	defer func() {
+		if err != nil {
+			s.abandon(all)
+		}
+	}()
+	for _, t := range all {
+		if err := s.checkCurrent(t.l, t.req.IfCurrent); err != nil {
+			return nil, err
+		}
+		// Opened now, so that a deploy which cannot have its address fails early; answered on when the version is ready.
+		if t.listener, err = s.bind(t.l, t.req.GetListen()); err != nil {
+			return nil, err
+		}
 	}
-	return d, err
+	return s.activate(ctx, all, r)
+}
+
+// named says of which location an error is, where there are several.
+func named(reqs []*codeserverpb.DeployRequest, req *codeserverpb.DeployRequest, err error) error {
+	if len(reqs) > 1 {
+		return fmt.Errorf("location %.80s: %w", req.GetLocation(), err)
+	}
+	return err
+}
+
+// claimAll takes the turns of all locations, in the order of their names: two calls for the same ones cannot wait for
+// each other.
+func (s *Server) claimAll(ctx context.Context, all []*transition) (release func(), err error) {
+	var releases []func()
+	release = func() {
+		for _, r := range releases {
+			r()
+		}
+	}
+	sorted := slices.SortedFunc(slices.Values(all), func(a, b *transition) int {
+		return strings.Compare(a.req.GetLocation(), b.req.GetLocation())
+	})
+	for _, t := range sorted {
+		l, r, err := s.claim(ctx, t.req.GetLocation(), true)
+		if err != nil {
+			return release, err
+		}
+		t.l, releases = l, append(releases, r)
+	}
+	return release, nil
 }
 
 // rollback makes a kept version the current one again.
-func (s *Server) rollback(ctx context.Context, req *codeserverpb.RollbackRequest, r report) (*codeserverpb.Deployed, error) {
+func (s *Server) rollback(ctx context.Context, req *codeserverpb.RollbackRequest, r report) ([]*codeserverpb.Deployed, error) {
 	if err := checkTimeout(req.GetReadyTimeout()); err != nil {
 		return nil, err
 	}
@@ -78,53 +121,97 @@ func (s *Server) rollback(ctx context.Context, req *codeserverpb.RollbackRequest
 	if err != nil {
 		return nil, err
 	}
-	return s.activate(ctx, l, again, nil, req.GetReadyTimeout(), r)
+	all := []*transition{{l: l, v: again, req: &codeserverpb.DeployRequest{ReadyTimeout: req.GetReadyTimeout()}}}
+	done, err := s.activate(ctx, all, r)
+	if err != nil {
+		s.abandon(all)
+		return nil, err
+	}
+	return done, nil
 }
 
 // defaultReady is how long a version may take to become ready unless the request says.
 const defaultReady = time.Minute
 
-// activate starts the version, waits until it is ready and moves the traffic to it, and the location to the listener if
-// there is one.
-func (s *Server) activate(ctx context.Context, l *location, v *version, listener net.Listener,
-	timeout *durationpb.Duration, r report,
-) (*codeserverpb.Deployed, error) {
-	if s.serves(l, v) {
-		if err := s.move(l, listener); err != nil {
+// activate has all versions ready, tries one that is to be tried, and moves the traffic to them. The caller has the turns,
+// and abandons what an error leaves.
+func (s *Server) activate(ctx context.Context, all []*transition, r report) ([]*codeserverpb.Deployed, error) {
+	defer s.retainSoon()
+	starts, starting := errgroup.WithContext(ctx)
+	starts.SetLimit(max(2, runtime.NumCPU()))
+	reports := make([]report, len(all))
+	var mu sync.Mutex // a report is of one step at a time
+	for i, t := range all {
+		reports[i] = s.keepStages(t.v, func(st *codeserverpb.Stage) {
+			mu.Lock()
+			defer mu.Unlock()
+			if len(all) > 1 {
+				st.Location = t.l.name
+			}
+			r(st)
+		})
+		starts.Go(func() error {
+			err := s.bring(starting, t, reports[i])
+			if err != nil && len(all) > 1 {
+				err = fmt.Errorf("location %s: %w", t.l.name, err)
+			}
+			return err
+		})
+	}
+	if err := starts.Wait(); err != nil {
+		return nil, err
+	}
+	if t := all[0]; t.req.GetCanary() != nil && t.run != nil {
+		if err := s.try(ctx, t, reports[0]); err != nil {
 			return nil, err
 		}
-		return &codeserverpb.Deployed{Location: s.message(l), Unchanged: true}, nil
-	}
-	defer s.announce(l, v)()
-	defer s.retainSoon()
-	wait := timeout.AsDuration()
-	if timeout == nil {
-		wait = defaultReady
-	}
-	run, err := s.start(ctx, l, v, wait, r)
-	if err != nil {
-		return nil, err
 	}
 	begin := time.Now()
-	if err := s.switchTo(l, v, run, listener); err != nil {
-		s.fail(v, run)
+	if err := s.switchAll(all); err != nil {
 		return nil, err
 	}
-	r.stage("switch", begin, loader.Stats{})
-	return &codeserverpb.Deployed{Location: s.message(l)}, nil
+	done := make([]*codeserverpb.Deployed, len(all))
+	for i, t := range all {
+		if t.run != nil {
+			reports[i].stage("switch", begin, loader.Stats{})
+		}
+		done[i] = &codeserverpb.Deployed{Location: s.message(t.l), Unchanged: t.run == nil}
+	}
+	return done, nil
 }
 
-// announce shows a version as being deployed, which keeps its trees from retention, until the returned function is
-// called.
-func (s *Server) announce(l *location, v *version) (done func()) {
-	s.tidy.RLock() // one that runs now has not seen the version
+// bring has a transition's version ready: it serves already, is warm still, or is started.
+func (s *Server) bring(ctx context.Context, t *transition, r report) error {
+	if s.serves(t.l, t.v) {
+		return nil
+	}
+	wait := t.req.GetReadyTimeout().AsDuration()
+	if t.req.GetReadyTimeout() == nil {
+		wait = defaultReady
+	}
+	if s.revive(ctx, t, r) {
+		return nil
+	}
+	s.announce(t.l, t.v)
+	run, err := s.start(ctx, t.l, t.v, wait, r)
+	if err != nil {
+		s.unannounce(t.l, t.v)
+		return err
+	}
+	t.run = run
+	return nil
+}
+
+// announce shows a version as being deployed, which keeps its trees from retention, until unannounce, or until it is one
+// of the location's versions.
+func (s *Server) announce(l *location, v *version) {
+	s.tidy.RLock() // a retention that runs now has not seen the version
 	s.mu.Lock()
 	v.state = codeserverpb.State_STARTING
 	l.loading = append(slices.Clone(l.loading), v)
 	s.mu.Unlock()
 	s.tidy.RUnlock()
 	s.changed()
-	return func() { s.unannounce(l, v) }
 }
 
 func (s *Server) unannounce(l *location, v *version) {

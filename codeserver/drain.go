@@ -10,8 +10,10 @@ import (
 
 // drain returns when a version that gets no new requests has ended those it began, and its jobs.
 func drain(ctx context.Context, v *version, run *running) error {
-	if err := run.backend.Drain(ctx); err != nil {
-		return err
+	if !run.hung {
+		if err := run.backend.Drain(ctx); err != nil {
+			return err
+		}
 	}
 	for v.spec.GetEntry().GetPreset() == presetDagster && hasRuns(run.worker.PID()) {
 		select {

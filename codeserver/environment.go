@@ -33,6 +33,9 @@ func environment(spec *codeserverpb.VersionSpec, p *prepared, port int) []string
 	for name, dir := range p.outputs {
 		vars[outputVariable(name)] = dir
 	}
+	for name, value := range p.secrets {
+		vars[name] = value
+	}
 	vars["PORT"] = fmt.Sprint(port)
 	vars["PYTHONPATH"] = pythonPath(spec.GetEntry(), p.source, vars["PYTHONPATH"])
 	var env []string

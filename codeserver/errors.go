@@ -13,6 +13,7 @@ import (
 	"github.com/pexpress/pexpress/cache/digest"
 	"github.com/pexpress/pexpress/cache/merkle"
 	"github.com/pexpress/pexpress/codeserver/loader"
+	"github.com/pexpress/pexpress/codeserver/provenance"
 	"github.com/pexpress/pexpress/codeserver/venv"
 )
 
@@ -32,11 +33,13 @@ var codeOf = []struct {
 	code codes.Code
 }{
 	{errRequest, codes.InvalidArgument},
+	{provenance.ErrUntrusted, codes.PermissionDenied},
 	{errNotFound, codes.NotFound},
 	{errAborted, codes.Aborted},
 	{errUnavailable, codes.Unavailable},
 	{errRefused, codes.FailedPrecondition},
 	{errNotReady, codes.FailedPrecondition},
+	{errTrial, codes.FailedPrecondition},
 	{context.Canceled, codes.Canceled},
 	{context.DeadlineExceeded, codes.DeadlineExceeded},
 }

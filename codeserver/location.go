@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/pexpress/pexpress/cache/digest"
+	"github.com/pexpress/pexpress/codeserver/limits"
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 	"github.com/pexpress/pexpress/codeserver/proxy"
 	"github.com/pexpress/pexpress/codeserver/worker"
@@ -29,6 +30,9 @@ type location struct {
 	versions []*version // newest first
 	loading  []*version // being deployed, not yet among versions
 	removed  bool       // by Remove: it comes back only as another one of that name
+
+	canary        *version // among loading: it is tried beside the current one
+	canaryPercent int
 }
 
 // version is what a VersionSpec makes, and its process while it has one.
@@ -44,14 +48,29 @@ type version struct {
 	log      *logbook
 	running  *running
 	pause    time.Duration // before it is started again
+	switched time.Time     // when traffic was moved to it
+	ends     int           // how often it has ended by itself, not come up, or hung, since then
+	failed   string        // why the location has fallen back from it
+	stages   []*codeserverpb.Stage
+	forked   bool
+	stats    *proxy.Stats
+	restarts int64
 }
 
 // running is a version's process and the way to it.
 type running struct {
 	worker  *worker.Worker
 	backend *proxy.Backend
-	stopped bool // it was asked to end
+	port    int
+	stopped bool        // it was asked to end
+	retired *retirement // nil while nothing has replaced it
+	unwatch func()      // ends the probes; nil before the first
+	hung    bool        // it does not answer: the requests that it has begun will not end
 	since   time.Time
+
+	group     *limits.Group
+	isolation []string // what it says
+	peak      int64    // the most memory that was seen
 }
 
 // newVersion returns a version that has not been started.
@@ -70,7 +89,7 @@ func newVersion(spec *codeserverpb.VersionSpec) (*version, error) {
 	}
 	v := &version{
 		name: name.Hash(), spec: spec, deps: deps, source: source, deployed: time.Now(),
-		outputs: map[string]digest.Digest{}, state: codeserverpb.State_STOPPED,
+		outputs: map[string]digest.Digest{}, state: codeserverpb.State_STOPPED, stats: new(proxy.Stats),
 	}
 	for name, root := range spec.GetOutputs() {
 		if v.outputs[name], err = digest.FromProto(root); err != nil {
@@ -134,12 +153,16 @@ func (l *location) message() *codeserverpb.Location {
 	if l.current != nil {
 		m.Current = l.current.name
 	}
+	if l.canary != nil {
+		m.Canary, m.CanaryPercent = l.canary.name, int32(l.canaryPercent)
+	}
 	for _, v := range l.known() {
 		vm := &codeserverpb.Version{
 			Name: v.name, Spec: v.spec, State: v.state, DeployedAt: timestamppb.New(v.deployed), Error: v.err,
+			Usage: v.usage(), Stages: v.stages, Forked: v.forked,
 		}
 		if v.running != nil {
-			vm.Pid = int64(v.running.worker.PID())
+			vm.Pid, vm.Isolation = int64(v.running.worker.PID()), v.running.isolation
 		}
 		m.Versions = append(m.Versions, vm)
 	}

@@ -70,7 +70,7 @@ func probeHTTP(addr, path string) probe {
 		}
 		resp.Body.Close()
 		if resp.StatusCode < 200 || resp.StatusCode > 399 {
-			return fmt.Errorf("GET %s answers %s", path, resp.Status)
+			return fmt.Errorf("%w: GET %s answers %s", errUnwell, path, resp.Status)
 		}
 		return nil
 	}
@@ -96,12 +96,15 @@ func probeGRPC(addr, service string) (probe, func(), error) {
 			return err
 		}
 		if resp.GetStatus() != healthpb.HealthCheckResponse_SERVING {
-			return fmt.Errorf("its health is %s", resp.GetStatus())
+			return fmt.Errorf("%w: its health is %s", errUnwell, resp.GetStatus())
 		}
 		return nil
 	}
 	return ask, func() { conn.Close() }, nil
 }
+
+// errUnwell says that a version answers, and that it cannot serve.
+var errUnwell = errors.New("not able to serve")
 
 // waitReady returns when the version can serve, or with why it does not: its process ended, or ctx did.
 func waitReady(ctx context.Context, e *codeserverpb.Entry, port int, w *worker.Worker) error {

@@ -46,6 +46,7 @@ func (s *Server) remove(ctx context.Context, req *codeserverpb.RemoveRequest) er
 		_ = l.proxy.Close()
 	})
 	s.retire(l, current)
+	s.letGo(l)
 	s.retainSoon()
 	s.opts.Log.Info("removed", "location", l.name)
 	return nil

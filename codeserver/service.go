@@ -25,14 +25,24 @@ type service struct {
 
 // Deploy implements codeserverpb.CodeServerServer.
 func (s *service) Deploy(req *codeserverpb.DeployRequest, stream grpc.ServerStreamingServer[codeserverpb.DeployEvent]) error {
-	return s.change(stream, func(ctx context.Context, r report) (*codeserverpb.Deployed, error) {
-		return s.server.deploy(ctx, req, r)
+	return s.change(stream, func(ctx context.Context, r report) ([]*codeserverpb.Deployed, error) {
+		return s.server.deployAll(ctx, []*codeserverpb.DeployRequest{req}, r)
+	})
+}
+
+// DeployAll implements codeserverpb.CodeServerServer.
+func (s *service) DeployAll(req *codeserverpb.DeployAllRequest, stream grpc.ServerStreamingServer[codeserverpb.DeployEvent]) error {
+	if err := checkDeployAll(req); err != nil {
+		return toStatus(err)
+	}
+	return s.change(stream, func(ctx context.Context, r report) ([]*codeserverpb.Deployed, error) {
+		return s.server.deployAll(ctx, req.GetDeploys(), r)
 	})
 }
 
 // Rollback implements codeserverpb.CodeServerServer.
 func (s *service) Rollback(req *codeserverpb.RollbackRequest, stream grpc.ServerStreamingServer[codeserverpb.DeployEvent]) error {
-	return s.change(stream, func(ctx context.Context, r report) (*codeserverpb.Deployed, error) {
+	return s.change(stream, func(ctx context.Context, r report) ([]*codeserverpb.Deployed, error) {
 		return s.server.rollback(ctx, req, r)
 	})
 }
@@ -52,14 +62,14 @@ func (s *service) Remove(ctx context.Context, req *codeserverpb.RemoveRequest) (
 
 // change runs a deploy or rollback, and sends its steps and its end.
 func (s *service) change(stream grpc.ServerStreamingServer[codeserverpb.DeployEvent],
-	do func(context.Context, report) (*codeserverpb.Deployed, error),
+	do func(context.Context, report) ([]*codeserverpb.Deployed, error),
 ) error {
 	ctx, leave, err := s.server.enter(stream.Context())
 	if err != nil {
 		return toStatus(err)
 	}
 	defer leave()
-	d, err := do(ctx, stages(stream))
+	done, err := do(ctx, stages(stream))
 	if errors.Is(err, context.Canceled) && stream.Context().Err() == nil {
 		err = errEnding
 	}
@@ -67,10 +77,15 @@ func (s *service) change(stream grpc.ServerStreamingServer[codeserverpb.DeployEv
 		s.server.opts.Log.Warn("a deploy failed", "error", firstLine(err))
 		return toStatus(err)
 	}
-	if l := d.GetLocation(); !d.GetUnchanged() {
-		s.server.opts.Log.Info("deployed", "location", l.GetName(), "version", l.GetCurrent(), "address", l.GetAddress())
+	for _, d := range done {
+		if l := d.GetLocation(); !d.GetUnchanged() {
+			s.server.opts.Log.Info("deployed", "location", l.GetName(), "version", l.GetCurrent(), "address", l.GetAddress())
+		}
+		if err := stream.Send(&codeserverpb.DeployEvent{Event: &codeserverpb.DeployEvent_Deployed{Deployed: d}}); err != nil {
+			return err
+		}
 	}
-	return stream.Send(&codeserverpb.DeployEvent{Event: &codeserverpb.DeployEvent_Deployed{Deployed: d}})
+	return nil
 }
 
 // firstLine leaves out what an error quotes of a version's log.
@@ -95,13 +110,18 @@ func (s *service) List(context.Context, *codeserverpb.ListRequest) (*codeserverp
 func (s *Server) messages(name string) []*codeserverpb.Location {
 	var all []*codeserverpb.Location
 	for _, l := range s.all() {
+		var m *codeserverpb.Location
 		s.mu.Lock()
 		if (name == "" || l.name == name) && len(l.known()) > 0 {
-			all = append(all, l.message())
+			m = l.message()
 		}
 		s.mu.Unlock()
+		if m != nil {
+			s.measure(l, m)
+			all = append(all, m)
+		}
 	}
-	return all
+	return s.withChannels(name, all)
 }
 
 // Watch implements codeserverpb.CodeServerServer.

@@ -26,11 +26,18 @@ type prepared struct {
 	inject map[string]string
 	// outputs are the directories of further trees, by name.
 	outputs map[string]string
+	// location is whose secrets they are: values by name, for the environment of the process and for nothing else.
+	location string
+	secrets  map[string]string
 }
 
 // prepare loads the version's trees and makes its environment.
 func (s *Server) prepare(ctx context.Context, l *location, v *version, log *logbook, r report) (*prepared, error) {
 	python, err := s.pythons.find(ctx, v.spec.GetPython())
+	if err != nil {
+		return nil, err
+	}
+	values, err := s.secretValues(ctx, l.name, v.spec)
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +75,7 @@ func (s *Server) prepare(ctx context.Context, l *location, v *version, log *logb
 		log.write([]byte("codeserver: " + w))
 	}
 	r.stage("environment", begin, loader.Stats{})
-	return &prepared{env.Python(), env.Dir, dir, inject, outputs}, nil
+	return &prepared{env.Python(), env.Dir, dir, inject, outputs, l.name, values}, nil
 }
 
 // environment returns the environment of a deps tree.
@@ -97,7 +104,7 @@ func (s *Server) start(ctx context.Context, l *location, v *version, timeout tim
 		return nil, err
 	}
 	s.mu.Lock()
-	v.log = log
+	v.log, v.stages = log, nil
 	s.mu.Unlock()
 	p, err := s.prepare(ctx, l, v, log, r)
 	if err != nil {
@@ -130,7 +137,7 @@ func (s *Server) bringUp(ctx context.Context, v *version, p *prepared, log *logb
 		return nil, warm, err
 	}
 	s.mu.Lock()
-	v.running, v.state = run, codeserverpb.State_STARTING
+	v.running, v.state, v.forked = run, codeserverpb.State_STARTING, warm
 	s.mu.Unlock()
 	s.changed()
 	stage := "start"
@@ -199,12 +206,15 @@ func (s *Server) startProcess(v *version, p *prepared, log *logbook, cold bool) 
 	spec := worker.Spec{
 		Program: program, Args: args, Dir: dir, Env: environment(v.spec, p, port), Log: log.write, Grace: s.opts.StopGrace,
 	}
+	if spec.Group, err = s.group(v, p); err != nil {
+		return nil, nil, 0, err
+	}
 	launch := s.launch(v, p, &spec, cold)
 	w, err := worker.Start(spec)
 	if err != nil {
 		return nil, launch, 0, fmt.Errorf("%w: %w%s", errNotReady, err, log.lastWords())
 	}
-	return &running{worker: w, backend: proxy.NewBackend(fmt.Sprintf("127.0.0.1:%d", port))}, launch, port, nil
+	return &running{worker: w, group: spec.Group, isolation: spec.Group.Isolation(), backend: proxy.NewMeasured(fmt.Sprintf("127.0.0.1:%d", port), v.stats), port: port}, launch, port, nil
 }
 
 // freePort returns a port that nobody listens on now.

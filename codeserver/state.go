@@ -36,6 +36,8 @@ type savedLocation struct {
 type savedVersion struct {
 	Spec     json.RawMessage `json:"spec"`
 	Deployed time.Time       `json:"deployed_at"`
+	// Why the location has fallen back from it.
+	Failed string `json:"failed,omitempty"`
 }
 
 func (s *Server) statePath() string { return filepath.Join(s.opts.State, "state.json") }
@@ -78,11 +80,14 @@ func (s *Server) snapshot() (*savedState, error) {
 				continue
 			}
 			names[v.name] = true
+			s.mu.Lock()
+			deployed, failed := v.deployed, v.failed
+			s.mu.Unlock()
 			spec, err := protojson.Marshal(v.spec)
 			if err != nil {
 				return nil, err
 			}
-			saved.Versions = append(saved.Versions, savedVersion{spec, v.deployed})
+			saved.Versions = append(saved.Versions, savedVersion{spec, deployed, failed})
 		}
 		if saved.Current != "" {
 			st.Locations = append(st.Locations, saved)
@@ -149,7 +154,10 @@ func (s *Server) restoreLocation(saved savedLocation) (*location, error) {
 		if err != nil {
 			return nil, err
 		}
-		v.deployed = sv.Deployed
+		v.deployed, v.switched = sv.Deployed, sv.Deployed
+		if sv.Failed != "" {
+			v.state, v.failed, v.err = codeserverpb.State_FAILED, sv.Failed, sv.Failed
+		}
 		l.versions = append(l.versions, v)
 		switch v.name {
 		case saved.Current:

@@ -1,6 +1,7 @@
 package codeserver
 
 import (
+	"fmt"
 	"time"
 
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
@@ -24,10 +25,15 @@ func (s *Server) watchProcess(l *location, v *version, run *running) {
 	if !asked {
 		v.running, v.state = nil, codeserverpb.State_FAILED
 		v.err = run.worker.Err().Error()
+		v.restarts++
+		v.ends++
 		if time.Since(run.since) > lastPause {
 			v.pause = 0
 		}
 		v.pause = nextPause(v.pause)
+		if run.unwatch != nil {
+			run.unwatch()
+		}
 		// What comes now is told that no version is up, and when to ask again.
 		if l.current == v {
 			l.proxy.Point(nil)
@@ -59,6 +65,7 @@ func (s *Server) resume(l *location, v *version, pause time.Duration) {
 		}
 		s.mu.Lock()
 		v.pause = nextPause(v.pause)
+		v.ends++
 		pause = v.pause
 		s.mu.Unlock()
 	}
@@ -73,10 +80,10 @@ func (s *Server) tryResume(l *location, v *version) bool {
 		v.state = codeserverpb.State_STARTING
 	}
 	s.mu.Unlock()
-	if idle || s.ctx.Err() != nil {
+	if idle || s.ctx.Err() != nil || s.fallBack(l, v) {
 		return true
 	}
-	run, err := s.start(s.ctx, l, v, defaultReady, func(*codeserverpb.Stage) {})
+	run, err := s.start(s.ctx, l, v, defaultReady, s.keepStages(v, func(*codeserverpb.Stage) {}))
 	if err != nil {
 		s.mu.Lock()
 		v.state, v.err = codeserverpb.State_FAILED, err.Error()
@@ -92,6 +99,54 @@ func (s *Server) tryResume(l *location, v *version) bool {
 	s.mu.Unlock()
 	l.proxy.Point(run.backend)
 	s.tasks.Go(func() { s.watchProcess(l, v, run) })
+	s.watchHealth(l, v, run)
 	s.changed()
+	return true
+}
+
+// A version that has ended by itself this often, this soon after it was deployed, is taken back. One that has served for
+// longer was good, and what makes it end is likelier outside of it: a database that is down, a host that has just started.
+const (
+	maxEnds      = 5
+	fallBackTime = 10 * time.Minute
+)
+
+// isBad reports whether a version is to be taken back, and there is one to go back to. Server.mu is held.
+func (l *location) isBad(v *version) bool {
+	return v.ends >= maxEnds && time.Since(v.switched) < fallBackTime && l.previous != nil
+}
+
+// fallBack moves a location from a version that keeps ending to the one before. That one has none to fall back to: two
+// that end do not take turns. It reports whether it has. The caller has the turn.
+func (s *Server) fallBack(l *location, v *version) bool {
+	s.mu.Lock()
+	before, last, ends, due := l.previous, v.err, v.ends, l.isBad(v)
+	s.mu.Unlock()
+	if !due {
+		return false
+	}
+	again, err := newVersion(before.spec)
+	if err != nil {
+		return false
+	}
+	t := &transition{l: l, v: again, fallback: true}
+	if err := s.bring(s.ctx, t, s.keepStages(again, func(*codeserverpb.Stage) {})); err != nil {
+		s.opts.Log.Error("the version before does not start either", "location", l.name, "version", before.name, "error", err)
+		return false
+	}
+	why := fmt.Sprintf("it ended or did not come up %d times within %s of its deploy: %s serves %.12s again; the last time: %s",
+		ends, fallBackTime, l.name, before.name, last)
+	s.mu.Lock()
+	v.state, v.failed, v.err = codeserverpb.State_FAILED, why, why
+	s.mu.Unlock()
+	if err := s.switchAll([]*transition{t}); err != nil {
+		s.mu.Lock()
+		v.failed = ""
+		s.mu.Unlock()
+		s.abandon([]*transition{t})
+		s.opts.Log.Error("no return to the version before", "location", l.name, "error", err)
+		return false
+	}
+	s.opts.Log.Error("a version keeps ending, the one before serves again", "location", l.name, "version", v.name, "again", before.name, "error", last)
 	return true
 }

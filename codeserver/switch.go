@@ -9,96 +9,197 @@ import (
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 )
 
-// switchTo moves the location to a version that is ready. State is on disk before traffic moves: a restart in between
-// starts the new version, which has shown that it can.
-func (s *Server) switchTo(l *location, v *version, run *running, listener net.Listener) error {
-	s.mu.Lock()
-	old, oldPrevious, oldAddress := l.current, l.previous, l.address
-	if old != nil && old.name != v.name {
-		l.previous = old
-	}
-	if l.previous != nil && l.previous.name == v.name {
-		l.previous = nil
-	}
-	l.current = v
-	l.versions = append([]*version{v}, l.versions...)
-	l.loading = slices.DeleteFunc(slices.Clone(l.loading), func(x *version) bool { return x == v })
-	if listener != nil {
-		l.address = listener.Addr().String()
-	}
-	v.state, v.err, run.since = codeserverpb.State_READY, "", time.Now()
-	s.mu.Unlock()
-	if err := s.save(); err != nil {
-		s.mu.Lock()
-		l.current, l.previous, l.address = old, oldPrevious, oldAddress
-		l.versions = slices.DeleteFunc(slices.Clone(l.versions), func(x *version) bool { return x == v })
-		s.mu.Unlock()
-		return err
-	}
-	s.mu.Lock()
-	l.versions = slices.DeleteFunc(slices.Clone(l.versions), func(x *version) bool {
-		return x != v && x.name == v.name && x.running == nil
-	})
-	s.mu.Unlock()
-	l.proxy.Point(run.backend)
-	if listener != nil {
-		s.answer(l, listener)
-	}
-	s.tasks.Go(func() { s.watchProcess(l, v, run) })
-	if old != nil {
-		s.retire(l, old)
-	}
-	s.changed()
-	return nil
+// transition is the move of one location to a version.
+type transition struct {
+	req      *codeserverpb.DeployRequest
+	l        *location
+	v        *version
+	run      *running     // the version's process, ready; nil if the location serves it already
+	listener net.Listener // where the location is to answer from then on; nil if its address stays
+	revived  bool         // the process is one that was kept warm
+	tried    bool         // the version has had a share of the traffic
+	fallback bool         // the version before is not one to go back to
+
+	// What was before, for the case that the state cannot be kept.
+	current, previous *version
+	address           string
+	deployed          time.Time
 }
 
-// move gives a location another address and nothing else; a nil listener leaves it where it is.
-func (s *Server) move(l *location, listener net.Listener) error {
-	if listener == nil {
+// switchAll makes all transitions, or on an error none. State is on disk before traffic moves: a restart in between
+// starts the new versions, which have shown that they can.
+func (s *Server) switchAll(all []*transition) error {
+	if !slices.ContainsFunc(all, func(t *transition) bool { return t.run != nil || t.listener != nil }) {
 		return nil
 	}
 	s.mu.Lock()
-	before := l.address
-	l.address = listener.Addr().String()
+	for _, t := range all {
+		t.apply()
+	}
 	s.mu.Unlock()
 	if err := s.save(); err != nil {
 		s.mu.Lock()
-		l.address = before
+		for _, t := range all {
+			t.revert()
+		}
 		s.mu.Unlock()
 		return err
 	}
-	s.answer(l, listener)
+	for _, t := range all {
+		s.complete(t)
+	}
 	s.changed()
 	return nil
 }
 
-// retire lets a replaced version finish what it began, then ends it.
-func (s *Server) retire(l *location, v *version) {
-	s.mu.Lock()
-	run, log := v.running, v.log
-	if run != nil {
-		run.stopped = true
-		v.state = codeserverpb.State_DRAINING
-	} else {
-		v.state, v.err = codeserverpb.State_STOPPED, ""
+// apply changes what the location is to serve. Server.mu is held.
+func (t *transition) apply() {
+	l, v := t.l, t.v
+	t.current, t.previous, t.address, t.deployed = l.current, l.previous, l.address, v.deployed
+	if t.listener != nil {
+		l.address = t.listener.Addr().String()
 	}
-	s.mu.Unlock()
+	if t.run == nil {
+		return
+	}
+	if t.current != nil && t.current.name != v.name {
+		l.previous = t.current
+	}
+	if t.fallback || l.previous != nil && l.previous.name == v.name {
+		l.previous = nil
+	}
+	l.current = v
+	l.versions = append([]*version{v}, without(l.versions, v)...)
+	l.loading = without(l.loading, v)
+	if t.revived {
+		v.deployed = time.Now()
+	}
+	v.state, v.err, t.run.since = codeserverpb.State_READY, "", time.Now()
+	v.failed, v.switched = "", t.run.since
+}
+
+// revert undoes apply. Server.mu is held.
+func (t *transition) revert() {
+	t.l.address = t.address
+	if t.run == nil {
+		return
+	}
+	t.l.current, t.l.previous, t.v.deployed = t.current, t.previous, t.deployed
+	if !t.revived {
+		t.l.versions = without(t.l.versions, t.v)
+	}
+}
+
+func without(versions []*version, v *version) []*version {
+	return slices.DeleteFunc(slices.Clone(versions), func(x *version) bool { return x == v })
+}
+
+// complete moves the traffic, when the state is on disk.
+func (s *Server) complete(t *transition) {
+	l, v, run := t.l, t.v, t.run
+	if run != nil {
+		s.mu.Lock()
+		l.versions = slices.DeleteFunc(slices.Clone(l.versions), func(x *version) bool {
+			return x != v && x.name == v.name && x.running == nil
+		})
+		l.canary, l.canaryPercent = nil, 0
+		s.mu.Unlock()
+		l.proxy.Point(run.backend)
+	}
+	if t.listener != nil {
+		s.answer(l, t.listener)
+	}
 	if run == nil {
 		return
 	}
+	if !t.revived {
+		s.tasks.Go(func() { s.watchProcess(l, v, run) })
+	}
+	s.watchHealth(l, v, run)
+	if t.current != nil {
+		s.retire(l, t.current)
+	}
+	s.letGo(l)
+}
+
+// abandon leaves everything as it was before a deploy that has failed.
+func (s *Server) abandon(all []*transition) {
+	for _, t := range all {
+		if t.listener != nil {
+			_ = t.listener.Close()
+		}
+		switch {
+		case t.run == nil:
+		case t.revived || t.tried:
+			s.retire(t.l, t.v)
+		default:
+			s.fail(t.v, t.run)
+			s.unannounce(t.l, t.v)
+		}
+	}
+}
+
+// retirement is the time in which a replaced version finishes what it began, and may be kept warm after.
+type retirement struct {
+	cancel context.CancelFunc // ends it without ending the version
+	letGo  context.CancelFunc // ends only the time for which the version is kept warm
+	ending bool               // too late: the version is being ended
+}
+
+// retire lets a replaced version finish what it began, keeps it warm for a while if it is the one before, then ends it.
+func (s *Server) retire(l *location, v *version) {
+	s.mu.Lock()
+	run := v.running
+	if run == nil {
+		if v.failed == "" {
+			v.state, v.err = codeserverpb.State_STOPPED, ""
+		}
+		s.mu.Unlock()
+		return
+	}
+	run.stopped, v.state = true, codeserverpb.State_DRAINING
+	if run.unwatch != nil {
+		run.unwatch()
+	}
+	ctx, cancel := context.WithCancel(s.flows)
+	kept, letGo := context.WithTimeout(ctx, s.opts.KeepWarm)
+	end := &retirement{cancel: cancel, letGo: letGo}
+	run.retired = end
+	s.mu.Unlock()
 	s.tasks.Go(func() {
-		ctx, cancel := context.WithTimeout(s.flows, s.opts.DrainTimeout)
 		defer cancel()
-		if err := drain(ctx, v, run); err != nil && s.flows.Err() == nil {
+		defer letGo()
+		draining, done := context.WithTimeout(ctx, s.opts.DrainTimeout)
+		defer done()
+		err := drain(draining, v, run)
+		if err == nil {
+			s.keepWarm(kept, l, v, run)
+		} else if ctx.Err() == nil {
 			s.opts.Log.Warn("a replaced version is ended before its work is", "location", l.name, "version", v.name, "error", err)
 		}
-		run.worker.Stop(context.Background())
-		_ = run.backend.Close()
 		s.mu.Lock()
-		v.running, v.state = nil, codeserverpb.State_STOPPED
+		revived := run.retired != end
+		end.ending = true
 		s.mu.Unlock()
-		log.close()
-		s.changed()
-		s.retainSoon()
+		if !revived {
+			s.endRetired(l, v, run)
+		}
 	})
+}
+
+// endRetired ends a version that has finished what it began.
+func (s *Server) endRetired(l *location, v *version, run *running) {
+	run.worker.Stop(context.Background())
+	_ = run.backend.Close()
+	s.mu.Lock()
+	v.running, v.state = nil, codeserverpb.State_STOPPED
+	if v.failed != "" {
+		v.state = codeserverpb.State_FAILED
+	}
+	log := v.log
+	s.mu.Unlock()
+	log.close()
+	s.unannounce(l, v) // one that was tried, and has not become one of the location's
+	s.changed()
+	s.retainSoon()
 }

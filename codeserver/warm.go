@@ -21,11 +21,11 @@ var tooOld = []string{"3.6", "3.7", "3.8"}
 // dependencies, or teaches what they are. It returns nil for any other program.
 func (s *Server) launch(v *version, p *prepared, spec *worker.Spec, cold bool) *zygote.Launch {
 	args := pythonArgs(p, spec)
-	if args == nil || v.spec.GetEnv()[warmVariable] == "0" || slices.Contains(tooOld, v.spec.GetPython()) ||
+	if args == nil || v.spec.GetCold() || v.spec.GetEnv()[warmVariable] == "0" || slices.Contains(tooOld, v.spec.GetPython()) ||
 		v.spec.GetEnv()["PYTHONSAFEPATH"] != "" {
 		return nil
 	}
-	own := []string{"PORT", "PYTHONPATH"}
+	own := append([]string{"PORT", "PYTHONPATH"}, v.spec.GetSecrets()...)
 	for name := range p.outputs {
 		own = append(own, outputVariable(name))
 	}

@@ -11,6 +11,7 @@ import (
 type Backend struct {
 	addr     string
 	requests counter
+	stats    *Stats
 
 	mu     sync.Mutex
 	pool   *pool
@@ -19,8 +20,11 @@ type Backend struct {
 
 // NewBackend names the version that listens on addr (host:port) and speaks
 // HTTP/1.1, or HTTP/2 by prior knowledge, without TLS. It does not connect.
-func NewBackend(addr string) *Backend {
-	return &Backend{addr: addr, pool: newPool(addr)}
+func NewBackend(addr string) *Backend { return NewMeasured(addr, new(Stats)) }
+
+// NewMeasured is NewBackend with the place where requests are counted.
+func NewMeasured(addr string, stats *Stats) *Backend {
+	return &Backend{addr: addr, pool: newPool(addr), stats: stats}
 }
 
 // InFlight is the number of requests that began on b and have not ended. An
@@ -33,6 +37,7 @@ func (b *Backend) acquire() *pool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.requests.inc()
+	b.stats.begun.Add(1)
 	return b.pool
 }
 

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"strings"
+	"time"
 )
 
 // exchange is one request on its way to the version it began on, and back.
@@ -21,6 +22,7 @@ type exchange struct {
 func (s *Switch) serveHTTP(w http.ResponseWriter, in *http.Request) {
 	s.active.inc()
 	defer s.active.dec()
+	begin, finished := time.Now(), false
 	x := &exchange{s: s, in: in, grpc: isGRPC(in)}
 	x.w = &response{ResponseWriter: w, lastOnConn: x.unreadHTTP1}
 	if in.Method == http.MethodConnect || in.URL.Opaque != "" {
@@ -31,7 +33,10 @@ func (s *Switch) serveHTTP(w http.ResponseWriter, in *http.Request) {
 		x.refuse()
 		return
 	}
-	defer func() { x.backend.release() }() // late: retry may change backends
+	defer func() { // late: retry may change backends
+		x.measure(begin, finished)
+		x.backend.release()
+	}()
 	defer func() {
 		if x.body != nil {
 			x.body.close()
@@ -51,6 +56,7 @@ func (s *Switch) serveHTTP(w http.ResponseWriter, in *http.Request) {
 		ErrorLog:      s.server.ErrorLog,
 		BufferPool:    s.buffers,
 	}).ServeHTTP(x.w, in)
+	finished = true
 }
 
 // isGRPC is by the gRPC specification: application/grpc, application/grpc+proto
@@ -115,16 +121,14 @@ func (x *exchange) RoundTrip(out *http.Request) (*http.Response, error) {
 	return res, err
 }
 
-// moveOn changes to the current backend and reports whether that is another.
+// moveOn changes to the current backend and reports whether that is another. The
+// one before has failed.
 func (x *exchange) moveOn() bool {
-	b, p := x.s.acquire()
+	b, p := x.s.acquireOther(x.backend)
 	if b == nil {
 		return false
 	}
-	if b == x.backend {
-		b.release()
-		return false
-	}
+	x.backend.stats.end(true)
 	x.backend.release()
 	x.backend, x.pool = b, p
 	return true

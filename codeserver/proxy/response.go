@@ -15,6 +15,8 @@ type response struct {
 	// end after this response?
 	lastOnConn   func() bool
 	committed    bool // final headers were written, or the connection was taken over
+	code         int  // of the final headers
+	unheard      bool // the client could not be written to
 	trailersOnly bool
 }
 
@@ -23,7 +25,7 @@ func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (w *response) WriteHeader(code int) {
 	if code >= http.StatusOK || code == http.StatusSwitchingProtocols {
-		w.committed = true
+		w.committed, w.code = true, code
 		w.trailersOnly = w.Header().Get(grpcStatus) != ""
 		if code >= http.StatusOK && w.lastOnConn() {
 			w.Header().Set("Connection", "close")
@@ -34,7 +36,9 @@ func (w *response) WriteHeader(code int) {
 
 func (w *response) Write(p []byte) (int, error) {
 	w.committed = true
-	return w.ResponseWriter.Write(p)
+	n, err := w.ResponseWriter.Write(p)
+	w.unheard = w.unheard || err != nil
+	return n, err
 }
 
 // FlushError keeps a gRPC trailers-only response in one frame. Flushed, its
@@ -44,13 +48,15 @@ func (w *response) FlushError() error {
 	if w.trailersOnly {
 		return nil
 	}
-	return http.NewResponseController(w.ResponseWriter).Flush()
+	err := http.NewResponseController(w.ResponseWriter).Flush()
+	w.unheard = w.unheard || err != nil
+	return err
 }
 
 func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	c, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
 	if err == nil {
-		w.committed = true
+		w.committed, w.code = true, http.StatusSwitchingProtocols
 	}
 	return c, rw, err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"strings"
@@ -42,6 +43,8 @@ type Switch struct {
 
 	mu      sync.Mutex
 	current *Backend
+	trial   *Backend // gets a share of the requests
+	percent int
 }
 
 // New returns a Switch without a backend. What goes wrong on the way between
@@ -98,15 +101,42 @@ func (s *Switch) Point(b *Backend) (old *Backend) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old, s.current = s.current, b
+	if s.trial == b {
+		s.trial = nil
+	}
 	return old
 }
 
-// acquire counts a request in on the current backend. Holding mu over both the
-// choice and the count is what Point's promise rests on.
+// Try sends that share of the requests that begin from now on to b, until Point
+// makes b the current one or Try is called with nil. While there is no current
+// one, b gets all. When Try returns, no further request can begin on the backend
+// that was tried before.
+func (s *Switch) Try(b *Backend, percent int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.trial, s.percent = b, percent
+}
+
+// acquire counts a request in on the current backend, or the one that is tried.
+// Holding mu over both the choice and the count is what Point's promise rests on.
 func (s *Switch) acquire() (*Backend, *pool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.current == nil {
+	b := s.current
+	if s.trial != nil && (b == nil || rand.IntN(100) < s.percent) {
+		b = s.trial
+	}
+	if b == nil {
+		return nil, nil
+	}
+	return b, b.acquire()
+}
+
+// acquireOther counts a request in on the current backend if that is another.
+func (s *Switch) acquireOther(than *Backend) (*Backend, *pool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.current == nil || s.current == than {
 		return nil, nil
 	}
 	return s.current, s.current.acquire()

@@ -36,7 +36,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(serveCommand())
+	root.AddCommand(serveCommand(), tokenCommand())
 	return root.ExecuteContext(ctx)
 }
 
@@ -44,8 +44,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 type flags struct {
 	state, cache, listen string
 	keep                 int
-	drain, grace         time.Duration
+	drain, grace, warm   time.Duration
 	remote               bool
+	config               string
+	trusted              []string
+	secrets              string
+	channels             channelFlags
 }
 
 func serveCommand() *cobra.Command {
@@ -61,7 +65,12 @@ func serveCommand() *cobra.Command {
 	c.Flags().StringVar(&f.listen, "listen", "", "address of the control API: host:port, or unix:///socket that only this user can use (default $PEXPRESS_HOME/codeserver.sock)")
 	c.Flags().IntVar(&f.keep, "keep", 5, "versions of a location that are kept")
 	c.Flags().DurationVar(&f.drain, "drain-timeout", time.Hour, "how long a replaced version may finish what it began")
+	c.Flags().DurationVar(&f.warm, "keep-warm", 0, "how long the version before goes on after a switch, so that a rollback needs no start (default not at all)")
 	c.Flags().DurationVar(&f.grace, "stop-grace", 10*time.Second, "time between SIGTERM and SIGKILL")
+	c.Flags().StringVar(&f.secrets, "secrets", "", "file that says where the secrets of locations are; only its owner may read it")
+	c.Flags().StringVar(&f.config, "config", "", "TOML file with TLS, tokens and who may do what through the control API")
+	c.Flags().StringSliceVar(&f.trusted, "trusted-key", nil, "file of public keys: deploys that none of them has signed are refused (repeatable)")
+	f.channels.add(c)
 	c.Flags().BoolVar(&f.remote, "allow-unauthenticated-remote-access", false,
 		"listen on addresses that other machines reach: whoever reaches the control API can run any code here")
 	if err := c.MarkFlagRequired("state"); err != nil {
@@ -100,13 +109,29 @@ func serve(ctx context.Context, f flags, stderr io.Writer) error {
 	if f.keep < 1 {
 		return fmt.Errorf("--keep %d: the version that serves is kept in any case; say 1 or more", f.keep)
 	}
+	if f.warm < 0 {
+		return fmt.Errorf("--keep-warm %s: say 0 or more", f.warm)
+	}
 	log := slog.New(slog.NewTextHandler(stderr, nil))
-	control, err := listen(f.listen, f.remote)
+	guard, err := openGuard(f.config, f.listen, log)
+	if err != nil {
+		return err
+	}
+	verify, err := trust(f.trusted, log)
+	if err != nil {
+		return err
+	}
+	channels, err := f.channels.read(f.cache)
+	if err != nil {
+		return err
+	}
+	control, err := guard.listen(f)
 	if err != nil {
 		return err
 	}
 	s, err := codeserver.Open(codeserver.Options{
-		State: f.state, Keep: f.keep, DrainTimeout: f.drain, StopGrace: f.grace, AllowRemote: f.remote, Log: log,
+		State: f.state, Keep: f.keep, DrainTimeout: f.drain, KeepWarm: f.warm, StopGrace: f.grace, AllowRemote: f.remote, Verify: verify, Log: log,
+		Secrets: f.secrets, Channels: channels,
 		Open: func(ctx context.Context) (cache.CAS, io.Closer, error) {
 			cas, _, closer, err := open.Open(ctx, f.cache)
 			return cas, closer, err
@@ -115,7 +140,7 @@ func serve(ctx context.Context, f flags, stderr io.Writer) error {
 	if err != nil {
 		return errors.Join(err, control.Close())
 	}
-	g := grpc.NewServer()
+	g := grpc.NewServer(guard.opts...)
 	s.Register(g)
 	done := make(chan error, 1)
 	go func() { done <- g.Serve(control) }()
@@ -147,7 +172,7 @@ func listen(address string, remote bool) (net.Listener, error) {
 			return nil, fmt.Errorf("--listen %s: %w; use host:port or unix:///socket", address, err)
 		}
 		if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) && !remote {
-			return nil, fmt.Errorf("--listen %s can be reached from other machines, and whoever reaches it can run any code here: use a unix socket or a loopback address, or say --allow-unauthenticated-remote-access", address)
+			return nil, fmt.Errorf("--listen %s can be reached from other machines, and whoever reaches it can run any code here: say with --config who may do what, use a unix socket or a loopback address, or say --allow-unauthenticated-remote-access", address)
 		}
 		return net.Listen("tcp", address)
 	}

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+
+	"github.com/pexpress/pexpress/cache/auth"
+	"github.com/pexpress/pexpress/codeserver/access"
+)
+
+// guard keeps the control API from those who have no right to it.
+type guard struct {
+	config *access.Config
+	opts   []grpc.ServerOption
+	closed bool // callers have to say who they are
+}
+
+// openGuard returns the guard that a configuration file describes. Without one whoever reaches the address has all rights.
+func openGuard(path, address string, log *slog.Logger) (*guard, error) {
+	g := &guard{config: &access.Config{}, opts: access.Limits().Options()}
+	if path == "" {
+		return g, nil
+	}
+	var err error
+	if g.config, err = access.Load(path); err != nil {
+		return nil, err
+	}
+	if err := g.config.CheckAddress(address); err != nil {
+		return nil, err
+	}
+	opts, err := g.config.ServerOptions(onceEach(log))
+	if err != nil {
+		return nil, fmt.Errorf("configuration %s: %w", path, err)
+	}
+	g.opts, g.closed = append(opts, g.opts...), true
+	return g, nil
+}
+
+// listen opens the control API's address.
+func (g *guard) listen(f flags) (net.Listener, error) {
+	l, err := listen(f.listen, f.remote || g.closed)
+	if err != nil {
+		return nil, err
+	}
+	return g.config.Listener(l), nil
+}
+
+// onceEach returns a function that logs an error unless it is the one that was logged last: a file that cannot be read is
+// tried again at each call.
+func onceEach(log *slog.Logger) func(error) {
+	var mu sync.Mutex
+	last := ""
+	return func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if err.Error() != last {
+			last = err.Error()
+			log.Warn("what was read before still holds", "error", last)
+		}
+	}
+}
+
+const tokenHelp = `Make a token that nobody can guess. It prints the token, which the client keeps secret ($PEXPRESS_CODESERVER_TOKEN), and a
+line for the file that the configuration's tokens names, which holds only its hash. The file is read at each call: to
+replace a token, add the new line, hand out the new token, then delete the old line.`
+
+func tokenCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "token NAME", Short: "Make a token for the control API", Long: tokenHelp, Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			token, line, err := auth.NewToken(args[0])
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(c.OutOrStdout(), "token: %s\nline:  %s\n\nIts principal is token:%s. The token is not stored anywhere.\n",
+				token, line, args[0])
+			return err
+		},
+	}
+}

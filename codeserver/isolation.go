@@ -1,0 +1,124 @@
+package codeserver
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/pexpress/pexpress/codeserver/limits"
+	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
+	"github.com/pexpress/pexpress/codeserver/secrets"
+	"github.com/pexpress/pexpress/codeserver/worker"
+)
+
+// The least that a version can be limited to: with less, the kernel or an interpreter's own start refuses.
+const (
+	leastMemory    = 8 << 20
+	leastCPU       = 10 // the kernel gives a millisecond of every tenth of a second
+	mostCPU        = 1_000_000
+	leastPids      = 2
+	leastOpenFiles = 64
+)
+
+func checkLimits(l *codeserverpb.Limits) error {
+	for _, c := range []struct {
+		name        string
+		value, from int64
+	}{
+		{"memory_bytes", l.GetMemoryBytes(), leastMemory},
+		{"cpu_millis", l.GetCpuMillis(), leastCPU},
+		{"pids", l.GetPids(), leastPids},
+		{"open_files", l.GetOpenFiles(), leastOpenFiles},
+	} {
+		if c.value != 0 && c.value < c.from {
+			return fmt.Errorf("%w: the limit %s is %d: the least is %d, and 0 is none", errRequest, c.name, c.value, c.from)
+		}
+	}
+	if l.GetCpuMillis() > mostCPU {
+		return fmt.Errorf("%w: the limit cpu_millis is %d: the most is %d", errRequest, l.GetCpuMillis(), mostCPU)
+	}
+	return nil
+}
+
+func checkSecrets(spec *codeserverpb.VersionSpec) error {
+	seen := map[string]bool{}
+	for _, name := range spec.GetSecrets() {
+		if err := secrets.CheckName(name); err != nil {
+			return fmt.Errorf("%w: %w", errRequest, err)
+		}
+		if _, twice := spec.GetEnv()[name]; twice || seen[name] {
+			return fmt.Errorf("%w: %s is named twice among the version's secrets and variables", errRequest, name)
+		}
+		seen[name] = true
+	}
+	return nil
+}
+
+// secretValues reads what the operator's file gives to a version, as it is now.
+func (s *Server) secretValues(ctx context.Context, location string, spec *codeserverpb.VersionSpec) (map[string]string, error) {
+	if len(spec.GetSecrets()) == 0 {
+		return nil, nil
+	}
+	if s.opts.Secrets == "" {
+		return nil, fmt.Errorf("%w: the version needs the secrets %q, and the codeserver was started without --secrets", errRefused, spec.GetSecrets())
+	}
+	set, err := secrets.Read(s.opts.Secrets)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errRefused, err)
+	}
+	values, err := set.Values(ctx, location, spec.GetSecrets())
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errRefused, err)
+	}
+	return values, nil
+}
+
+// group makes the cgroup of a start of a version.
+func (s *Server) group(v *version, p *prepared) (*limits.Group, error) {
+	l := v.spec.GetLimits()
+	g, err := s.limits.Group(fmt.Sprintf("%s-%.12s", p.location, v.name), limits.Limits{
+		Memory: l.GetMemoryBytes(), CPU: l.GetCpuMillis(), Pids: l.GetPids(), OpenFiles: l.GetOpenFiles(),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errRefused, err)
+	}
+	return g, nil
+}
+
+// measure adds to a location's message what its versions' processes use now. That is read without Server.mu: it takes some
+// time of each process's.
+func (s *Server) measure(l *location, m *codeserverpb.Location) {
+	for _, vm := range m.GetVersions() {
+		s.mu.Lock()
+		i := slices.IndexFunc(l.known(), func(v *version) bool { return v.name == vm.GetName() && v.running != nil })
+		if i < 0 || vm.GetPid() == 0 {
+			s.mu.Unlock()
+			continue
+		}
+		run := l.known()[i].running
+		s.mu.Unlock()
+		if run.group == nil || int64(run.worker.PID()) != vm.GetPid() {
+			continue
+		}
+		now := run.group.Usage(func() []int { return processIDs(run.worker.PID()) })
+		s.mu.Lock()
+		run.peak = max(run.peak, now.Peak)
+		now.Peak = run.peak
+		s.mu.Unlock()
+		if vm.Usage == nil {
+			vm.Usage = &codeserverpb.Usage{}
+		}
+		vm.Usage.Cpu, vm.Usage.Processes = durationpb.New(now.CPU), now.Processes
+		vm.Usage.MemoryBytes, vm.Usage.MemoryPeakBytes = now.Memory, now.Peak
+	}
+}
+
+func processIDs(pid int) []int {
+	pids := []int{pid}
+	for _, p := range worker.Descendants(pid) {
+		pids = append(pids, p.PID)
+	}
+	return pids
+}

@@ -1,0 +1,91 @@
+package proxy
+
+import (
+	"net/http"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// lastAnswers is how many answers latencies are told of.
+const lastAnswers = 1024
+
+// Stats is what became of the requests of one version. It may outlive the
+// version's process and be the next one's.
+type Stats struct {
+	begun, answered, failed atomic.Int64
+	next                    atomic.Uint64
+	took                    [lastAnswers]atomic.Int64 // nanoseconds; 0 is none yet
+}
+
+// Counts are numbers of requests at one time. Failed ones are among those that
+// were answered.
+type Counts struct{ Begun, Answered, Failed int64 }
+
+// Counts returns the numbers since s was made.
+func (s *Stats) Counts() Counts {
+	// What ends in between is not yet answered, so that Answered never exceeds Begun.
+	failed, answered := s.failed.Load(), s.answered.Load()
+	return Counts{Begun: s.begun.Load(), Answered: answered, Failed: failed}
+}
+
+// Latencies returns how long half and 99 of 100 of the last answers took at
+// most; zeros before the first. Upgraded connections are not among them.
+func (s *Stats) Latencies() (p50, p99 time.Duration) {
+	took := make([]int64, 0, lastAnswers)
+	for i := range s.took {
+		if t := s.took[i].Load(); t > 0 {
+			took = append(took, t)
+		}
+	}
+	if len(took) == 0 {
+		return 0, 0
+	}
+	slices.Sort(took)
+	rank := func(percent int) time.Duration { return time.Duration(took[(len(took)*percent+99)/100-1]) }
+	return rank(50), rank(99)
+}
+
+func (s *Stats) end(failed bool) {
+	s.answered.Add(1)
+	if failed {
+		s.failed.Add(1)
+	}
+}
+
+func (s *Stats) time(took time.Duration) {
+	s.took[(s.next.Add(1)-1)%lastAnswers].Store(max(1, int64(took)))
+}
+
+// measure counts the end of a request that began at a time; finished is false
+// when the handler panics, which is how an answer is broken off.
+func (x *exchange) measure(begin time.Time, finished bool) {
+	gone := x.in.Context().Err() != nil || x.w.unheard
+	x.backend.stats.end(!gone && (!finished || x.isFailure()))
+	if x.w.code != http.StatusSwitchingProtocols {
+		x.backend.stats.time(time.Since(begin))
+	}
+}
+
+// isFailure reports whether the answer is one by which a server says that it
+// has failed, and not the client.
+func (x *exchange) isFailure() bool {
+	if x.w.code >= http.StatusInternalServerError {
+		return true
+	}
+	if !x.grpc {
+		return false
+	}
+	status := x.w.Header().Get(grpcStatus)
+	if status == "" {
+		status = x.w.Header().Get(http.TrailerPrefix + grpcStatus)
+	}
+	return serverFailures[status]
+}
+
+// serverFailures are the gRPC statuses that count: UNKNOWN, DEADLINE_EXCEEDED,
+// RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS, and none
+// at all.
+var serverFailures = map[string]bool{
+	"": true, "2": true, "4": true, "8": true, "12": true, "13": true, "14": true, "15": true,
+}
