@@ -53,7 +53,8 @@ type host struct {
 	t       *testing.T
 	dir     string // everything
 	project string
-	remote  string // address of the cache; "" is one on the host's own disk
+	remote  string   // address of the cache; "" is one on the host's own disk
+	serve   []string // further arguments of 'codeserver serve'
 	server  *exec.Cmd
 	log     *os.File
 }
@@ -96,8 +97,10 @@ func (h *host) start() {
 	log, err := os.OpenFile(filepath.Join(h.dir, "codeserver.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	require.NoError(h.t, err)
 	h.log = log
-	h.server = exec.Command(filepath.Join(bin, "codeserver"), "serve", "--state", filepath.Join(h.dir, "state"),
-		"--cache", h.cache(), "--listen", h.socket())
+	h.server = exec.Command(filepath.Join(bin, "codeserver"), append([]string{
+		"serve", "--state", filepath.Join(h.dir, "state"),
+		"--cache", h.cache(), "--listen", h.socket(),
+	}, h.serve...)...)
 	h.server.Stdout, h.server.Stderr = log, log
 	require.NoError(h.t, h.server.Start())
 	h.t.Cleanup(h.stop)

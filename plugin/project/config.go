@@ -120,6 +120,10 @@ func (p *Project) readLocation(t *table, loc *Location, base shared) shared {
 			t.errorf("listen", `must be host:port such as "127.0.0.1:8000", it is %q`, loc.Listen)
 		}
 	}
+	loc.Limits = readLimits(t)
+	loc.SecretEnv = readSecretEnv(t, loc.Env)
+	loc.Cold = t.m["warm"] != nil && !get[bool](t, "warm", "a boolean")
+	t.known["warm"] = true
 	readEntry(t, &loc.Entry)
 	t.done()
 	return own

@@ -61,6 +61,12 @@ type Location struct {
 	Entry Entry
 	// Env are environment variables of the process.
 	Env map[string]string
+	// SecretEnv names the secrets, of those that the codeserver's operator gives to the location, that become variables of
+	// the process; sorted.
+	SecretEnv []string
+	Limits    Limits
+	// Cold has each version start by itself, not forked from a process with its dependencies imported.
+	Cold bool
 	// Listen is the stable address, host:port, or empty.
 	Listen string
 	// Dir is the directory whose layout source.pex has, absolute: the project's, or one below it.

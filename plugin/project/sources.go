@@ -21,7 +21,9 @@ type Sources struct {
 	// Generated are files that are in no checkout, by path: the *.dist-info of the project and of its local projects.
 	Generated map[string][]byte
 	// Roots are the directories to import from, in order, relative to the tree; the tree's root comes after them.
-	Roots    []string
+	Roots []string
+	// Dirs are the directories that were listed, absolute and in no order: where a change can change Files.
+	Dirs     []string
 	Warnings []string
 }
 
@@ -81,6 +83,7 @@ func (s *Sources) add(ctx context.Context, p *Project, dir, prefix string) error
 		return err
 	}
 	s.Files = append(s.Files, f.files...)
+	s.Dirs = append(s.Dirs, f.dirs...)
 	s.Warnings = append(s.Warnings, f.warnings...)
 	if prefix != "" { // "_workspace/…" may sort before what is there
 		slices.SortFunc(s.Files, func(a, b SourceFile) int { return strings.Compare(a.Path, b.Path) })

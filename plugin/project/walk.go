@@ -37,6 +37,7 @@ func (f *filter) reaches(treePath string) bool {
 type found struct {
 	files    []SourceFile
 	links    []string // tree paths
+	dirs     []string // those that were listed, absolute
 	warnings []string
 }
 
@@ -109,7 +110,7 @@ func (w *walker) visit(p place) error {
 		return err
 	}
 	isProject := hasProjectFile(entries)
-	var here found
+	here := found{dirs: []string{dir}}
 	for _, e := range entries {
 		if !utf8.ValidString(e.Name()) {
 			return fmt.Errorf("%s: the name %q is not UTF-8; rename it, or exclude %s", dir, e.Name(), dir)
@@ -130,6 +131,7 @@ func (w *walker) visit(p place) error {
 	defer w.mu.Unlock()
 	w.all.files = append(w.all.files, here.files...)
 	w.all.links = append(w.all.links, here.links...)
+	w.all.dirs = append(w.all.dirs, here.dirs...)
 	w.all.warnings = append(w.all.warnings, here.warnings...)
 	return nil
 }

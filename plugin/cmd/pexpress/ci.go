@@ -54,6 +54,7 @@ func (a *app) ciCommand() *cobra.Command {
 	f.BoolVar(&o.buildOnly, "build-only", false, "deploy nothing")
 	f.BoolVar(&o.anyOrder, "deploy-without-knowing-the-newest-push", false,
 		"deploy also when the repository cannot be asked for the branch's newest commit")
+	a.signFlag(c)
 	a.targetFlags(c)
 	return c
 }

@@ -31,7 +31,7 @@ func (j *ciJob) serverAddress() string {
 // serve connects to the codeserver, and returns the context for its calls.
 func (j *ciJob) serve(ctx context.Context) (context.Context, *client.Client, error) {
 	to := j.serverAddress()
-	ctx, err := j.serverContext(ctx, to)
+	ctx, err := j.showServer(ctx, to)
 	if err != nil {
 		return nil, nil, unavailableError{err}
 	}
@@ -84,6 +84,9 @@ func (j *ciJob) tryDeploy(ctx context.Context, srv *client.Client, loc *project.
 	}
 	if j.run.IsProduction() {
 		req.Listen = loc.Listen
+	}
+	if err := j.app.signBuilt(ctx, req, b, j.app.dir); err != nil {
+		return err
 	}
 	stream, err := srv.Deploy(ctx, req)
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/pexpress/pexpress/cache/merkle"
 	"github.com/pexpress/pexpress/cache/open"
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
+	"github.com/pexpress/pexpress/codeserver/provenance"
 	"github.com/pexpress/pexpress/plugin/build"
 	"github.com/pexpress/pexpress/plugin/compose"
 	"github.com/pexpress/pexpress/plugin/project"
@@ -54,7 +55,7 @@ func (a *app) deployDescriptor(ctx context.Context, r descriptorRequest) error {
 		return err
 	}
 	defer c.Close()
-	stream, err := c.Deploy(ctx, &codeserverpb.DeployRequest{
+	req := &codeserverpb.DeployRequest{
 		Location: d.Location,
 		Spec: &codeserverpb.VersionSpec{
 			DepsRoot: d.Deps.Root().Proto(), SourceRoot: d.Source.Root().Proto(), Python: d.Python,
@@ -62,7 +63,11 @@ func (a *app) deployDescriptor(ctx context.Context, r descriptorRequest) error {
 		},
 		ReadyTimeout: durationpb.New(r.timeout),
 		Listen:       first(r.listen, d.Run.Listen),
-	})
+	}
+	if err := a.sign(ctx, req, provenance.Deploy{}); err != nil {
+		return err
+	}
+	stream, err := c.Deploy(ctx, req)
 	if err != nil {
 		return deployError(err)
 	}

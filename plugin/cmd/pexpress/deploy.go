@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/merkle"
@@ -26,39 +25,73 @@ func (a *app) deployCommand() *cobra.Command {
 	var to, listen, descriptor string
 	var from []string
 	var timeout time.Duration
+	var trial canary
+	var roll rollout
 	c := &cobra.Command{
 		Use:   "deploy [LOCATION... | --descriptor FILE]",
 		Short: "Build, and move a codeserver's traffic to the new version",
 		Long: `Build each location (all, if none is named) and have the codeserver serve it. The codeserver fetches what it lacks
 from the cache, starts the new version beside the old one, and moves traffic when the new one is ready. If it does not
-become ready the old version goes on serving, and the error shows the last lines of the new one's log.
+become ready the old version goes on serving, and the error shows the last lines of the new one's log. Several locations
+switch together: when one of them does not become ready, or cannot be built, all stay as they are.
+
+With --canary the new version gets that share of the requests first. The command waits until the trial is over; it fails,
+and the old version has all requests again, when the new one fails more of them, or when the command is ended before.
 
 The codeserver reads the same cache: give both the same address.
+
+With --to A,B,C all is built once and deployed to these codeservers in that order, --window of them at a time. When one
+fails no other is begun, and the command says which of them has which version.
 
 With --descriptor nothing is built: the trees are those that a build tool has made and 'pexpress compose describe'
 described. Their files must be in the cache, or come from the directories that --from names.`,
 		ValidArgsFunction: a.completeLocations,
 		RunE: func(c *cobra.Command, args []string) error {
+			if err := trial.check(); err != nil {
+				return err
+			}
+			hosts, err := roll.hosts(first(to, os.Getenv("PEXPRESS_CODESERVER")))
+			if err != nil {
+				return err
+			}
 			if descriptor != "" || len(from) > 0 {
+				if len(hosts) > 0 {
+					return usageError{errors.New("several codeservers are for what is built here: deploy a --descriptor to one after the other")}
+				}
+				if trial.percent != 0 {
+					return usageError{errors.New("--canary is for a location that is built here, not for --descriptor")}
+				}
 				return a.deployDescriptor(c.Context(), descriptorRequest{descriptor, from, args, to, listen, timeout})
 			}
 			return a.with(c.Context(), func(s *session) error {
-				return s.deploy(c.Context(), args, to, listen, timeout)
+				if len(hosts) > 0 {
+					locs, err := s.deployLocations(args, listen, trial)
+					if err != nil {
+						return err
+					}
+					return s.deployFleet(c.Context(), hosts, roll, func() ([]*codeserverpb.DeployRequest, error) {
+						return s.deployRequests(c.Context(), locs, listen, timeout, trial)
+					})
+				}
+				return s.deploy(c.Context(), args, to, listen, timeout, trial)
 			})
 		},
 	}
 	serverFlag(c, &to)
 	c.Flags().StringVar(&listen, "listen", "", "address that the location answers on (default: as before, or a free port)")
 	c.Flags().DurationVar(&timeout, "ready-timeout", time.Minute, "how long the new version may take to become ready")
+	trial.flags(c)
+	roll.flags(c)
 	c.Flags().StringVar(&descriptor, "descriptor", "", "deploy what this file describes, by digest")
 	c.Flags().StringSliceVar(&from, "from", nil, "`DEPS_DIR,SOURCE_DIR` of a descriptor's trees, for files that the cache lacks")
+	a.signFlag(c)
 	a.targetFlags(c)
 	return c
 }
 
 func serverFlag(c *cobra.Command, to *string) {
 	c.Flags().StringVar(to, "to", "",
-		"address of the codeserver: unix:///socket or host:port [$PEXPRESS_CODESERVER] (default $PEXPRESS_HOME/codeserver.sock)")
+		"address of the codeserver: unix:///socket, host:port or grpcs://host:port [$PEXPRESS_CODESERVER] (default $PEXPRESS_HOME/codeserver.sock)")
 }
 
 // dial connects to a codeserver: the one that is named, else the project's, else the one of $PEXPRESS_HOME.
@@ -78,59 +111,56 @@ func (a *app) dial(ctx context.Context, to string) (*client.Client, error) {
 	return c, nil
 }
 
-func (s *session) deploy(ctx context.Context, names []string, to, listen string, timeout time.Duration) error {
-	locs, err := s.locations(names)
+func (s *session) deploy(ctx context.Context, names []string, to, listen string, timeout time.Duration, trial canary) error {
+	locs, err := s.deployLocations(names, listen, trial)
 	if err != nil {
 		return err
-	}
-	if listen != "" && len(locs) > 1 {
-		return usageError{errors.New("--listen is for one location: name it")}
 	}
 	c, err := s.app.dial(ctx, to)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	// One location's failure is no reason to leave the others where they are.
-	var errs []error
-	for _, loc := range locs {
-		if err := s.deployLocation(ctx, c, loc, listen, timeout); err != nil {
-			errs = append(errs, fmt.Errorf("location %s: %w", loc.Name, err))
-		}
-		if ctx.Err() != nil {
-			break
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func (s *session) deployLocation(ctx context.Context, c *client.Client, loc *project.Location, listen string, timeout time.Duration) error {
 	start := time.Now()
-	if err := loc.CheckEntry(); err != nil {
-		return inputError{err}
-	}
-	last := s.lastPlan(loc.Name)
-	b, err := s.buildLocation(ctx, loc)
+	reqs, err := s.deployRequests(ctx, locs, listen, timeout, trial)
 	if err != nil {
 		return err
 	}
-	if err := s.reportChange(ctx, last, b); err != nil {
-		return err
-	}
-	stream, err := c.Deploy(ctx, &codeserverpb.DeployRequest{
-		Location:     loc.Name,
-		Spec:         b.spec(),
-		ReadyTimeout: durationpb.New(timeout),
-		Listen:       first(listen, loc.Listen),
-	})
-	if err != nil {
-		return deployError(err)
-	}
-	err = s.app.follow(stream, start)
-	if status.Code(err) == codes.NotFound {
-		return unavailableError{err} // of the trees: those were just built, into another cache
+	err = s.sendDeploy(ctx, c, reqs, start)
+	if err != nil && len(reqs) == 1 {
+		return fmt.Errorf("location %s: %w", reqs[0].GetLocation(), err)
 	}
 	return err
+}
+
+// deployLocations returns the named locations, all if there are none, if they can be deployed so.
+func (s *session) deployLocations(names []string, listen string, trial canary) ([]*project.Location, error) {
+	locs, err := s.locations(names)
+	if err != nil {
+		return nil, err
+	}
+	if listen != "" && len(locs) > 1 {
+		return nil, usageError{errors.New("--listen is for one location: name it")}
+	}
+	if trial.percent != 0 && len(locs) > 1 {
+		return nil, usageError{errors.New("--canary is for one location: name it")}
+	}
+	return locs, nil
+}
+
+// deployRequests builds locations, and returns what is to be asked of the codeserver.
+func (s *session) deployRequests(ctx context.Context, locs []*project.Location, listen string, timeout time.Duration, trial canary) ([]*codeserverpb.DeployRequest, error) {
+	var err error
+	reqs := make([]*codeserverpb.DeployRequest, len(locs))
+	for i, loc := range locs {
+		if reqs[i], err = s.deployRequest(ctx, loc, listen, timeout); err != nil {
+			return nil, fmt.Errorf("location %s: %w", loc.Name, err)
+		}
+	}
+	if len(reqs) == 1 {
+		reqs[0].Canary = trial.message()
+	}
+	return reqs, nil
 }
 
 // entry converts a location's configuration to the codeserver's words.
@@ -207,11 +237,14 @@ func (a *app) follow(stream eventStream, start time.Time) error {
 
 func (a *app) reportStage(st *codeserverpb.Stage) {
 	text := fmt.Sprintf("%-14s %9s", st.GetName(), took(st.GetTook().AsDuration()))
+	if st.GetLocation() != "" {
+		text += "  " + st.GetLocation()
+	}
 	if st.GetFetchedBlobs() > 0 {
 		text += fmt.Sprintf("  fetched %s, %s", count(st.GetFetchedBlobs(), "blob"), size(st.GetFetchedBytes()))
 	}
 	a.ui.event("stage", map[string]any{
-		"stage": st.GetName(), "milliseconds": milliseconds(st.GetTook().AsDuration()),
+		"stage": st.GetName(), "location": st.GetLocation(), "milliseconds": milliseconds(st.GetTook().AsDuration()),
 		"fetched_blobs": st.GetFetchedBlobs(), "fetched_bytes": st.GetFetchedBytes(),
 	}, "%s", text)
 }
@@ -253,7 +286,7 @@ func deployError(err error) error {
 		return notReadyError{msg}
 	case codes.InvalidArgument, codes.NotFound:
 		return inputError{msg}
-	case codes.Unavailable, codes.Aborted:
+	case codes.Unavailable, codes.Aborted, codes.Unauthenticated, codes.PermissionDenied:
 		return unavailableError{fmt.Errorf("codeserver: %w", msg)}
 	case codes.Canceled:
 		return context.Canceled

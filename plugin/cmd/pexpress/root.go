@@ -25,6 +25,7 @@ type app struct {
 	output   string
 	python   string
 	platform string
+	signKey  string
 	stdin    io.Reader
 	// cacheChosen is whether the user chose the cache for this command, so that the project's setting gives way.
 	cacheChosen bool
@@ -38,6 +39,7 @@ shipped and started.
   pexpress lock      resolve the project's requirements into pylock.toml
   pexpress build     make deps.pex and source.pex, or find them in the cache
   pexpress deploy    build, and move a codeserver's traffic to the new version
+  pexpress dev       deploy on each save
   pexpress explain   say what a build would do, and which change makes it do so
 
 Exit status: 0 done; 1 something failed that is not listed here; 2 wrong usage; 3 the input was refused (configuration,
@@ -99,9 +101,9 @@ func (a *app) command() *cobra.Command {
 	f.StringVar(&a.output, "output", "text", "text, or json: one event a line on standard output")
 	lock := a.lockCommand()
 	lock.AddCommand(a.lockSelectCommand())
-	root.AddCommand(lock, a.buildCommand(), a.explainCommand(), a.deployCommand(), a.statusCommand(),
-		a.rollbackCommand(), a.removeCommand(), a.ciCommand(), a.pluginCommand(), a.logsCommand(), a.exportCommand(), a.runCommand(), a.cacheCommand(), a.composeCommand(),
-		a.digestCommand(), builderCommand())
+	root.AddCommand(lock, a.buildCommand(), a.explainCommand(), a.deployCommand(), a.devCommand(), a.statusCommand(),
+		a.rollbackCommand(), a.removeCommand(), a.channelCommand(), a.ciCommand(), a.pluginCommand(), a.logsCommand(), a.exportCommand(), a.runCommand(), a.cacheCommand(), a.composeCommand(),
+		a.digestCommand(), a.keyCommand(), a.sbomCommand(), builderCommand())
 	return root
 }
 

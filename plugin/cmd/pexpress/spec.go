@@ -5,6 +5,7 @@ import (
 
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 	"github.com/pexpress/pexpress/plugin/build"
+	"github.com/pexpress/pexpress/plugin/project"
 )
 
 // spec is what was built as a codeserver's version.
@@ -15,6 +16,13 @@ func (b *built) spec() *codeserverpb.VersionSpec {
 		Python:     b.depsPlan.target.Python,
 		Entry:      entry(b.location, b.plan.sources.Roots),
 		Env:        b.location.Env,
+		Secrets:    b.location.SecretEnv,
+		Cold:       b.location.Cold,
+	}
+	if l := b.location.Limits; l != (project.Limits{}) {
+		spec.Limits = &codeserverpb.Limits{
+			MemoryBytes: l.Memory, CpuMillis: l.CPUMillis, Pids: l.Pids, OpenFiles: l.OpenFiles,
+		}
 	}
 	for _, o := range b.outputs {
 		if spec.Outputs == nil {

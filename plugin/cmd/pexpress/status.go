@@ -82,7 +82,7 @@ func (a *app) reportLocation(l *codeserverpb.Location) {
 		return
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s at %s\n", l.GetName(), l.GetAddress())
+	fmt.Fprintf(&b, "%s at %s%s\n", l.GetName(), first(l.GetAddress(), "no address yet"), channelText(l))
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, v := range l.GetVersions() {
 		mark := " "
