@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -142,7 +143,8 @@ func (a *app) bringTree(ctx context.Context, cas cache.CAS, t *merkle.Tree, name
 		files[d] = filepath.Join(dir, filepath.FromSlash(paths[d]))
 	}
 	if err := build.PutFiles(ctx, cas, files); err != nil {
-		if errors.Is(err, digest.ErrMismatch) || errors.Is(err, os.ErrNotExist) {
+		// Which of the files is found not to be there, another one, or of another kind first is chance.
+		if errors.Is(err, digest.ErrMismatch) || errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.EISDIR) || errors.Is(err, syscall.ENOTDIR) {
 			return inputErrorf("%s is not the %s that the descriptor is about: %w", dir, name, err)
 		}
 		return err
