@@ -38,6 +38,15 @@ func (s *Server) retainSoon() {
 
 // retain forgets versions that are no longer kept, and what only they needed.
 func (s *Server) retain() error {
+	remove, err := s.putAway()
+	if remove == nil {
+		return err
+	}
+	return errors.Join(err, remove(), s.save())
+}
+
+// putAway has what is no longer kept out of sight. What it returns deletes it: no deploy waits for that.
+func (s *Server) putAway() (remove func() error, err error) {
 	// A deploy that begins now would not be among those whose trees stay.
 	s.tidy.Lock()
 	defer s.tidy.Unlock()
@@ -64,10 +73,11 @@ func (s *Server) retain() error {
 		}
 	}
 	s.mu.Unlock()
-	if err := s.loader.Keep(s.ctx, trees); err != nil {
-		return err
+	remove, err = s.loader.Keep(s.ctx, trees)
+	if remove == nil {
+		return nil, err
 	}
-	return errors.Join(s.zygotes.Keep(warm), s.venvs.Keep(s.ctx, deps), s.keepLogs(logs), s.save())
+	return remove, errors.Join(err, s.zygotes.Keep(warm), s.venvs.Keep(s.ctx, deps), s.keepLogs(logs))
 }
 
 // keepLogs deletes the logs of versions that are gone.

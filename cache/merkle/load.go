@@ -14,7 +14,13 @@ import (
 // Load reads the tree below the Directory root and checks all that it says. A Directory that is missing is
 // cache.ErrNotFound.
 func Load(ctx context.Context, cas cache.CAS, root digest.Digest) (*Tree, error) {
-	return load(root, func(d digest.Digest) ([]byte, error) { return cache.ReadBlob(ctx, cas, d, cache.MaxMessage) })
+	return LoadKnown(ctx, cas, root, nil)
+}
+
+// LoadKnown is Load, but takes a Directory over from the tree that known returns, which has been checked: most of a tree's
+// Directories are those of the one before. known returns nil for a Directory that is to be read, and may be nil itself.
+func LoadKnown(ctx context.Context, cas cache.CAS, root digest.Digest, known func(digest.Digest) *Tree) (*Tree, error) {
+	return load(root, known, func(d digest.Digest) ([]byte, error) { return cache.ReadBlob(ctx, cas, d, cache.MaxMessage) })
 }
 
 // FromProto returns the tree of a REAPI Tree message, checked.
@@ -31,7 +37,7 @@ func FromProto(p *repb.Tree) (*Tree, error) {
 		}
 		blobs[d] = data
 	}
-	return load(root, func(d digest.Digest) ([]byte, error) {
+	return load(root, nil, func(d digest.Digest) ([]byte, error) {
 		b, ok := blobs[d]
 		if !ok {
 			return nil, cache.NotFound("Directory of a Tree", d)
@@ -43,14 +49,15 @@ func FromProto(p *repb.Tree) (*Tree, error) {
 // loader reads Directories depth first, each once.
 type loader struct {
 	tree   *Tree
+	known  func(digest.Digest) *Tree
 	read   func(digest.Digest) ([]byte, error)
 	weight map[digest.Digest]int // entries below a Directory, shared ones counted as often as they stand there
 	height map[digest.Digest]int // Directories below each other in a Directory, itself not counted
 }
 
-func load(root digest.Digest, read func(digest.Digest) ([]byte, error)) (*Tree, error) {
+func load(root digest.Digest, known func(digest.Digest) *Tree, read func(digest.Digest) ([]byte, error)) (*Tree, error) {
 	l := &loader{
-		tree: &Tree{root: root, dirs: map[digest.Digest]*directory{}}, read: read,
+		tree: &Tree{root: root, dirs: map[digest.Digest]*directory{}}, known: known, read: read,
 		weight: map[digest.Digest]int{}, height: map[digest.Digest]int{},
 	}
 	if err := l.load(root, 0); err != nil {
@@ -67,20 +74,12 @@ func (l *loader) load(d digest.Digest, depth int) error {
 	if _, ok := l.tree.dirs[d]; ok {
 		return nil
 	}
-	data, err := l.read(d)
+	dir, err := l.directory(d)
 	if err != nil {
-		return fmt.Errorf("Directory %s: %w", d, err)
+		return err
 	}
-	msg := &repb.Directory{}
-	if err := proto.Unmarshal(data, msg); err != nil {
-		return fmt.Errorf("blob %s is not a Directory: %w", d, err)
-	}
-	if err := checkDirectory(msg, d.Function()); err != nil {
-		return fmt.Errorf("Directory %s: %w", d, err)
-	}
-	n := len(msg.GetFiles()) + len(msg.GetSymlinks())
-	for _, c := range msg.GetDirectories() {
-		cd, _ := d.Function().FromProto(c.GetDigest())
+	n := len(dir.files) + len(dir.msg.GetSymlinks())
+	for _, cd := range dir.dirs {
 		if err := l.load(cd, depth+1); err != nil {
 			return err
 		}
@@ -90,9 +89,30 @@ func (l *loader) load(d digest.Digest, depth int) error {
 		}
 	}
 	l.weight[d] = n
-	l.tree.dirs[d] = newDirectory(msg, data, d.Function())
+	l.tree.dirs[d] = dir
 	l.tree.order = append(l.tree.order, d)
 	return nil
+}
+
+// directory returns a Directory that is known, or reads and checks it.
+func (l *loader) directory(d digest.Digest) (*directory, error) {
+	if l.known != nil {
+		if t := l.known(d); t != nil && t.dirs[d] != nil {
+			return t.dirs[d], nil
+		}
+	}
+	data, err := l.read(d)
+	if err != nil {
+		return nil, fmt.Errorf("Directory %s: %w", d, err)
+	}
+	msg := &repb.Directory{}
+	if err := proto.Unmarshal(data, msg); err != nil {
+		return nil, fmt.Errorf("blob %s is not a Directory: %w", d, err)
+	}
+	if err := checkDirectory(msg, d.Function()); err != nil {
+		return nil, fmt.Errorf("Directory %s: %w", d, err)
+	}
+	return newDirectory(msg, data, d.Function()), nil
 }
 
 // checkDirectory checks names, their order and their digests.

@@ -55,7 +55,7 @@ func materialize(ctx context.Context, cas cache.CAS, t *Tree, dir string) (Stats
 		}
 		st.Files++
 		st.Bytes += d.Size()
-		g.Go(func() error { return writeFile(gctx, cas, d, filepath.Join(dir, path)) })
+		g.Go(func() error { return WriteFile(gctx, cas, d, filepath.Join(dir, path)) })
 	}
 	if err := errors.Join(mkErr, g.Wait()); err != nil {
 		return st, err
@@ -84,7 +84,8 @@ func mkdirs(dir, path string, made map[string]bool) error {
 	return os.Mkdir(filepath.Join(dir, path[:i]), 0o755)
 }
 
-func writeFile(ctx context.Context, cas cache.CAS, d digest.Digest, path string) error {
+// WriteFile writes one file as Materialize does, verified, with its mode and time. It is not synced.
+func WriteFile(ctx context.Context, cas cache.CAS, d digest.Digest, path string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}

@@ -141,6 +141,61 @@ func (t *Tree) walk(d digest.Digest, prefix string, fn func(path string, d diges
 	return true
 }
 
+// Node is a directory where it stands in a tree.
+type Node struct {
+	Path   string // "" for the root
+	Digest digest.Digest
+	dir    *directory
+}
+
+// Nodes yields every directory, parents before children.
+func (t *Tree) Nodes() iter.Seq[Node] {
+	return func(yield func(Node) bool) { t.nodes(t.root, "", yield) }
+}
+
+func (t *Tree) nodes(d digest.Digest, path string, yield func(Node) bool) bool {
+	dir := t.dirs[d]
+	if !yield(Node{path, d, dir}) {
+		return false
+	}
+	for i, c := range dir.msg.GetDirectories() {
+		if !t.nodes(dir.dirs[i], join(path, c.GetName()), yield) {
+			return false
+		}
+	}
+	return true
+}
+
+func join(path, name string) string {
+	if path == "" {
+		return name
+	}
+	return path + "/" + name
+}
+
+// Files yields the name and digest of every file in the directory itself, in the order of names.
+func (n Node) Files() iter.Seq2[string, digest.Digest] {
+	return func(yield func(string, digest.Digest) bool) {
+		for i, f := range n.dir.msg.GetFiles() {
+			if !yield(f.GetName(), n.dir.files[i]) {
+				return
+			}
+		}
+	}
+}
+
+// Beyond returns all that the tree consists of but for the Directories that are known, and their files: a known one's
+// own Directories are looked at like any other.
+func (t *Tree) Beyond(known func(digest.Digest) bool) []digest.Digest {
+	var all []digest.Digest
+	for _, d := range t.order {
+		if !known(d) {
+			all = append(append(all, d), t.dirs[d].files...)
+		}
+	}
+	return all
+}
+
 // Directory returns the message of one of the tree's Directories; it must not be changed.
 func (t *Tree) Directory(d digest.Digest) (*repb.Directory, bool) {
 	dir, ok := t.dirs[d]

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 
+	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/digest"
 	"github.com/pexpress/pexpress/cache/memory"
 )
@@ -124,6 +125,35 @@ func TestLoadIsTheInverse(t *testing.T) {
 	parsed, err := FromProto(&p)
 	require.NoError(t, err)
 	requireSame(t, tree, parsed)
+}
+
+// TestKnownDirectoriesAreNotRead loads a tree of which all but the root is known.
+func TestKnownDirectoriesAreNotRead(t *testing.T) {
+	tree := small(t, 0, 1, 2, 3, 4)
+	cas := memory.New()
+	root, err := cache.PutBlob(t.Context(), cas, tree.dirs[tree.root].data)
+	require.NoError(t, err)
+	known := func(d digest.Digest) *Tree {
+		if d == root {
+			return nil
+		}
+		return tree
+	}
+	loaded, err := LoadKnown(t.Context(), cas, root, known)
+	require.NoError(t, err)
+	requireSame(t, tree, loaded)
+	_, err = Load(t.Context(), cas, root)
+	require.ErrorIs(t, err, cache.ErrNotFound)
+
+	files := map[string]digest.Digest{}
+	for n := range loaded.Nodes() {
+		for name, d := range n.Files() {
+			files[join(n.Path, name)] = d
+		}
+	}
+	require.Equal(t, maps.Collect(tree.Files()), files)
+	beyond := loaded.Beyond(func(d digest.Digest) bool { return known(d) != nil })
+	require.Equal(t, append([]digest.Digest{root}, tree.dirs[root].files...), beyond)
 }
 
 func requireSame(t require.TestingT, want, got *Tree) {

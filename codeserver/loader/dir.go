@@ -10,7 +10,6 @@ import (
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/digest"
-	"github.com/pexpress/pexpress/cache/durable"
 	"github.com/pexpress/pexpress/cache/merkle"
 	"github.com/pexpress/pexpress/codeserver/once"
 )
@@ -23,7 +22,7 @@ type Selection struct {
 
 // Dir returns a directory with the selected files of a loaded tree, made if it is not there. One whose files were changed
 // since, by the version that ran in it, is moved aside and made anew. like is a tree of which there may be a directory
-// already, whose bytecode is used again; it may be zero.
+// already, from which this one takes the files that are the same, and their bytecode; it may be zero.
 func (l *Loader) Dir(ctx context.Context, t *merkle.Tree, sel Selection, like digest.Digest) (string, error) {
 	l.collect.RLock()
 	defer l.collect.RUnlock()
@@ -78,62 +77,31 @@ func (l *Loader) dirOf(root digest.Digest, name string) string {
 	return filepath.Join(l.dir, "trees", root.Hash()+"-"+name)
 }
 
-// materialize writes the selection beside its place and renames it there.
+// materialize writes the selection beside its place and renames it there. The directory that it makes is not synced as a
+// whole: one that lost something in a crash of the machine does not look unchanged, and is made anew from the blobs.
 func (l *Loader) materialize(ctx context.Context, t *merkle.Tree, sel Selection, like digest.Digest) error {
-	selected, err := selectTree(t, sel.Want)
-	if err != nil {
-		return err
-	}
 	parent, err := os.MkdirTemp(filepath.Join(l.dir, "tmp"), "tree")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(parent)
-	tmp := filepath.Join(parent, "tree")
+	m := &maker{ctx: ctx, cas: l.local, tree: t, sel: sel, dir: filepath.Join(parent, "tree")}
+	if old := l.tree(like); old != nil {
+		m.takeFrom(old, l.dirOf(like, sel.Name))
+	}
 	err = Heal(func() error {
-		_, err := merkle.Materialize(ctx, l.local, selected, tmp)
+		err := m.make()
 		// A blob that the host has lost since the load, as one that another reader has set aside.
 		if errors.Is(err, cache.ErrNotFound) {
 			if _, _, err := l.load(ctx, t.Root()); err != nil {
 				return err
 			}
-			_, err = merkle.Materialize(ctx, l.local, selected, tmp)
+			err = m.make()
 		}
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	if !like.IsZero() {
-		l.mu.Lock()
-		old := l.trees[like]
-		l.mu.Unlock()
-		if old != nil {
-			reuseBytecode(old, l.dirOf(like, sel.Name), selected, tmp)
-		}
-	}
-	dir := l.dirOf(t.Root(), sel.Name)
-	if err := os.Rename(tmp, dir); err != nil {
-		return err
-	}
-	return durable.SyncDir(filepath.Dir(dir))
-}
-
-func selectTree(t *merkle.Tree, want func(string) bool) (*merkle.Tree, error) {
-	var b merkle.Builder
-	for path, d := range t.Files() {
-		if want(path) {
-			if err := b.File(path, d); err != nil {
-				return nil, err
-			}
-		}
-	}
-	for path, target := range t.Symlinks() {
-		if want(path) {
-			if err := b.Symlink(path, target); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return b.Build()
+	return os.Rename(m.dir, l.dirOf(t.Root(), sel.Name))
 }

@@ -1,7 +1,6 @@
 package loader
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -38,12 +37,6 @@ type counting struct {
 
 // Get implements cache.CAS.
 func (c *counting) Get(ctx context.Context, d digest.Digest) (io.ReadCloser, error) {
-	c.loader.mu.Lock()
-	data, known := c.loader.dirs[d]
-	c.loader.mu.Unlock()
-	if known {
-		return io.NopCloser(bytes.NewReader(data)), nil
-	}
 	rc, err := c.loader.local.Get(ctx, d)
 	if !errors.Is(err, cache.ErrNotFound) && !errors.Is(err, digest.ErrMismatch) {
 		return rc, err

@@ -44,8 +44,10 @@ type Loader struct {
 	remote cache.CAS
 	closer io.Closer
 	trees  map[digest.Digest]*merkle.Tree // loaded and pinned by this process
-	dirs   map[digest.Digest][]byte       // their Directories: most of a new version's are those of the last
-	swept  bool                           // what a killed process left unpinned is gone
+	// dirs are their Directories, each with a tree that has it: most of a new version's are those of the last, and need
+	// not be read or looked for again.
+	dirs  map[digest.Digest]*merkle.Tree
+	swept bool // nothing is in the store that is not pinned
 }
 
 // Stats says what came from the cache.
@@ -67,7 +69,7 @@ func New(dir string, open Open) (*Loader, error) {
 	}
 	return &Loader{
 		local: local, dir: dir, open: open,
-		trees: map[digest.Digest]*merkle.Tree{}, dirs: map[digest.Digest][]byte{},
+		trees: map[digest.Digest]*merkle.Tree{}, dirs: map[digest.Digest]*merkle.Tree{},
 	}, nil
 }
 
@@ -103,27 +105,30 @@ func (l *Loader) Load(ctx context.Context, root digest.Digest) (*merkle.Tree, St
 	return v.tree, v.stats, nil
 }
 
-func (l *Loader) load(ctx context.Context, root digest.Digest) (*merkle.Tree, Stats, error) {
+func (l *Loader) load(ctx context.Context, root digest.Digest) (_ *merkle.Tree, _ Stats, err error) {
 	c := &counting{loader: l}
-	l.mu.Lock()
-	tree, pinned := l.trees[root]
-	l.mu.Unlock()
-	if !pinned {
+	tree := l.tree(root)
+	// Of a tree that was loaded before all is looked for: something was found to be missing.
+	known := func(digest.Digest) bool { return false }
+	if tree == nil {
+		defer func() {
+			if err != nil {
+				l.setSwept(false) // what came before the failure may be of no tree that is pinned
+			}
+		}()
 		err := Heal(func() (err error) {
-			tree, err = merkle.Load(ctx, c, root)
+			tree, err = merkle.LoadKnown(ctx, c, root, l.known)
 			return err
 		})
 		if err != nil {
 			return nil, Stats{}, err
 		}
-	}
-	all := closure(tree)
-	if !pinned {
-		if err := l.local.Pin(ctx, pinName(root), all); err != nil {
+		if err := l.local.Pin(ctx, pinName(root), tree.Beyond(known)); err != nil {
 			return nil, Stats{}, err
 		}
+		known = func(d digest.Digest) bool { return l.known(d) != nil }
 	}
-	missing, err := l.local.FindMissing(ctx, all)
+	missing, err := l.local.FindMissing(ctx, tree.Beyond(known))
 	if err != nil {
 		return nil, Stats{}, err
 	}
@@ -131,27 +136,32 @@ func (l *Loader) load(ctx context.Context, root digest.Digest) (*merkle.Tree, St
 		return nil, Stats{}, err
 	}
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.trees[root] = tree
-	for d, data := range tree.Blobs() {
-		l.dirs[d] = data
+	for d := range tree.Blobs() {
+		if l.dirs[d] == nil {
+			l.dirs[d] = tree
+		}
 	}
-	l.mu.Unlock()
 	return tree, Stats{c.blobs.Load(), c.bytes.Load()}, nil
 }
 
-func pinName(root digest.Digest) string { return "tree-" + root.Hash() }
-
-// closure returns all that a tree consists of.
-func closure(t *merkle.Tree) []digest.Digest {
-	var all []digest.Digest
-	for d := range t.Blobs() {
-		all = append(all, d)
-	}
-	for _, d := range t.Files() {
-		all = append(all, d)
-	}
-	return all
+// tree returns a tree that was loaded, nil if it was not.
+func (l *Loader) tree(root digest.Digest) *merkle.Tree {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.trees[root]
 }
+
+// known returns a tree with a Directory, nil if no loaded one has it. What such a Directory names has been found, and is
+// pinned.
+func (l *Loader) known(d digest.Digest) *merkle.Tree {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.dirs[d]
+}
+
+func pinName(root digest.Digest) string { return "tree-" + root.Hash() }
 
 // Heal calls f again while it fails because a copy on this host turned out to be corrupt: the store has set that aside,
 // so that the next call finds it missing and gets it from the cache.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
@@ -62,6 +63,15 @@ func makeTree(t *testing.T, cas cache.CAS, files map[string]string) digest.Diges
 	return tree.Root()
 }
 
+func keep(t *testing.T, l *Loader, roots ...digest.Digest) {
+	remove, err := l.Keep(t.Context(), roots)
+	require.NoError(t, err)
+	require.NoError(t, remove())
+	left, err := os.ReadDir(filepath.Join(l.dir, "tmp"))
+	require.NoError(t, err)
+	require.Empty(t, left)
+}
+
 var every = Selection{Name: "all", Want: func(string) bool { return true }}
 
 // TestLoadOnce loads two trees that differ in one file: only what differs travels, once for all who ask, and not at all
@@ -117,7 +127,8 @@ func TestAbandoned(t *testing.T) {
 		_, _, err := l.Load(t.Context(), root)
 		second <- err
 	}()
-	require.ErrorIs(t, l.Keep(t.Context(), nil), ErrBusy)
+	_, err := l.Keep(t.Context(), nil)
+	require.ErrorIs(t, err, ErrBusy)
 	cancel()
 	require.ErrorIs(t, <-first, context.Canceled)
 	close(remote.gate)
@@ -173,7 +184,7 @@ func TestKeep(t *testing.T) {
 	}
 	orphan, err := cache.PutBlob(t.Context(), l.local, []byte("fetched for a tree that never was whole"))
 	require.NoError(t, err)
-	require.NoError(t, l.Keep(t.Context(), []digest.Digest{two}))
+	keep(t, l, two)
 	dirs, err := os.ReadDir(filepath.Join(dir, "trees"))
 	require.NoError(t, err)
 	require.Len(t, dirs, 1)
@@ -214,6 +225,92 @@ func TestChanged(t *testing.T) {
 	b, err = os.ReadFile(filepath.Join(dir+"-changed", "a/x.py"))
 	require.NoError(t, err)
 	require.Equal(t, "x = 2", string(b))
-	require.NoError(t, l.Keep(t.Context(), nil))
+	keep(t, l)
 	require.NoDirExists(t, dir+"-changed", "it goes with its tree")
+}
+
+// TestShared makes the directory of a second version: files that are the same are those of the first, but for what that
+// has written over, and for data when nothing but its mode would protect it.
+func TestShared(t *testing.T) {
+	remote := memory.New()
+	first := map[string]string{"a/x.py": "x = 1", "a/y.py": "y = 1", "a/z.py": "z = 1", "b/w.py": "w = 1", "b/data.db": "data", "c/v.py": "v = 1"}
+	second := maps.Clone(first)
+	second["a/x.py"] = "x = 2"
+	second["d/new.py"] = "new"
+	delete(second, "a/z.py")
+	one, two := makeTree(t, remote, first), makeTree(t, remote, second)
+	l := open(t, t.TempDir(), remote)
+	dir := func(root, like digest.Digest) string {
+		tree, _, err := l.Load(t.Context(), root)
+		require.NoError(t, err)
+		dir, err := l.Dir(t.Context(), tree, every, like)
+		require.NoError(t, err)
+		return dir
+	}
+	old := dir(one, digest.Digest{})
+	require.NoError(t, os.Mkdir(filepath.Join(old, "a/__pycache__"), 0o755))
+	for _, module := range []string{"x", "y", "z"} {
+		require.NoError(t, os.WriteFile(filepath.Join(old, "a/__pycache__", module+".cpython-311.pyc"), []byte(module), 0o644))
+	}
+	// What versions do that may write to their own files: in place, and a directory that is another by now.
+	require.NoError(t, os.Chmod(filepath.Join(old, "b/w.py"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(old, "b/w.py"), []byte("w = 9"), 0o755))
+	require.NoError(t, os.Rename(filepath.Join(old, "c"), filepath.Join(old, "elsewhere")))
+	require.NoError(t, os.Symlink("elsewhere", filepath.Join(old, "c")))
+
+	made := dir(two, one)
+	for path, content := range second {
+		b, err := os.ReadFile(filepath.Join(made, path))
+		require.NoError(t, err)
+		require.Equal(t, content, string(b), path)
+	}
+	require.NoFileExists(t, filepath.Join(made, "a/z.py"))
+	shared := func(path string) bool {
+		x, err := os.Stat(filepath.Join(old, path))
+		require.NoError(t, err)
+		y, err := os.Stat(filepath.Join(made, path))
+		require.NoError(t, err)
+		return os.SameFile(x, y)
+	}
+	require.True(t, shared("a/y.py"))
+	require.False(t, shared("a/x.py"))
+	require.False(t, shared("b/w.py"))
+	require.False(t, shared("c/v.py"))
+	require.Equal(t, os.Geteuid() != 0, shared("b/data.db"))
+	compiled, err := filepath.Glob(filepath.Join(made, "a/__pycache__/*"))
+	require.NoError(t, err)
+	require.Equal(t, []string{filepath.Join(made, "a/__pycache__/y.cpython-311.pyc")}, compiled)
+
+	// Written over later, a shared file harms neither the store nor the next start.
+	require.NoError(t, os.Chmod(filepath.Join(old, "a/y.py"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(old, "a/y.py"), []byte("y = 9"), 0o755))
+	b, err := cache.ReadBlob(t.Context(), l.local, digest.FromBytes([]byte("y = 1")), 100)
+	require.NoError(t, err)
+	require.Equal(t, "y = 1", string(b))
+	again := dir(two, one)
+	b, err = os.ReadFile(filepath.Join(again, "a/y.py"))
+	require.NoError(t, err)
+	require.Equal(t, "y = 1", string(b))
+	require.False(t, shared("a/y.py"))
+}
+
+// TestLost has the host lose a blob that it had: what is made of a tree heals from the cache.
+func TestLost(t *testing.T) {
+	remote := memory.New()
+	one := makeTree(t, remote, map[string]string{"a/x.py": "x", "b/y.py": "y"})
+	two := makeTree(t, remote, map[string]string{"a/x.py": "x", "b/y.py": "y", "z.py": "z"})
+	dir := t.TempDir()
+	l := open(t, dir, remote)
+	_, _, err := l.Load(t.Context(), one)
+	require.NoError(t, err)
+	lost, err := filepath.Glob(filepath.Join(dir, "blobs/cas/*", digest.FromBytes([]byte("y")).Hash()+"-*"))
+	require.NoError(t, err)
+	require.Len(t, lost, 1)
+	require.NoError(t, os.Remove(lost[0]))
+	tree, _, err := l.Load(t.Context(), two)
+	require.NoError(t, err)
+	made, err := l.Dir(t.Context(), tree, every, one)
+	require.NoError(t, err)
+	require.FileExists(t, filepath.Join(made, "b/y.py"))
+	require.FileExists(t, lost[0])
 }
