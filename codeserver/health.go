@@ -119,6 +119,7 @@ func (s *Server) replaceHung(ctx context.Context, l *location, v *version, run *
 	}
 	s.mu.Lock()
 	again.deployed, again.ends, again.restarts, again.stats = v.deployed, v.ends, v.restarts+1, v.stats
+	again.location, again.spent = l, v.spent
 	switched := v.switched
 	s.mu.Unlock()
 	t := &transition{l: l, v: again}

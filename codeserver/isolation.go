@@ -3,14 +3,10 @@ package codeserver
 import (
 	"context"
 	"fmt"
-	"slices"
-
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/pexpress/pexpress/codeserver/limits"
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 	"github.com/pexpress/pexpress/codeserver/secrets"
-	"github.com/pexpress/pexpress/codeserver/worker"
 )
 
 // The least that a version can be limited to: with less, the kernel or an interpreter's own start refuses.
@@ -85,40 +81,4 @@ func (s *Server) group(v *version, p *prepared) (*limits.Group, error) {
 		return nil, fmt.Errorf("%w: %w", errRefused, err)
 	}
 	return g, nil
-}
-
-// measure adds to a location's message what its versions' processes use now. That is read without Server.mu: it takes some
-// time of each process's.
-func (s *Server) measure(l *location, m *codeserverpb.Location) {
-	for _, vm := range m.GetVersions() {
-		s.mu.Lock()
-		i := slices.IndexFunc(l.known(), func(v *version) bool { return v.name == vm.GetName() && v.running != nil })
-		if i < 0 || vm.GetPid() == 0 {
-			s.mu.Unlock()
-			continue
-		}
-		run := l.known()[i].running
-		s.mu.Unlock()
-		if run.group == nil || int64(run.worker.PID()) != vm.GetPid() {
-			continue
-		}
-		now := run.group.Usage(func() []int { return processIDs(run.worker.PID()) })
-		s.mu.Lock()
-		run.peak = max(run.peak, now.Peak)
-		now.Peak = run.peak
-		s.mu.Unlock()
-		if vm.Usage == nil {
-			vm.Usage = &codeserverpb.Usage{}
-		}
-		vm.Usage.Cpu, vm.Usage.Processes = durationpb.New(now.CPU), now.Processes
-		vm.Usage.MemoryBytes, vm.Usage.MemoryPeakBytes = now.Memory, now.Peak
-	}
-}
-
-func processIDs(pid int) []int {
-	pids := []int{pid}
-	for _, p := range worker.Descendants(pid) {
-		pids = append(pids, p.PID)
-	}
-	return pids
 }

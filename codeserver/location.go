@@ -31,6 +31,9 @@ type location struct {
 	loading  []*version // being deployed, not yet among versions
 	removed  bool       // by Remove: it comes back only as another one of that name
 
+	stats *proxy.Stats  // of all versions that it has had
+	past  time.Duration // processor time of processes that have ended
+
 	canary        *version // among loading: it is tried beside the current one
 	canaryPercent int
 }
@@ -55,6 +58,16 @@ type version struct {
 	forked   bool
 	stats    *proxy.Stats
 	restarts int64
+
+	location *location // nil until it is started
+	spent    *spent
+}
+
+// spent is what the processes of a version have used that have ended. It is shared with the version that takes the place
+// of one that hangs.
+type spent struct {
+	cpu  time.Duration
+	peak int64 // the most memory that one of them had
 }
 
 // running is a version's process and the way to it.
@@ -70,7 +83,9 @@ type running struct {
 
 	group     *limits.Group
 	isolation []string // what it says
-	peak      int64    // the most memory that was seen
+	usage     limits.Usage
+	measured  time.Time // when usage was read
+	counted   bool      // it has ended, and is in its version's past
 }
 
 // newVersion returns a version that has not been started.
@@ -89,7 +104,7 @@ func newVersion(spec *codeserverpb.VersionSpec) (*version, error) {
 	}
 	v := &version{
 		name: name.Hash(), spec: spec, deps: deps, source: source, deployed: time.Now(),
-		outputs: map[string]digest.Digest{}, state: codeserverpb.State_STOPPED, stats: new(proxy.Stats),
+		outputs: map[string]digest.Digest{}, state: codeserverpb.State_STOPPED, stats: new(proxy.Stats), spent: new(spent),
 	}
 	for name, root := range spec.GetOutputs() {
 		if v.outputs[name], err = digest.FromProto(root); err != nil {
@@ -101,7 +116,7 @@ func newVersion(spec *codeserverpb.VersionSpec) (*version, error) {
 
 // newLocation returns a location that serves nothing and listens nowhere yet.
 func (s *Server) newLocation(name string) *location {
-	return &location{name: name, proxy: proxy.New(func(format string, args ...any) {
+	return &location{name: name, stats: new(proxy.Stats), proxy: proxy.New(func(format string, args ...any) {
 		s.opts.Log.Debug("proxy", "location", name, "message", fmt.Sprintf(format, args...))
 	})}
 }

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/proto"
 
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 )
@@ -107,7 +107,10 @@ func (s *service) List(context.Context, *codeserverpb.ListRequest) (*codeserverp
 }
 
 // messages returns the locations, or the one that is named.
-func (s *Server) messages(name string) []*codeserverpb.Location {
+func (s *Server) messages(name string) []*codeserverpb.Location { return s.messagesOf(name, 0) }
+
+// messagesOf is messages, but what was measured no longer than age ago is not measured again.
+func (s *Server) messagesOf(name string, age time.Duration) []*codeserverpb.Location {
 	var all []*codeserverpb.Location
 	for _, l := range s.all() {
 		var m *codeserverpb.Location
@@ -117,61 +120,11 @@ func (s *Server) messages(name string) []*codeserverpb.Location {
 		}
 		s.mu.Unlock()
 		if m != nil {
-			s.measure(l, m)
+			s.measure(l, m, age)
 			all = append(all, m)
 		}
 	}
 	return s.withChannels(name, all)
-}
-
-// Watch implements codeserverpb.CodeServerServer.
-func (s *service) Watch(req *codeserverpb.WatchRequest, stream grpc.ServerStreamingServer[codeserverpb.Location]) error {
-	changes, stop := s.server.watch()
-	defer stop()
-	sent := map[string]*codeserverpb.Location{} // what was sent last of each
-	for {
-		for _, m := range s.server.messages(req.GetLocation()) {
-			if proto.Equal(sent[m.GetName()], m) {
-				continue
-			}
-			sent[m.GetName()] = m
-			if err := stream.Send(m); err != nil {
-				return err
-			}
-		}
-		select {
-		case <-changes:
-		case <-stream.Context().Done():
-			return nil
-		case <-s.server.ctx.Done():
-			return toStatus(errEnding)
-		}
-	}
-}
-
-// watch returns a channel that is sent to when something has changed.
-func (s *Server) watch() (changes <-chan struct{}, stop func()) {
-	c := make(chan struct{}, 1)
-	s.mu.Lock()
-	s.watchers[c] = true
-	s.mu.Unlock()
-	return c, func() {
-		s.mu.Lock()
-		delete(s.watchers, c)
-		s.mu.Unlock()
-	}
-}
-
-// changed tells those who watch.
-func (s *Server) changed() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for c := range s.watchers {
-		select {
-		case c <- struct{}{}:
-		default:
-		}
-	}
 }
 
 // Logs implements codeserverpb.CodeServerServer.

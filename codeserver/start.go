@@ -105,6 +105,7 @@ func (s *Server) start(ctx context.Context, l *location, v *version, timeout tim
 	}
 	s.mu.Lock()
 	v.log, v.stages = log, nil
+	l.own(v)
 	s.mu.Unlock()
 	p, err := s.prepare(ctx, l, v, log, r)
 	if err != nil {
@@ -214,7 +215,9 @@ func (s *Server) startProcess(v *version, p *prepared, log *logbook, cold bool) 
 	if err != nil {
 		return nil, launch, 0, fmt.Errorf("%w: %w%s", errNotReady, err, log.lastWords())
 	}
-	return &running{worker: w, group: spec.Group, isolation: spec.Group.Isolation(), backend: proxy.NewMeasured(fmt.Sprintf("127.0.0.1:%d", port), v.stats), port: port}, launch, port, nil
+	run := &running{worker: w, group: spec.Group, isolation: spec.Group.Isolation(), backend: proxy.NewMeasured(fmt.Sprintf("127.0.0.1:%d", port), v.stats), port: port}
+	s.tasks.Go(func() { s.account(v, run) })
+	return run, launch, port, nil
 }
 
 // freePort returns a port that nobody listens on now.

@@ -20,6 +20,7 @@ type Group struct {
 	name   string // below the place of the codeserver's own cgroup, "" if it is one in name only
 	limits Limits
 	oom    atomic.Bool // it had no memory left to give, and was ended for it
+	seen   seen
 }
 
 // Dirs returns the group's directories: a process belongs to it that has written itself to cgroup.procs in each of them.
@@ -56,7 +57,17 @@ func (g *Group) watch() error {
 }
 
 // End ends all that is in the group, and removes it.
-func (g *Group) End() error { return End(g.Dirs()) }
+func (g *Group) End() error {
+	dirs := g.Dirs()
+	if err := kill(dirs); err != nil {
+		return err
+	}
+	if g.name != "" {
+		n := g.host.layout.usage(g.name)
+		g.seen.note(time.Duration(n.cpu), n.peak)
+	}
+	return removeAll(dirs)
+}
 
 // End ends all processes in the group with these directories, and removes it.
 func End(dirs []string) error {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -16,6 +17,24 @@ type Usage struct {
 	Peak      int64         // the most there was at once, as far as it is known
 	Processes int64
 }
+
+// seen is the most that was read of a group's usage: what remains of it when it is gone.
+type seen struct {
+	mu   sync.Mutex
+	cpu  time.Duration
+	peak int64
+}
+
+func (s *seen) note(cpu time.Duration, peak int64) Usage {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cpu, s.peak = max(s.cpu, cpu), max(s.peak, peak)
+	return Usage{CPU: s.cpu, Peak: s.peak}
+}
+
+// Last returns what is known of a group without looking: all that it has used, once End has returned. Where there is no
+// cgroup it is what was read last.
+func (g *Group) Last() Usage { return g.seen.note(0, 0) }
 
 // Usage reads what is used now. found are the processes of the version where there is no cgroup to say.
 func (g *Group) Usage(found func() []int) Usage {
@@ -34,8 +53,8 @@ func (g *Group) Usage(found func() []int) Usage {
 	for _, pid := range pids {
 		u.Memory += pss(pid)
 	}
-	u.Peak = max(u.Peak, u.Memory)
-	u.Processes = int64(len(pids))
+	most := g.seen.note(u.CPU, max(u.Peak, u.Memory))
+	u.CPU, u.Peak, u.Processes = most.CPU, most.Peak, int64(len(pids))
 	return u
 }
 

@@ -37,7 +37,7 @@ func (b *Backend) acquire() *pool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.requests.inc()
-	b.stats.begun.Add(1)
+	b.stats.begin()
 	return b.pool
 }
 

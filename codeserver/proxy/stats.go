@@ -13,10 +13,14 @@ const lastAnswers = 1024
 // Stats is what became of the requests of one version. It may outlive the
 // version's process and be the next one's.
 type Stats struct {
+	above                   *Stats // counts the same, of all versions of a location; nil if there is none
 	begun, answered, failed atomic.Int64
 	next                    atomic.Uint64
 	took                    [lastAnswers]atomic.Int64 // nanoseconds; 0 is none yet
 }
+
+// NewStats returns Stats whose requests are counted in above, too.
+func NewStats(above *Stats) *Stats { return &Stats{above: above} }
 
 // Counts are numbers of requests at one time. Failed ones are among those that
 // were answered.
@@ -46,15 +50,25 @@ func (s *Stats) Latencies() (p50, p99 time.Duration) {
 	return rank(50), rank(99)
 }
 
+func (s *Stats) begin() {
+	for ; s != nil; s = s.above {
+		s.begun.Add(1)
+	}
+}
+
 func (s *Stats) end(failed bool) {
-	s.answered.Add(1)
-	if failed {
-		s.failed.Add(1)
+	for ; s != nil; s = s.above {
+		s.answered.Add(1)
+		if failed {
+			s.failed.Add(1)
+		}
 	}
 }
 
 func (s *Stats) time(took time.Duration) {
-	s.took[(s.next.Add(1)-1)%lastAnswers].Store(max(1, int64(took)))
+	for ; s != nil; s = s.above {
+		s.took[(s.next.Add(1)-1)%lastAnswers].Store(max(1, int64(took)))
+	}
 }
 
 // measure counts the end of a request that began at a time; finished is false

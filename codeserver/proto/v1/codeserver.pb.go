@@ -1129,10 +1129,12 @@ func (x *Version) GetIsolation() []string {
 	return nil
 }
 
-// Usage is what a version has used since its process started, its restarts included where that makes sense.
+// Usage is what a version has used since it was deployed or the codeserver started, over all its processes; memory and
+// processes are of the one that runs.
 type Usage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Cpu   *durationpb.Duration   `protobuf:"bytes,1,opt,name=cpu,proto3" json:"cpu,omitempty"`
+	// Processor time. Without a cgroup, what a process had used when it was looked at last is what counts of one that has ended.
+	Cpu *durationpb.Duration `protobuf:"bytes,1,opt,name=cpu,proto3" json:"cpu,omitempty"`
 	// Bytes of memory, each page shared with other processes counted in part (PSS), now; and the most there was at once.
 	MemoryBytes     int64 `protobuf:"varint,2,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
 	MemoryPeakBytes int64 `protobuf:"varint,3,opt,name=memory_peak_bytes,json=memoryPeakBytes,proto3" json:"memory_peak_bytes,omitempty"`
@@ -1144,8 +1146,11 @@ type Usage struct {
 	FailedRequests int64 `protobuf:"varint,7,opt,name=failed_requests,json=failedRequests,proto3" json:"failed_requests,omitempty"`
 	ActiveRequests int64 `protobuf:"varint,8,opt,name=active_requests,json=activeRequests,proto3" json:"active_requests,omitempty"`
 	// From the request's first byte to the answer's last: half and 99 of 100 of the last 1,024 took at most this long.
-	LatencyP50    *durationpb.Duration `protobuf:"bytes,9,opt,name=latency_p50,json=latencyP50,proto3" json:"latency_p50,omitempty"`
-	LatencyP99    *durationpb.Duration `protobuf:"bytes,10,opt,name=latency_p99,json=latencyP99,proto3" json:"latency_p99,omitempty"`
+	LatencyP50 *durationpb.Duration `protobuf:"bytes,9,opt,name=latency_p50,json=latencyP50,proto3" json:"latency_p50,omitempty"`
+	LatencyP99 *durationpb.Duration `protobuf:"bytes,10,opt,name=latency_p99,json=latencyP99,proto3" json:"latency_p99,omitempty"`
+	// When cpu, memory and processes were read, on the codeserver's clock: so that a share of time can be computed from two
+	// messages. What was read within the last quarter of a second is not read again. Absent if there is no process.
+	MeasuredAt    *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=measured_at,json=measuredAt,proto3" json:"measured_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1246,6 +1251,13 @@ func (x *Usage) GetLatencyP50() *durationpb.Duration {
 func (x *Usage) GetLatencyP99() *durationpb.Duration {
 	if x != nil {
 		return x.LatencyP99
+	}
+	return nil
+}
+
+func (x *Usage) GetMeasuredAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.MeasuredAt
 	}
 	return nil
 }
@@ -1483,7 +1495,9 @@ func (x *ListResponse) GetLocations() []*Location {
 type WatchRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Only this location; all if empty.
-	Location      string `protobuf:"bytes,1,opt,name=location,proto3" json:"location,omitempty"`
+	Location string `protobuf:"bytes,1,opt,name=location,proto3" json:"location,omitempty"`
+	// Send each location again this often if its versions' usage is another; never for that alone if absent. At least 500 ms.
+	UsageEvery    *durationpb.Duration `protobuf:"bytes,2,opt,name=usage_every,json=usageEvery,proto3" json:"usage_every,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1523,6 +1537,13 @@ func (x *WatchRequest) GetLocation() string {
 		return x.Location
 	}
 	return ""
+}
+
+func (x *WatchRequest) GetUsageEvery() *durationpb.Duration {
+	if x != nil {
+		return x.UsageEvery
+	}
+	return nil
 }
 
 type LogsRequest struct {
@@ -1750,7 +1771,7 @@ const file_codeserver_proto_v1_codeserver_proto_rawDesc = "" +
 	"\x06stages\x18\b \x03(\v2\x1d.pexpress.codeserver.v1.StageR\x06stages\x12\x16\n" +
 	"\x06forked\x18\t \x01(\bR\x06forked\x12\x1c\n" +
 	"\tisolation\x18\n" +
-	" \x03(\tR\tisolation\"\xa3\x03\n" +
+	" \x03(\tR\tisolation\"\xe0\x03\n" +
 	"\x05Usage\x12+\n" +
 	"\x03cpu\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x03cpu\x12!\n" +
 	"\fmemory_bytes\x18\x02 \x01(\x03R\vmemoryBytes\x12*\n" +
@@ -1764,7 +1785,9 @@ const file_codeserver_proto_v1_codeserver_proto_rawDesc = "" +
 	"latencyP50\x12:\n" +
 	"\vlatency_p99\x18\n" +
 	" \x01(\v2\x19.google.protobuf.DurationR\n" +
-	"latencyP99\"\x87\x01\n" +
+	"latencyP99\x12;\n" +
+	"\vmeasured_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"measuredAt\"\x87\x01\n" +
 	"\x0fRollbackRequest\x12\x1a\n" +
 	"\blocation\x18\x01 \x01(\tR\blocation\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12>\n" +
@@ -1777,9 +1800,11 @@ const file_codeserver_proto_v1_codeserver_proto_rawDesc = "" +
 	"\x0eRemoveResponse\"\r\n" +
 	"\vListRequest\"N\n" +
 	"\fListResponse\x12>\n" +
-	"\tlocations\x18\x01 \x03(\v2 .pexpress.codeserver.v1.LocationR\tlocations\"*\n" +
+	"\tlocations\x18\x01 \x03(\v2 .pexpress.codeserver.v1.LocationR\tlocations\"f\n" +
 	"\fWatchRequest\x12\x1a\n" +
-	"\blocation\x18\x01 \x01(\tR\blocation\"o\n" +
+	"\blocation\x18\x01 \x01(\tR\blocation\x12:\n" +
+	"\vusage_every\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"usageEvery\"o\n" +
 	"\vLogsRequest\x12\x1a\n" +
 	"\blocation\x18\x01 \x01(\tR\blocation\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x12\n" +
@@ -1876,29 +1901,31 @@ var file_codeserver_proto_v1_codeserver_proto_depIdxs = []int32{
 	24, // 22: pexpress.codeserver.v1.Usage.cpu:type_name -> google.protobuf.Duration
 	24, // 23: pexpress.codeserver.v1.Usage.latency_p50:type_name -> google.protobuf.Duration
 	24, // 24: pexpress.codeserver.v1.Usage.latency_p99:type_name -> google.protobuf.Duration
-	24, // 25: pexpress.codeserver.v1.RollbackRequest.ready_timeout:type_name -> google.protobuf.Duration
-	11, // 26: pexpress.codeserver.v1.ListResponse.locations:type_name -> pexpress.codeserver.v1.Location
-	26, // 27: pexpress.codeserver.v1.LogLine.time:type_name -> google.protobuf.Timestamp
-	25, // 28: pexpress.codeserver.v1.VersionSpec.OutputsEntry.value:type_name -> build.bazel.remote.execution.v2.Digest
-	1,  // 29: pexpress.codeserver.v1.CodeServer.Deploy:input_type -> pexpress.codeserver.v1.DeployRequest
-	2,  // 30: pexpress.codeserver.v1.CodeServer.DeployAll:input_type -> pexpress.codeserver.v1.DeployAllRequest
-	14, // 31: pexpress.codeserver.v1.CodeServer.Rollback:input_type -> pexpress.codeserver.v1.RollbackRequest
-	15, // 32: pexpress.codeserver.v1.CodeServer.Remove:input_type -> pexpress.codeserver.v1.RemoveRequest
-	17, // 33: pexpress.codeserver.v1.CodeServer.List:input_type -> pexpress.codeserver.v1.ListRequest
-	19, // 34: pexpress.codeserver.v1.CodeServer.Watch:input_type -> pexpress.codeserver.v1.WatchRequest
-	20, // 35: pexpress.codeserver.v1.CodeServer.Logs:input_type -> pexpress.codeserver.v1.LogsRequest
-	8,  // 36: pexpress.codeserver.v1.CodeServer.Deploy:output_type -> pexpress.codeserver.v1.DeployEvent
-	8,  // 37: pexpress.codeserver.v1.CodeServer.DeployAll:output_type -> pexpress.codeserver.v1.DeployEvent
-	8,  // 38: pexpress.codeserver.v1.CodeServer.Rollback:output_type -> pexpress.codeserver.v1.DeployEvent
-	16, // 39: pexpress.codeserver.v1.CodeServer.Remove:output_type -> pexpress.codeserver.v1.RemoveResponse
-	18, // 40: pexpress.codeserver.v1.CodeServer.List:output_type -> pexpress.codeserver.v1.ListResponse
-	11, // 41: pexpress.codeserver.v1.CodeServer.Watch:output_type -> pexpress.codeserver.v1.Location
-	21, // 42: pexpress.codeserver.v1.CodeServer.Logs:output_type -> pexpress.codeserver.v1.LogLine
-	36, // [36:43] is the sub-list for method output_type
-	29, // [29:36] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	26, // 25: pexpress.codeserver.v1.Usage.measured_at:type_name -> google.protobuf.Timestamp
+	24, // 26: pexpress.codeserver.v1.RollbackRequest.ready_timeout:type_name -> google.protobuf.Duration
+	11, // 27: pexpress.codeserver.v1.ListResponse.locations:type_name -> pexpress.codeserver.v1.Location
+	24, // 28: pexpress.codeserver.v1.WatchRequest.usage_every:type_name -> google.protobuf.Duration
+	26, // 29: pexpress.codeserver.v1.LogLine.time:type_name -> google.protobuf.Timestamp
+	25, // 30: pexpress.codeserver.v1.VersionSpec.OutputsEntry.value:type_name -> build.bazel.remote.execution.v2.Digest
+	1,  // 31: pexpress.codeserver.v1.CodeServer.Deploy:input_type -> pexpress.codeserver.v1.DeployRequest
+	2,  // 32: pexpress.codeserver.v1.CodeServer.DeployAll:input_type -> pexpress.codeserver.v1.DeployAllRequest
+	14, // 33: pexpress.codeserver.v1.CodeServer.Rollback:input_type -> pexpress.codeserver.v1.RollbackRequest
+	15, // 34: pexpress.codeserver.v1.CodeServer.Remove:input_type -> pexpress.codeserver.v1.RemoveRequest
+	17, // 35: pexpress.codeserver.v1.CodeServer.List:input_type -> pexpress.codeserver.v1.ListRequest
+	19, // 36: pexpress.codeserver.v1.CodeServer.Watch:input_type -> pexpress.codeserver.v1.WatchRequest
+	20, // 37: pexpress.codeserver.v1.CodeServer.Logs:input_type -> pexpress.codeserver.v1.LogsRequest
+	8,  // 38: pexpress.codeserver.v1.CodeServer.Deploy:output_type -> pexpress.codeserver.v1.DeployEvent
+	8,  // 39: pexpress.codeserver.v1.CodeServer.DeployAll:output_type -> pexpress.codeserver.v1.DeployEvent
+	8,  // 40: pexpress.codeserver.v1.CodeServer.Rollback:output_type -> pexpress.codeserver.v1.DeployEvent
+	16, // 41: pexpress.codeserver.v1.CodeServer.Remove:output_type -> pexpress.codeserver.v1.RemoveResponse
+	18, // 42: pexpress.codeserver.v1.CodeServer.List:output_type -> pexpress.codeserver.v1.ListResponse
+	11, // 43: pexpress.codeserver.v1.CodeServer.Watch:output_type -> pexpress.codeserver.v1.Location
+	21, // 44: pexpress.codeserver.v1.CodeServer.Logs:output_type -> pexpress.codeserver.v1.LogLine
+	38, // [38:45] is the sub-list for method output_type
+	31, // [31:38] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_codeserver_proto_v1_codeserver_proto_init() }

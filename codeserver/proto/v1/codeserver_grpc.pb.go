@@ -53,7 +53,8 @@ type CodeServerClient interface {
 	Remove(ctx context.Context, in *RemoveRequest, opts ...grpc.CallOption) (*RemoveResponse, error)
 	// List returns every location, sorted by name.
 	List(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (*ListResponse, error)
-	// Watch sends the present state of each location, then each one's state whenever it changes.
+	// Watch sends the present state of each location, then each one's state whenever it changes. That its versions use more
+	// is no change; see usage_every. A location that is gone is sent once more, with nothing but its name.
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Location], error)
 	// Logs sends the log lines of a location's version (the one that serves, if none is named), following it if asked.
 	Logs(ctx context.Context, in *LogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LogLine], error)
@@ -205,7 +206,8 @@ type CodeServerServer interface {
 	Remove(context.Context, *RemoveRequest) (*RemoveResponse, error)
 	// List returns every location, sorted by name.
 	List(context.Context, *ListRequest) (*ListResponse, error)
-	// Watch sends the present state of each location, then each one's state whenever it changes.
+	// Watch sends the present state of each location, then each one's state whenever it changes. That its versions use more
+	// is no change; see usage_every. A location that is gone is sent once more, with nothing but its name.
 	Watch(*WatchRequest, grpc.ServerStreamingServer[Location]) error
 	// Logs sends the log lines of a location's version (the one that serves, if none is named), following it if asked.
 	Logs(*LogsRequest, grpc.ServerStreamingServer[LogLine]) error

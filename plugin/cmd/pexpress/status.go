@@ -17,11 +17,17 @@ import (
 func (a *app) statusCommand() *cobra.Command {
 	var to string
 	var watch bool
+	var every time.Duration
 	c := &cobra.Command{
 		Use:   "status [LOCATION]",
 		Short: "Show what a codeserver serves",
 		Args:  cobra.MaximumNArgs(1),
+
+		ValidArgsFunction: a.completeLocations,
 		RunE: func(c *cobra.Command, args []string) error {
+			if err := checkEvery(c, watch, every); err != nil {
+				return err
+			}
 			srv, err := a.dial(c.Context(), to)
 			if err != nil {
 				return err
@@ -29,7 +35,7 @@ func (a *app) statusCommand() *cobra.Command {
 			defer srv.Close()
 			name := strings.Join(args, "")
 			if watch {
-				return a.watch(c, srv, name)
+				return a.watch(c.Context(), srv, name, every)
 			}
 			list, err := srv.List(c.Context(), &codeserverpb.ListRequest{})
 			if err != nil {
@@ -52,25 +58,9 @@ func (a *app) statusCommand() *cobra.Command {
 		},
 	}
 	serverFlag(c, &to)
-	c.Flags().BoolVar(&watch, "watch", false, "go on, showing each change")
+	c.Flags().BoolVar(&watch, "watch", false, "go on: a table that is kept up to date on a terminal, else a line for each change")
+	c.Flags().DurationVar(&every, "every", 0, "with --watch: show usage this often, also where nothing else changes (default 1s on a terminal, else never)")
 	return c
-}
-
-func (a *app) watch(c *cobra.Command, srv codeserverpb.CodeServerClient, name string) error {
-	stream, err := srv.Watch(c.Context(), &codeserverpb.WatchRequest{Location: name})
-	if err != nil {
-		return deployError(err)
-	}
-	for {
-		l, err := stream.Recv()
-		if err == io.EOF || c.Context().Err() != nil {
-			return nil
-		}
-		if err != nil {
-			return deployError(err)
-		}
-		a.reportLocation(l)
-	}
 }
 
 func (a *app) reportLocation(l *codeserverpb.Location) {
@@ -101,7 +91,27 @@ func (a *app) reportLocation(l *codeserverpb.Location) {
 		fmt.Fprintln(w)
 	}
 	w.Flush()
+	for _, v := range l.GetVersions() {
+		if v.GetPid() != 0 {
+			fmt.Fprintf(&b, "   %s uses %s\n", short(v.GetName()), usesText(v.GetUsage()))
+		}
+		if len(v.GetIsolation()) > 0 {
+			fmt.Fprintf(&b, "   %s is kept to %s\n", short(v.GetName()), strings.Join(v.GetIsolation(), ", "))
+		}
+	}
 	a.ui.event("location", nil, "%s", strings.TrimSuffix(b.String(), "\n"))
+}
+
+// usesText says what a version uses and has done.
+func usesText(u *codeserverpb.Usage) string {
+	text := fmt.Sprintf("%s of a processor so far, %s of memory (most %s) in %s; %s, %d failed, %d under way",
+		took(u.GetCpu().AsDuration()), size(u.GetMemoryBytes()), size(u.GetMemoryPeakBytes()),
+		count(u.GetProcesses(), "process"), count(u.GetRequests(), "request"),
+		u.GetFailedRequests(), u.GetActiveRequests())
+	if u.GetLatencyP50() != nil {
+		text += fmt.Sprintf(", half within %s, 99 %% within %s", took(u.GetLatencyP50().AsDuration()), took(u.GetLatencyP99().AsDuration()))
+	}
+	return text + "; " + count(u.GetRestarts(), "restart")
 }
 
 // rawJSON is an object that is JSON already.
