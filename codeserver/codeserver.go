@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -27,6 +28,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/codeserver/limits"
 	"github.com/pexpress/pexpress/codeserver/loader"
 	"github.com/pexpress/pexpress/codeserver/secrets"
@@ -59,8 +61,10 @@ type Options struct {
 	Secrets string
 	// Channels are followed.
 	Channels Channels
-	health   healthTimes // tests have less patience
-	Log      *slog.Logger
+	// OpenResults opens the cache with its ActionCache, by which hosts tell each other what versions import; they do not if nil.
+	OpenResults func(context.Context) (cache.CAS, cache.ActionCache, io.Closer, error)
+	health      healthTimes // tests have less patience
+	Log         *slog.Logger
 }
 
 // Server is a codeserver.
@@ -159,7 +163,7 @@ func (s *Server) open() error {
 	if s.venvs, err = venv.Open(filepath.Join(s.opts.State, "python")); err != nil {
 		return err
 	}
-	if s.zygotes, err = zygote.OpenPool(filepath.Join(s.opts.State, "warm"), s.opts.Log); err != nil {
+	if s.zygotes, err = s.openPool(); err != nil {
 		return err
 	}
 	for _, l := range s.all() {

@@ -129,7 +129,7 @@ func (s *Server) start(ctx context.Context, l *location, v *version, timeout tim
 // an error nothing of the process is left.
 func (s *Server) bringUp(ctx context.Context, v *version, p *prepared, log *logbook, timeout time.Duration, r report, cold bool) (*running, bool, error) {
 	begin := time.Now()
-	run, launch, port, err := s.startProcess(v, p, log, cold)
+	run, launch, port, err := s.startProcess(ctx, v, p, log, cold)
 	warm := launch != nil && launch.Warm()
 	if err != nil {
 		if launch != nil {
@@ -190,34 +190,41 @@ func (s *Server) end(run *running) {
 	_ = run.backend.Close()
 }
 
-func (s *Server) startProcess(v *version, p *prepared, log *logbook, cold bool) (*running, *zygote.Launch, int, error) {
-	port, err := freePort()
+func (s *Server) startProcess(ctx context.Context, v *version, p *prepared, log *logbook, cold bool) (*running, *zygote.Launch, int, error) {
+	spec, port, err := s.spec(v, p, log.write)
 	if err != nil {
 		return nil, nil, 0, err
 	}
-	entry := v.spec.GetEntry()
-	program, args, err := command(entry, p, port)
-	if err != nil {
-		return nil, nil, 0, err
-	}
-	dir := filepath.Join(p.source, filepath.FromSlash(entry.GetWorkingDirectory()))
-	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
-		return nil, nil, 0, fmt.Errorf("%w: the working directory %q is not in the sources", errRequest, entry.GetWorkingDirectory())
-	}
-	spec := worker.Spec{
-		Program: program, Args: args, Dir: dir, Env: environment(v.spec, p, port), Log: log.write, Grace: s.opts.StopGrace,
-	}
-	if spec.Group, err = s.group(v, p); err != nil {
-		return nil, nil, 0, err
-	}
-	launch := s.launch(v, p, &spec, cold)
-	w, err := worker.Start(spec)
+	launch := s.launch(ctx, v, p, spec, cold)
+	w, err := worker.Start(*spec)
 	if err != nil {
 		return nil, launch, 0, fmt.Errorf("%w: %w%s", errNotReady, err, log.lastWords())
 	}
 	run := &running{worker: w, group: spec.Group, isolation: spec.Group.Isolation(), backend: proxy.NewMeasured(fmt.Sprintf("127.0.0.1:%d", port), v.stats), port: port}
 	s.tasks.Go(func() { s.account(v, run) })
 	return run, launch, port, nil
+}
+
+// spec returns what a version's process is to be, and the port that it is to listen on.
+func (s *Server) spec(v *version, p *prepared, log func([]byte)) (*worker.Spec, int, error) {
+	port, err := freePort()
+	if err != nil {
+		return nil, 0, err
+	}
+	entry := v.spec.GetEntry()
+	program, args, err := command(entry, p, port)
+	if err != nil {
+		return nil, 0, err
+	}
+	dir := filepath.Join(p.source, filepath.FromSlash(entry.GetWorkingDirectory()))
+	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+		return nil, 0, fmt.Errorf("%w: the working directory %q is not in the sources", errRequest, entry.GetWorkingDirectory())
+	}
+	spec := &worker.Spec{
+		Program: program, Args: args, Dir: dir, Env: environment(v.spec, p, port), Log: log, Grace: s.opts.StopGrace,
+	}
+	spec.Group, err = s.group(v, p)
+	return spec, port, err
 }
 
 // freePort returns a port that nobody listens on now.

@@ -2,10 +2,12 @@ package codeserver
 
 import (
 	"bufio"
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/pexpress/pexpress/codeserver/worker"
 	"github.com/pexpress/pexpress/codeserver/zygote"
@@ -19,7 +21,7 @@ var tooOld = []string{"3.6", "3.7", "3.8"}
 
 // launch prepares the start of a version that Python runs, so that it is forked from a process that has imported its
 // dependencies, or teaches what they are. It returns nil for any other program.
-func (s *Server) launch(v *version, p *prepared, spec *worker.Spec, cold bool) *zygote.Launch {
+func (s *Server) launch(ctx context.Context, v *version, p *prepared, spec *worker.Spec, cold bool) *zygote.Launch {
 	args := pythonArgs(p, spec)
 	if args == nil || v.spec.GetCold() || v.spec.GetEnv()[warmVariable] == "0" || slices.Contains(tooOld, v.spec.GetPython()) ||
 		v.spec.GetEnv()["PYTHONSAFEPATH"] != "" {
@@ -29,10 +31,46 @@ func (s *Server) launch(v *version, p *prepared, spec *worker.Spec, cold bool) *
 	for name := range p.outputs {
 		own = append(own, outputVariable(name))
 	}
-	return s.zygotes.Launch(zygote.Version{
+	return s.zygotes.Launch(ctx, zygote.Version{
 		Key: warmKey(v), Python: p.python, Args: args, Env: spec.Env, Own: own,
 		Sources: append(filepath.SplitList(pythonPath(v.spec.GetEntry(), p.source, v.spec.GetEnv()["PYTHONPATH"])), spec.Dir),
+		Probe: func(ctx context.Context, fork func(worker.ForkRequest) error) error {
+			return s.tryFork(ctx, v, p, fork)
+		},
 	}, spec, cold)
+}
+
+// tryTimeout is how long a version has to become ready when it is started only to see whether it does.
+const tryTimeout = time.Minute
+
+// tryFork starts a version's process beside the one that serves, forked by fork, or by itself if that is nil, and ends it when
+// it is ready. What it writes goes nowhere.
+func (s *Server) tryFork(ctx context.Context, v *version, p *prepared, fork func(worker.ForkRequest) error) error {
+	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
+	defer cancel()
+	spec, port, err := s.spec(v, p, func([]byte) {})
+	if err != nil {
+		return err
+	}
+	args := pythonArgs(p, spec)
+	if spec.Fork = fork; fork == nil {
+		spec.Program, args = p.python, s.zygotes.Cold(args)
+	}
+	spec.Args = args
+	w, err := worker.Start(*spec)
+	if err != nil {
+		return err
+	}
+	defer w.Stop(context.Background())
+	return waitReady(ctx, v.spec.GetEntry(), port, w)
+}
+
+func (s *Server) openPool() (*zygote.Pool, error) {
+	var others zygote.Exchange
+	if s.opts.OpenResults != nil {
+		others = &exchange{s.opts.OpenResults}
+	}
+	return zygote.OpenPool(filepath.Join(s.opts.State, "warm"), others, s.opts.Log)
 }
 
 // pythonArgs returns what Python is to run, nil if it is not Python that runs, or with options of its own.

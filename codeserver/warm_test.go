@@ -1,10 +1,20 @@
 package codeserver
 
 import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"sync"
 	"testing"
 
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"github.com/stretchr/testify/require"
 
+	"github.com/pexpress/pexpress/cache"
+	"github.com/pexpress/pexpress/cache/digest"
+	"github.com/pexpress/pexpress/cache/memory"
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 )
 
@@ -40,6 +50,91 @@ func TestForkedVersion(t *testing.T) {
 	h.restart()
 	await(t, d.GetLocation().GetAddress(), "three")
 	stages, d = how(webRequest(h.spec(webApp("four"))))
-	require.Equal(t, []string{"start"}, stages)
+	require.Equal(t, []string{"fork"}, stages, "what versions import is remembered")
 	require.Equal(t, "four", h.get(d, "/"))
+}
+
+// TestWarmFromAnotherHost deploys the first version of its dependencies to a host that shares a cache with another one: it
+// is forked. A cache that takes no ActionResults, or has none, changes nothing else.
+func TestWarmFromAnotherHost(t *testing.T) {
+	t.Parallel()
+	shared := memory.New()
+	open := func(results cache.ActionCache, err error) func(*Options) {
+		return func(o *Options) {
+			o.OpenResults = func(context.Context) (cache.CAS, cache.ActionCache, io.Closer, error) {
+				return shared, results, io.NopCloser(nil), err
+			}
+		}
+	}
+	deployTo := func(results cache.ActionCache, err error) (forked bool) {
+		h := newHost(t, open(results, err))
+		d := h.deploy(h.spec(webApp("one")))
+		require.Equal(t, "one", h.get(d, "/"))
+		h.s.zygotes.Wait()
+		return forkedNow(t, d)
+	}
+	require.False(t, deployTo(nil, errors.New("the cache is away")))
+	require.False(t, deployTo(readOnly{shared}, nil))
+	require.False(t, deployTo(shared, nil), "the first one")
+	require.True(t, deployTo(shared, nil))
+	require.True(t, deployTo(readOnly{shared}, nil))
+}
+
+// forkedNow reports whether the version that a location serves was forked.
+func forkedNow(t *testing.T, d *codeserverpb.Deployed) bool {
+	for _, v := range d.GetLocation().GetVersions() {
+		if v.GetName() == d.GetLocation().GetCurrent() {
+			return v.GetForked()
+		}
+	}
+	require.Fail(t, "it is not among its versions")
+	return false
+}
+
+// readOnly refuses ActionResults.
+type readOnly struct{ cache.ActionCache }
+
+func (readOnly) UpdateActionResult(context.Context, digest.Digest, *repb.ActionResult) error {
+	return errors.New("you may not write here")
+}
+
+// TestCulprit deploys a version that does not come up if it finds a certain module imported: it is started by itself, the
+// module is found in the background, by starting the version a few times more, and the next version is forked.
+func TestCulprit(t *testing.T) {
+	t.Parallel()
+	var log lines
+	h := newHost(t, func(o *Options) { o.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+	breaks := func(word string) map[string]string {
+		files := webApp(word)
+		files["app/__main__.py"] = "import sys\nif 'wave' in sys.modules: sys.exit(3)\nimport wave, decimal\n" + webMain
+		return files
+	}
+	forked := func(word string) bool {
+		d := h.deploy(h.spec(breaks(word)))
+		require.Equal(t, word, h.get(d, "/"))
+		h.s.zygotes.Wait()
+		return forkedNow(t, d)
+	}
+	require.False(t, forked("one"))
+	require.False(t, forked("two"), "and serves")
+	require.Contains(t, log.String(), `"left out"=[wave]`)
+	require.True(t, forked("three"))
+}
+
+// lines is a log that several write to.
+type lines struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }

@@ -2,8 +2,6 @@ package zygote
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -14,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/pexpress/pexpress/cache/durable"
 	"github.com/pexpress/pexpress/codeserver/worker"
 )
 
@@ -30,50 +27,96 @@ type Version struct {
 	Own []string
 	// Sources are the directories that the version's own modules are found in.
 	Sources []string
+	// Probe starts the version once more, beside those that run, and returns nil when it has become ready; it is ended
+	// then. It is forked by fork, or starts by itself if that is nil. Without Probe nobody looks for what breaks a fork.
+	Probe func(ctx context.Context, fork func(worker.ForkRequest) error) error
+}
+
+// Exchange is how hosts tell each other what versions import.
+type Exchange interface {
+	// Fetch returns what is known of a key, nil if nothing is.
+	Fetch(ctx context.Context, key string) ([]byte, error)
+	Publish(ctx context.Context, key string, learned []byte) error
 }
 
 // Pool keeps a zygote for each Key that versions were started of.
 type Pool struct {
 	dir, script string
+	exchange    Exchange // nil if there is none
 	log         *slog.Logger
-	ctx         context.Context //nolint:containedctx // ends with the pool; what runs in the background runs in it
+	times       times
+	pause       func(time.Duration) bool // returns false if the pool is closed meanwhile
+	ctx         context.Context          //nolint:containedctx // ends with the pool; what runs in the background runs in it
 	cancel      context.CancelFunc
-	work        sync.WaitGroup
+	work, late  sync.WaitGroup
 
 	mu    sync.Mutex
 	keys  map[string]*warm
-	slots chan struct{} // one zygote is made at a time: it takes a processor from those who serve
+	slots chan struct{} // one zygote is made in the background at a time: it takes a processor from those who serve
 }
+
+// times are how long things take; tests have less patience.
+type times struct {
+	wait   time.Duration // a version waits so long for its zygote; then it starts by itself
+	late   time.Duration // what a version imports so long after it became ready is learned, too
+	remake time.Duration // between two zygotes of a key, of which the later has more modules; twice as long each time
+}
+
+var defaultTimes = times{wait: 30 * time.Second, late: time.Minute, remake: time.Minute}
+
+// maxRemake is the longest that a zygote waits to be made anew with what was learned since.
+const maxRemake = time.Hour
 
 // warm is what is known of one Key.
 type warm struct {
-	zygote  *Zygote
-	env     []string        // of the zygote
-	top     map[string]bool // top-level names of the modules in it
-	used    time.Time
-	making  bool
-	suspect bool // a version did not come up when it was forked
-	bad     bool // and did by itself: none is forked any more. There is a file that says so.
+	record           // is in a file, too
+	asked  bool      // the exchange was
+	theirs []byte    // what the exchange has, as far as is known
+	turn   chan bool // held by who makes a zygote
+
+	zygote    *Zygote
+	env       []string        // of the zygote
+	tried     map[string]bool // the modules that it was told to import
+	has       map[string]bool // those in it
+	top       map[string]bool // their top-level names
+	used      time.Time
+	made      time.Time
+	remakes   int
+	making    bool            // in the background, or about to
+	broken    bool            // the last one could not be made
+	searching bool            // for what breaks a fork: none is forked meanwhile
+	flukes    int             // a fork failed, and the same succeeded later
+	suspects  map[string]bool // versions that did not come up when they were forked
+	shadowed  map[string]bool // top-level names that versions have modules of their own of
 }
 
 // maxIdle is how long a zygote waits for the next version.
 const maxIdle = 6 * time.Hour
 
+// learnPattern is for the files that versions write down in what they import.
+const learnPattern = "learn-*"
+
 // OpenPool opens the pool whose directory is dir.
-func OpenPool(dir string, log *slog.Logger) (*Pool, error) {
+func OpenPool(dir string, exchange Exchange, log *slog.Logger) (*Pool, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	stale, _ := filepath.Glob(filepath.Join(dir, "learn-*"))
-	for _, path := range stale {
-		_ = os.Remove(path)
+	for _, pattern := range []string{learnPattern, "*.bad"} {
+		stale, _ := filepath.Glob(filepath.Join(dir, pattern))
+		for _, path := range stale {
+			_ = os.Remove(path)
+		}
 	}
 	script, err := Script(dir)
 	if err != nil {
 		return nil, err
 	}
-	p := &Pool{dir: dir, script: script, log: log, keys: map[string]*warm{}, slots: make(chan struct{}, 1)}
+	p := &Pool{
+		dir: dir, script: script, exchange: exchange, log: log, times: defaultTimes,
+		keys: map[string]*warm{}, slots: make(chan struct{}, 1),
+	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.pause = p.sleep
 	return p, nil
 }
 
@@ -83,71 +126,66 @@ type Launch struct {
 	cold    bool    // it was told not to fork
 	zygote  *Zygote // that forks the version, nil if it starts by itself
 	version Version
-	learn   string
+	learn   string // file of what it imports
 }
 
-// Launch changes a worker's Spec so that the version is forked if it can be, and else by itself, with its imports
-// noted. With cold it is not forked. Call Ready or Failed on the result.
-func (p *Pool) Launch(v Version, spec *worker.Spec, cold bool) *Launch {
+// Launch changes a worker's Spec so that the version is forked if it can be, and else by itself. Where no zygote is there
+// although it is known what the version will import, one is made first: that takes what the version's own imports would
+// take. With cold it is not forked. Call Ready or Failed on the result.
+func (p *Pool) Launch(ctx context.Context, v Version, spec *worker.Spec, cold bool) *Launch {
 	l := &Launch{pool: p, version: v, cold: cold}
 	spec.Args = v.Args
-	p.mu.Lock()
-	w := p.get(v.Key)
-	z := w.zygote
-	fits := !cold && z != nil && w.fits(&v)
-	if fits {
-		w.used = time.Now()
-	}
-	p.mu.Unlock()
-	if fits {
-		select {
-		case <-z.Done():
-		default:
-			l.zygote, spec.Fork = z, z.Fork
-			return l
-		}
-	}
-	f, err := os.CreateTemp(p.dir, "learn-")
-	if err == nil {
+	if f, err := os.CreateTemp(p.dir, learnPattern); err == nil {
 		l.learn = f.Name()
 		f.Close()
+	}
+	if !cold {
+		l.zygote = p.take(ctx, &v)
+	}
+	if l.Warm() {
+		spec.Fork = l.zygote.Learning(l.learn)
+		return l
 	}
 	spec.Program, spec.Args = v.Python, Cold(p.script, l.learn, v.Args)
 	return l
 }
 
+// Cold returns the arguments for Python that run args without a zygote, and learn nothing.
+func (p *Pool) Cold(args []string) []string { return Cold(p.script, "", args) }
+
 // Warm reports that the version is forked.
 func (l *Launch) Warm() bool { return l.zygote != nil }
 
-// Ready says that the version answers. What it has imported until now is what the next one is forked with.
+// Ready says that the version answers. What it imports, now and for a while, is what the next one is forked with.
 func (l *Launch) Ready() {
-	if l.Warm() || l.learn == "" {
-		return
+	p := l.pool
+	p.mu.Lock()
+	w := p.get(l.version.Key)
+	suspect := l.cold && w.suspects[l.version.name()]
+	delete(w.suspects, l.version.name())
+	p.mu.Unlock()
+	if !l.Warm() {
+		l.report(w)
 	}
-	b, err := os.ReadFile(l.learn)
-	if err = errors.Join(err, os.Remove(l.learn)); err != nil {
-		l.pool.log.Warn("what a version imports was not learned", "error", err)
-		return
+	if suspect {
+		p.search(l.version, w)
+	} else {
+		p.refresh(l.version, w)
 	}
-	l.pool.mu.Lock()
-	w := l.pool.get(l.version.Key)
-	bad, make := l.cold && w.suspect, !w.suspect && !w.making && !w.bad
-	w.making = w.making || make
-	l.pool.mu.Unlock()
-	if bad {
-		l.pool.giveUp(l.version.Key)
-	}
-	if make {
-		l.pool.work.Go(func() { l.pool.make(l.version, w, importable(l.version.Args, strings.Fields(string(b)))) })
-	}
+	p.late.Go(func() {
+		defer l.forget()
+		if p.pause(p.times.late) {
+			l.report(w)
+			p.refreshLater(l.version, w)
+		}
+	})
 }
 
-// Failed says that the version did not become ready, or, without blame, that nobody waits for it any more. If it was forked, start it once more by itself: when it comes up
-// then, versions of its Key are not forked any more. That the zygote had ended is nobody's fault.
+// Failed says that the version did not become ready, or, without blame, that nobody waits for it any more. If it was
+// forked, start it once more by itself: when it comes up then, it is searched for what breaks a fork. That the zygote had
+// ended is nobody's fault.
 func (l *Launch) Failed(blame bool) {
-	if l.learn != "" {
-		_ = os.Remove(l.learn)
-	}
+	l.forget()
 	suspect := false
 	if l.Warm() && blame {
 		select {
@@ -158,53 +196,45 @@ func (l *Launch) Failed(blame bool) {
 	}
 	l.pool.mu.Lock()
 	defer l.pool.mu.Unlock()
-	l.pool.get(l.version.Key).suspect = suspect
-}
-
-// giveUp notes that versions of a key do not work when they are forked.
-func (p *Pool) giveUp(key string) {
-	p.mu.Lock()
-	w := p.get(key)
-	z := w.zygote
-	w.zygote, w.bad, w.suspect = nil, true, false
-	p.mu.Unlock()
-	err := durable.WriteFile(p.path(key), []byte(key+"\n"), 0o600)
-	p.log.Error("a version did not come up when it was forked, and did by itself: versions with these dependencies are not forked any more",
-		"key", key, "error", err)
-	if z != nil {
-		z.Close()
+	w := l.pool.get(l.version.Key)
+	if delete(w.suspects, l.version.name()); suspect {
+		w.suspects[l.version.name()] = true
 	}
 }
 
-// make makes the zygote of a key anew.
-func (p *Pool) make(v Version, w *warm, modules []string) {
-	select {
-	case p.slots <- struct{}{}:
-		defer func() { <-p.slots }()
-	case <-p.ctx.Done():
+// report adds what the version has imported to what is known.
+func (l *Launch) report(w *warm) {
+	if l.learn == "" {
 		return
 	}
-	env := v.shared()
-	z, err := Start(p.ctx, Config{Python: v.Python, Script: p.script, Env: env, Modules: modules})
-	p.mu.Lock()
-	old := w.zygote
-	w.making = false
-	if err == nil && p.keys[v.Key] == w && !w.bad {
-		w.zygote, w.env, w.top, w.used = z, env, topLevel(z.Modules), time.Now()
-		z = nil
-	} else {
-		old = nil
+	b, err := readUpTo(l.learn, MaxLearned)
+	if err != nil {
+		l.pool.log.Warn("what a version imports was not learned", "error", err)
+		return
 	}
-	p.mu.Unlock()
-	if err != nil && p.ctx.Err() == nil {
-		p.log.Warn("no zygote: versions start by themselves", "key", v.Key, "error", err)
-	}
-	for _, z := range []*Zygote{z, old} {
-		if z != nil {
-			z.Close()
-		}
+	own := l.version.own()
+	modules := slices.DeleteFunc(importable(l.version.Args, strings.Fields(string(b))), func(name string) bool {
+		return own[top(name)] || len(name) > maxName
+	})
+	l.pool.mu.Lock()
+	failed := set(w.Failed)
+	modules = slices.DeleteFunc(modules, func(name string) bool { return failed[name] })
+	changed := w.add(modules) > 0
+	l.pool.mu.Unlock()
+	if changed {
+		l.pool.save(l.version.Key, w)
 	}
 }
+
+// forget ends the writing down of what the version imports.
+func (l *Launch) forget() {
+	if l.learn != "" {
+		_ = os.Remove(l.learn)
+	}
+}
+
+// name tells versions of a Key apart.
+func (v *Version) name() string { return strings.Join(v.Sources, "\n") }
 
 // shared returns the variables that a zygote has, too: those that no two versions of a location differ in unless somebody
 // configured them anew. A module may read any of them when it is imported.
@@ -220,61 +250,76 @@ func (v *Version) shared() []string {
 	return env
 }
 
-// fits reports whether the version can be forked from the zygote: it has the same environment, and no module that is there
-// stands for one of the version's own.
+// own returns the top-level names that are, or may be, modules of the version's own; nil if its sources cannot be read.
+func (v *Version) own() map[string]bool {
+	own := map[string]bool{}
+	for _, dir := range v.Sources {
+		entries, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		for _, e := range entries {
+			name, _, _ := strings.Cut(e.Name(), ".")
+			own[name] = true
+		}
+	}
+	return own
+}
+
+// fits reports whether the version can be forked from the zygote that there is: it has the same environment, and no module
+// that is there stands for one of the version's own. p.mu is held.
 func (w *warm) fits(v *Version) bool {
 	if !slices.Equal(w.env, v.shared()) {
 		return false
 	}
-	for _, dir := range v.Sources {
-		entries, err := os.ReadDir(dir)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return false
-		}
-		for _, e := range entries {
-			name, _, _ := strings.Cut(e.Name(), ".")
-			if w.top[name] {
-				return false
-			}
+	own := v.own()
+	ok := own != nil
+	for name := range own {
+		if w.top[name] {
+			w.shadowed[name], ok = true, false
 		}
 	}
-	return true
+	return ok
+}
+
+// alive reports whether there is a zygote. p.mu is held.
+func (w *warm) alive() bool {
+	if w.zygote == nil {
+		return false
+	}
+	select {
+	case <-w.zygote.Done():
+		return false
+	default:
+		return true
+	}
 }
 
 // topLevel returns the first parts of modules' names, and what the interpreter itself would look for.
 func topLevel(modules []string) map[string]bool {
-	top := map[string]bool{"sitecustomize": true, "usercustomize": true}
+	all := map[string]bool{"sitecustomize": true, "usercustomize": true}
 	for _, name := range modules {
-		first, _, _ := strings.Cut(name, ".")
-		top[first] = true
+		all[top(name)] = true
 	}
-	return top
+	return all
 }
 
-// get returns what is known of a key. p.mu is held.
-func (p *Pool) get(key string) *warm {
-	w := p.keys[key]
-	if w == nil {
-		_, err := os.Stat(p.path(key))
-		w = &warm{bad: err == nil}
-		p.keys[key] = w
+// sleep returns false if the pool is closed meanwhile.
+func (p *Pool) sleep(d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-p.ctx.Done():
+		return false
 	}
-	return w
 }
 
-// badSuffix is that of the files that say that a key's versions are not forked.
-const badSuffix = ".bad"
-
-func (p *Pool) path(key string) string {
-	sum := sha256.Sum256([]byte(key))
-	return filepath.Join(p.dir, hex.EncodeToString(sum[:16])+badSuffix)
-}
-
-// Keep ends the zygotes of other keys than these, and those that nobody has needed for long, and forgets what is known of other keys.
+// Keep ends the zygotes of other keys than these, and those that nobody has needed for long, and forgets what is known of
+// other keys.
 func (p *Pool) Keep(keys map[string]bool) error {
 	p.mu.Lock()
 	var end []*Zygote
-	kept := map[string]bool{filepath.Base(p.script): true}
+	kept := map[string]bool{}
 	for key := range keys {
 		kept[filepath.Base(p.path(key))] = true
 	}
@@ -296,7 +341,7 @@ func (p *Pool) Keep(keys map[string]bool) error {
 	}
 	entries, err := os.ReadDir(p.dir)
 	for _, e := range entries {
-		if strings.HasSuffix(e.Name(), badSuffix) && !kept[e.Name()] {
+		if strings.HasSuffix(e.Name(), recordSuffix) && !kept[e.Name()] {
 			err = errors.Join(err, os.Remove(filepath.Join(p.dir, e.Name())))
 		}
 	}
@@ -309,6 +354,7 @@ func (p *Pool) Wait() { p.work.Wait() }
 // Close ends all zygotes. Versions go on.
 func (p *Pool) Close() {
 	p.cancel()
+	p.late.Wait()
 	p.work.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -318,23 +364,4 @@ func (p *Pool) Close() {
 		}
 	}
 	p.keys = map[string]*warm{}
-}
-
-// importable leaves out what a start-up looked for to run it, not to import it: a program.
-func importable(args, modules []string) []string {
-	return slices.DeleteFunc(unique(modules), func(name string) bool {
-		return name == "__main__" || strings.HasSuffix(name, ".__main__") || args[0] == "-m" && name == args[1]
-	})
-}
-
-func unique(all []string) []string {
-	seen := map[string]bool{}
-	out := all[:0]
-	for _, s := range all {
-		if !seen[s] {
-			seen[s] = true
-			out = append(out, s)
-		}
-	}
-	return out
 }

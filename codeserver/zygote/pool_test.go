@@ -1,12 +1,18 @@
 package zygote_test
 
 import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -24,25 +30,32 @@ type bench struct {
 	python string
 	pool   *zygote.Pool
 	log    *log
+	others *others
+	probes atomic.Int64
 }
 
 func newBench(t *testing.T, dependency string) *bench {
 	all := pythons(t)
-	b := &bench{t: t, dir: t.TempDir(), log: &log{}}
+	b := &bench{t: t, dir: t.TempDir(), log: &log{}, others: &others{}}
 	venv := filepath.Join(b.dir, "venv")
 	out, err := exec.Command(all[len(all)-1], "-m", "venv", "--without-pip", venv).CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	site, err := filepath.Glob(filepath.Join(venv, "lib/python3.*/site-packages"))
-	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(filepath.Join(site[0], "dependency.py"), []byte(dependency), 0o644))
+	b.install("dependency", dependency)
 	b.python = filepath.Join(venv, "bin/python")
 	b.open()
 	return b
 }
 
+// install puts a module into the environment.
+func (b *bench) install(name, content string) {
+	site, err := filepath.Glob(filepath.Join(b.dir, "venv/lib/python3.*/site-packages"))
+	require.NoError(b.t, err)
+	require.NoError(b.t, os.WriteFile(filepath.Join(site[0], name+".py"), []byte(content), 0o644))
+}
+
 func (b *bench) open() {
 	var err error
-	b.pool, err = zygote.OpenPool(filepath.Join(b.dir, "warm"), slog.New(slog.NewTextHandler(b.log, nil)))
+	b.pool, err = zygote.OpenPool(filepath.Join(b.dir, "warm"), b.others, slog.New(slog.NewTextHandler(b.log, nil)))
 	require.NoError(b.t, err)
 	b.t.Cleanup(b.pool.Close)
 }
@@ -63,7 +76,8 @@ time.sleep(600)
 
 // start starts a version as a codeserver does, and waits until it is ready or has ended.
 func (b *bench) start(code string, cold bool, files map[string]string, env ...string) *started {
-	src := b.t.TempDir()
+	src := filepath.Join(b.dir, fmt.Sprintf("%x", sha256.Sum256(fmt.Append(nil, code, files)))) // those of a digest
+	require.NoError(b.t, os.MkdirAll(src, 0o755))
 	require.NoError(b.t, os.WriteFile(filepath.Join(src, "main.py"), []byte(strings.Replace(app, "%", code, 1)), 0o644))
 	for name, content := range files {
 		require.NoError(b.t, os.WriteFile(filepath.Join(src, name), []byte(content), 0o644))
@@ -72,9 +86,12 @@ func (b *bench) start(code string, cold bool, files map[string]string, env ...st
 		Key: "key", Python: b.python, Args: []string{"-m", "main"}, Sources: []string{src}, Own: []string{"PORT", "PYTHONPATH"},
 		Env: append([]string{"PATH=/usr/bin:/bin", "PYTHONUNBUFFERED=1", "PYTHONPATH=" + src, "PORT=1"}, env...),
 	}
+	v.Probe = func(ctx context.Context, fork func(worker.ForkRequest) error) error {
+		return b.probe(ctx, v, src, fork)
+	}
 	s := &started{out: &log{}}
 	spec := worker.Spec{Dir: src, Env: v.Env, Log: s.out.line, Grace: 5 * time.Second}
-	l := b.pool.Launch(v, &spec, cold)
+	l := b.pool.Launch(b.t.Context(), v, &spec, cold)
 	s.warm = l.Warm()
 	var err error
 	s.Worker, err = worker.Start(spec)
@@ -95,6 +112,63 @@ func (b *bench) start(code string, cold bool, files map[string]string, env ...st
 	}
 	b.pool.Wait()
 	return s
+}
+
+// probe starts a version to see whether it becomes ready.
+func (b *bench) probe(ctx context.Context, v zygote.Version, dir string, fork func(worker.ForkRequest) error) error {
+	b.probes.Add(1)
+	out := &log{}
+	spec := worker.Spec{Program: v.Python, Args: v.Args, Dir: dir, Env: v.Env, Log: out.line, Grace: 5 * time.Second, Fork: fork}
+	if fork == nil {
+		spec.Args = b.pool.Cold(v.Args)
+	}
+	w, err := worker.Start(spec)
+	if err != nil {
+		return err
+	}
+	defer w.Stop(context.WithoutCancel(ctx))
+	for !strings.Contains(out.String(), "ready") {
+		select {
+		case <-w.Done():
+			return errors.New("not ready")
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// others is what other hosts know, or an error.
+type others struct {
+	mu      sync.Mutex
+	known   []byte
+	err     error
+	fetched int
+}
+
+func (o *others) Fetch(context.Context, string) ([]byte, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.fetched++
+	return o.known, o.err
+}
+
+func (o *others) Publish(_ context.Context, _ string, b []byte) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.err == nil {
+		o.known = b
+	}
+	return o.err
+}
+
+func (o *others) learned(t *testing.T) *zygote.Learned {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	l, err := zygote.ParseLearned(o.known)
+	require.NoError(t, err, "%s", o.known)
+	return l
 }
 
 const remembers = "import os\nPID = os.getpid()\n"
@@ -128,7 +202,8 @@ func TestWarm(t *testing.T) {
 	require.Eventually(t, func() bool { return syscall.Kill(from, 0) != nil }, 10*time.Second, time.Millisecond, "reaped")
 	require.NoError(t, syscall.Kill(second.PID(), 0), "a version outlives its zygote")
 	fourth := b.start("", false, nil)
-	require.False(t, fourth.warm)
+	require.True(t, fourth.warm, "another zygote was made before")
+	require.NotContains(t, []int{from, fourth.PID()}, fourth.importer(t))
 	fifth := b.start("", false, nil)
 	require.True(t, fifth.warm)
 	require.NoError(t, syscall.Kill(second.PID(), syscall.SIGKILL))
@@ -172,7 +247,7 @@ func TestProgram(t *testing.T) {
 		spec := worker.Spec{Dir: b.dir, Log: out.line, Grace: time.Second}
 		v := zygote.Version{Key: "tool", Python: b.python, Args: []string{"-m", "tool"}, Env: []string{"PATH=/usr/bin:/bin"}}
 		spec.Env = v.Env
-		l := b.pool.Launch(v, &spec, false)
+		l := b.pool.Launch(b.t.Context(), v, &spec, false)
 		w, err := worker.Start(spec)
 		require.NoError(t, err)
 		t.Cleanup(func() { w.Stop(t.Context()) })
@@ -197,7 +272,7 @@ func TestStopped(t *testing.T) {
 	zygoteOf := b.start("", false, nil).importer(t)
 	require.NoError(t, syscall.Kill(zygoteOf, syscall.SIGSTOP))
 	spec := worker.Spec{Dir: b.dir, Log: func([]byte) {}, Grace: time.Second}
-	l := b.pool.Launch(zygote.Version{
+	l := b.pool.Launch(t.Context(), zygote.Version{
 		Key: "key", Python: b.python, Args: []string{"-m", "main"}, Env: []string{"PATH=/usr/bin:/bin", "PYTHONUNBUFFERED=1"},
 	}, &spec, false)
 	require.True(t, l.Warm())
@@ -205,8 +280,8 @@ func TestStopped(t *testing.T) {
 	require.ErrorContains(t, err, "the zygote has ended")
 	l.Failed(true)
 	require.Eventually(t, func() bool { return syscall.Kill(zygoteOf, 0) != nil }, 10*time.Second, time.Millisecond, "it is ended")
-	require.False(t, b.start("", false, nil).warm)
-	require.True(t, b.start("", false, nil).warm, "nobody was at fault")
+	require.True(t, b.start("", false, nil).warm, "nobody was at fault, and another one is made")
+	require.Zero(t, b.probes.Load())
 }
 
 // TestFits starts versions that must not be forked: of another environment, or with modules of their own that a zygote
@@ -225,35 +300,16 @@ func TestFits(t *testing.T) {
 	require.True(t, b.start("", false, nil, "MODE=b").warm, "the zygote follows")
 }
 
-// TestGiveUp has a dependency that works only in the process that imported it: the version that fails forked comes up by
-// itself, and no other one is forked, by the next pool either.
-func TestGiveUp(t *testing.T) {
-	b := newBench(t, remembers)
-	b.start("", false, nil)
-	const breaks = "import os\nif os.getpid() != dependency.PID: sys.exit(3)"
-	s := b.start(breaks, false, nil)
-	require.True(t, s.warm)
-	require.EqualError(t, s.Err(), "the process ended with status 3")
-	require.False(t, b.start(breaks, true, nil).warm)
-	require.Contains(t, b.log.String(), "not forked any more")
-	require.False(t, b.start("", false, nil).warm)
-	b.pool.Close()
-	b.open()
-	b.start("", false, nil)
-	require.False(t, b.start("", false, nil).warm)
-	require.NoError(t, b.pool.Keep(map[string]bool{}))
-	b.start("", false, nil)
-	require.True(t, b.start("", false, nil).warm, "it was forgotten with the key")
-}
-
 // TestBroken has versions that fail either way, which says nothing of forking.
 func TestBroken(t *testing.T) {
 	b := newBench(t, remembers)
+	b.pool.Pause(func(time.Duration) bool { return true })
 	b.start("", false, nil)
 	require.True(t, b.start("sys.exit(3)", false, nil).warm)
 	require.False(t, b.start("sys.exit(3)", true, nil).warm)
 	require.True(t, b.start("", false, nil).warm)
 	require.Empty(t, b.log.String())
+	b.pool.WaitLate()
 	left, err := filepath.Glob(filepath.Join(b.dir, "warm", "learn-*"))
 	require.NoError(t, err)
 	require.Empty(t, left)

@@ -51,6 +51,7 @@ type Config struct {
 	Python, Script string
 	Env            []string
 	Modules        []string // to be imported, in this order
+	LeaveOut       []string // packages that are not imported, nor what imports them
 	Log            io.Writer
 }
 
@@ -103,7 +104,7 @@ func Start(ctx context.Context, c Config) (*Zygote, error) {
 	ctx, cancel := context.WithTimeout(ctx, preloadTimeout)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
-	err = z.preload(c.Modules)
+	err = z.preload(c.Modules, c.LeaveOut)
 	if stop(); err == nil {
 		timeout := unix.NsecToTimeval(forkTimeout.Nanoseconds())
 		err = os.NewSyscallError("setsockopt", unix.SetsockoptTimeval(z.control, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout))
@@ -115,7 +116,7 @@ func Start(ctx context.Context, c Config) (*Zygote, error) {
 	return z, nil
 }
 
-func (z *Zygote) preload(modules []string) error {
+func (z *Zygote) preload(modules, leaveOut []string) error {
 	answer, err := os.CreateTemp("", "pexpress-zygote-")
 	if err != nil {
 		return err
@@ -124,10 +125,8 @@ func (z *Zygote) preload(modules []string) error {
 	if err := os.Remove(answer.Name()); err != nil {
 		return err
 	}
-	if modules == nil {
-		modules = []string{}
-	}
-	if err := z.ask(preloadRequest, map[string]any{"preload": modules}, answer); err != nil {
+	request := map[string]any{"preload": append([]string{}, modules...), "leave_out": append([]string{}, leaveOut...)}
+	if err := z.ask(preloadRequest, request, answer); err != nil {
 		return err
 	}
 	var got struct {
@@ -195,7 +194,14 @@ func (z *Zygote) ask(kind byte, request any, files ...*os.File) error {
 }
 
 // Fork has the zygote fork a version; it is for worker.Spec.Fork.
-func (z *Zygote) Fork(r worker.ForkRequest) error {
+func (z *Zygote) Fork(r worker.ForkRequest) error { return z.fork(r, "") }
+
+// Learning is Fork for a version that writes down in a file what it imports, if that is not empty; see Cold.
+func (z *Zygote) Learning(file string) func(worker.ForkRequest) error {
+	return func(r worker.ForkRequest) error { return z.fork(r, file) }
+}
+
+func (z *Zygote) fork(r worker.ForkRequest, learn string) error {
 	env := map[string]string{}
 	for _, v := range r.Env {
 		for i := range v {
@@ -207,7 +213,7 @@ func (z *Zygote) Fork(r worker.ForkRequest) error {
 	}
 	return z.ask(forkRequest, map[string]any{
 		"args": r.Args, "env": env, "dir": r.Dir, "shim": r.Shim, "shim_argument": r.ShimArgument, "grace": r.Grace.Nanoseconds(),
-		"confine": r.Confine, "shim_env": r.Confine.Variables(),
+		"learn": learn, "confine": r.Confine, "shim_env": r.Confine.Variables(),
 	}, r.Lifeline, r.Status, r.Out)
 }
 

@@ -21,14 +21,17 @@ CONTROL = 3  # the socket that requests come from, in the zygote
 class Recorder:
     """A meta path finder that finds nothing and writes down what is looked for, until its file is removed."""
 
+    LIMIT = 1 << 20  # bytes
+
     def __init__(self, path):
-        self.fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         self.owner = os.getpid()
+        self.written = 0
 
     def find_spec(self, name, path=None, target=None):
         try:
-            if os.getpid() == self.owner and os.fstat(self.fd).st_nlink:
-                os.write(self.fd, name.encode() + b"\n")
+            if os.getpid() == self.owner and os.fstat(self.fd).st_nlink and self.written < self.LIMIT:
+                self.written += os.write(self.fd, name.encode() + b"\n")
                 return None
         except OSError:
             pass
@@ -37,6 +40,30 @@ class Recorder:
             sys.meta_path.remove(self)
         except ValueError:
             pass
+        return None
+
+
+def record(path):
+    """Has the names of modules that are looked for from now on written to a file, if it is there."""
+    try:
+        sys.meta_path.insert(0, Recorder(path))
+    except OSError:
+        pass
+
+
+class LeftOut(BaseException):
+    """Is raised by an import of what is left out. No module can go on without it, as if it were merely not installed."""
+
+
+class Guard:
+    """A meta path finder that keeps packages, and what imports them, from being imported."""
+
+    def __init__(self, names):
+        self.names = frozenset(names)
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in self.names:
+            raise LeftOut(name)
         return None
 
 
@@ -75,9 +102,11 @@ def run(args):
     exec(code, main.__dict__)
 
 
-def preload(modules):
+def preload(modules, leave_out):
     """Imports modules in the order in which a start-up did. What cannot be imported here is the version's own."""
     failed = []
+    guard = Guard(leave_out)
+    sys.meta_path.insert(0, guard)
     for name in modules:
         if name in sys.modules:
             continue
@@ -85,6 +114,7 @@ def preload(modules):
             importlib.import_module(name)
         except BaseException as err:  # some modules raise what is no Exception
             failed.append([name, "%s: %s" % (type(err).__name__, err)])
+    sys.meta_path.remove(guard)
     return failed
 
 
@@ -190,7 +220,7 @@ def serve(control):
         if kind == b"p":
             with open(fds[0], "rb") as f:
                 request = json.load(f)
-            failed = preload(request["preload"])
+            failed = preload(request["preload"], request["leave_out"])
             answer = {"failed": failed, "modules": sorted(sys.modules)}
             gc.collect()
             gc.freeze()
@@ -220,7 +250,7 @@ def main():
         learn, args = sys.argv[2], sys.argv[3:]
         set_path(args, [])
         if learn:
-            sys.meta_path.insert(0, Recorder(learn))
+            record(learn)
         run(args)
         return
     import ctypes
@@ -233,6 +263,8 @@ def main():
     set_environment(request["env"])
     reseed()
     set_path(request["args"], [p for p in request["env"].get("PYTHONPATH", "").split(os.pathsep) if p])
+    if request["learn"]:
+        record(request["learn"])
     run(request["args"])
 
 

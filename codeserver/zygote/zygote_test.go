@@ -116,6 +116,7 @@ func TestSame(t *testing.T) {
 					return said
 				}
 				learn := filepath.Join(dir, "learn")
+				require.NoError(t, os.WriteFile(learn, nil, 0o600))
 				plain := start(python, args, nil)
 				cold := start(python, zygote.Cold(script, learn, args), nil)
 				learnt, err := os.ReadFile(learn)

@@ -27,12 +27,16 @@ func (f *channelFlags) add(c *cobra.Command) {
 	c.Flags().DurationVar(&f.every, "follow-every", 10*time.Second, "how often a channel is looked at")
 }
 
-// read returns the channels as the codeserver takes them.
-func (f *channelFlags) read(address string) (codeserver.Channels, error) {
-	c := codeserver.Channels{Every: f.every}
-	c.Open = func(ctx context.Context) (cache.CAS, cache.ActionCache, io.Closer, error) {
+// opener returns what opens the cache with its ActionCache.
+func opener(address string) func(context.Context) (cache.CAS, cache.ActionCache, io.Closer, error) {
+	return func(ctx context.Context) (cache.CAS, cache.ActionCache, io.Closer, error) {
 		return open.Open(ctx, address)
 	}
+}
+
+// read returns the channels as the codeserver takes them.
+func (f *channelFlags) read(address string) (codeserver.Channels, error) {
+	c := codeserver.Channels{Every: f.every, Open: opener(address)}
 	if f.every < time.Millisecond {
 		return c, fmt.Errorf("--follow-every %s: say a millisecond or more", f.every)
 	}

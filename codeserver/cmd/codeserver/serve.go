@@ -131,7 +131,7 @@ func serve(ctx context.Context, f flags, stderr io.Writer) error {
 	}
 	s, err := codeserver.Open(codeserver.Options{
 		State: f.state, Keep: f.keep, DrainTimeout: f.drain, KeepWarm: f.warm, StopGrace: f.grace, AllowRemote: f.remote, Verify: verify, Log: log,
-		Secrets: f.secrets, Channels: channels,
+		Secrets: f.secrets, Channels: channels, OpenResults: opener(f.cache),
 		Open: func(ctx context.Context) (cache.CAS, io.Closer, error) {
 			cas, _, closer, err := open.Open(ctx, f.cache)
 			return cas, closer, err
