@@ -15,7 +15,8 @@ func drain(ctx context.Context, v *version, run *running) error {
 			return err
 		}
 	}
-	for v.spec.GetEntry().GetPreset() == presetDagster && hasRuns(run.worker.PID()) {
+	// When ctx ends before they do, the SIGTERM that ends the version ends them too, and Dagster tells of them as failed.
+	for v.isDagster() && hasRuns(run.worker.PID()) {
 		select {
 		case <-time.After(500 * time.Millisecond):
 		case <-run.worker.Done():

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/pexpress/pexpress/cache/digest"
+	"github.com/pexpress/pexpress/codeserver/dagster"
 	"github.com/pexpress/pexpress/codeserver/limits"
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 	"github.com/pexpress/pexpress/codeserver/proxy"
@@ -116,9 +117,11 @@ func newVersion(spec *codeserverpb.VersionSpec) (*version, error) {
 
 // newLocation returns a location that serves nothing and listens nowhere yet.
 func (s *Server) newLocation(name string) *location {
-	return &location{name: name, stats: new(proxy.Stats), proxy: proxy.New(func(format string, args ...any) {
+	l := &location{name: name, stats: new(proxy.Stats), proxy: proxy.New(func(format string, args ...any) {
 		s.opts.Log.Debug("proxy", "location", name, "message", fmt.Sprintf(format, args...))
 	})}
+	dagster.Route(l.proxy, func() bool { return s.runsDagster(l) }, s.opts.Log.With("location", name))
+	return l
 }
 
 // known returns all versions, newest first: those that are being deployed and those that are kept.

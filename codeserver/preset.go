@@ -1,12 +1,16 @@
 package codeserver
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
+	"github.com/pexpress/pexpress/codeserver/dagster"
+	"github.com/pexpress/pexpress/codeserver/loader"
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 )
 
@@ -40,6 +44,28 @@ func command(e *codeserverpb.Entry, p *prepared, port int) (program string, args
 		return findProgram(args[0], e, p), args[1:], nil
 	}
 	return "", nil, fmt.Errorf("%w: no preset %.40q; there are %s", errRequest, e.GetPreset(), strings.Join(presets, ", "))
+}
+
+func (v *version) isDagster() bool { return v.spec.GetEntry().GetPreset() == presetDagster }
+
+// runsDagster reports whether what a location serves is a Dagster code server.
+func (s *Server) runsDagster(l *location) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return l.current != nil && l.current.isDagster()
+}
+
+// warmDefinitions has a Dagster code server that is ready compute its definitions, before anybody asks for them.
+func warmDefinitions(ctx context.Context, l *location, v *version, run *running, r report) error {
+	if !v.isDagster() {
+		return nil
+	}
+	begin := time.Now()
+	if err := dagster.Warm(ctx, run.backend, fmt.Sprintf("127.0.0.1:%d", run.port), l.name); err != nil {
+		return err
+	}
+	r.stage("definitions", begin, loader.Stats{})
+	return nil
 }
 
 // findProgram resolves a command's program: a path is one in the sources, a name is looked for in the environment's

@@ -112,11 +112,11 @@ func (s *Server) start(ctx context.Context, l *location, v *version, timeout tim
 		log.close()
 		return nil, err
 	}
-	run, warm, err := s.bringUp(ctx, v, p, log, timeout, r, false)
+	run, warm, err := s.bringUp(ctx, l, v, p, log, timeout, r, false)
 	if err != nil && warm && ctx.Err() == nil {
 		// Whether that was the version's fault shows when it is not forked.
 		log.write([]byte("codeserver: " + err.Error() + "; forked it does not come up, it is started once more by itself"))
-		run, _, err = s.bringUp(ctx, v, p, log, timeout, r, true)
+		run, _, err = s.bringUp(ctx, l, v, p, log, timeout, r, true)
 	}
 	if err != nil {
 		s.fail(v, nil)
@@ -127,7 +127,7 @@ func (s *Server) start(ctx context.Context, l *location, v *version, timeout tim
 
 // bringUp starts a version's process, forked if it can be and cold does not forbid it, and waits until it is ready. On
 // an error nothing of the process is left.
-func (s *Server) bringUp(ctx context.Context, v *version, p *prepared, log *logbook, timeout time.Duration, r report, cold bool) (*running, bool, error) {
+func (s *Server) bringUp(ctx context.Context, l *location, v *version, p *prepared, log *logbook, timeout time.Duration, r report, cold bool) (*running, bool, error) {
 	begin := time.Now()
 	run, launch, port, err := s.startProcess(ctx, v, p, log, cold)
 	warm := launch != nil && launch.Warm()
@@ -149,7 +149,12 @@ func (s *Server) bringUp(ctx context.Context, v *version, p *prepared, log *logb
 	begin = time.Now()
 	waiting, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	if err := waitReady(waiting, v.spec.GetEntry(), port, run.worker); err != nil {
+	err = waitReady(waiting, v.spec.GetEntry(), port, run.worker)
+	if err == nil {
+		r.stage("ready", begin, loader.Stats{})
+		err = warmDefinitions(waiting, l, v, run, r)
+	}
+	if err != nil {
 		if late := waiting.Err() != nil && ctx.Err() == nil; late {
 			err = fmt.Errorf("not ready after %s: %w", timeout, err)
 		}
@@ -162,7 +167,6 @@ func (s *Server) bringUp(ctx context.Context, v *version, p *prepared, log *logb
 		}
 		return nil, warm, fmt.Errorf("%w: %w%s", errNotReady, err, log.lastWords())
 	}
-	r.stage("ready", begin, loader.Stats{})
 	if launch != nil {
 		launch.Ready()
 	}

@@ -72,11 +72,15 @@ func (d *driver) read(v any) {
 	require.NoError(d.t, json.Unmarshal(d.out.Bytes(), v), "%s", d.out.Text())
 }
 
-func (d *driver) assets() map[string]string {
-	_, err := fmt.Fprintln(d.stdin, "assets")
+// ask has the client ask a question.
+func (d *driver) ask(question string, answer any) {
+	_, err := fmt.Fprintln(d.stdin, question)
 	require.NoError(d.t, err)
-	var assets map[string]string
-	d.read(&assets)
+	d.read(answer)
+}
+
+func (d *driver) assets() (assets map[string]string) {
+	d.ask("assets", &assets)
 	return assets
 }
 
@@ -93,7 +97,7 @@ func (d *driver) end() (pings int, failures []string) {
 }
 
 // TestDagster has Dagster's own client hold one connection at 200 pings a second while the example is edited and
-// deployed: no ping fails, and the same connection sees the new definition.
+// deployed: no ping fails, and the same connection sees the new definition, but not one that does not load.
 func TestDagster(t *testing.T) {
 	clients(t)
 	h := quickstart(t)
@@ -110,7 +114,15 @@ func TestDagster(t *testing.T) {
 		require.Equal(t, true, find(events, "built", "output", "deps.pex")["hit"])
 		require.Equal(t, next, d.assets()["orders_per_customer"])
 		old = next
+		t.Log("definitions computed in", find(events, "stage", "stage", "definitions")["milliseconds"], "ms")
 	}
+	// Dagster's server starts with it, and no webserver could load it.
+	h.edit("@dg.asset_check(", "@dg.asset(partitions_def=dg.DynamicPartitionsDefinition(partition_fn=lambda _: []))\ndef odd(): ...\n\n\n@dg.asset_check(")
+	r, err := h.try("deploy")
+	require.Error(t, err)
+	require.Equal(t, 5, r.code, r.stderr)
+	require.Contains(t, r.stderr, "does not support dynamic partitions definitions without a name")
+	require.Equal(t, old, d.assets()["orders_per_customer"], "the old version goes on")
 	pings, failures := d.end()
 	require.Empty(t, failures)
 	t.Logf("%d pings over 3 switches, none failed", pings)
@@ -151,31 +163,42 @@ run_coordinator:
   class: DefaultRunCoordinator
 `
 
-// webserver starts dagster-webserver on the code server at address and waits until it answers.
-func (h *host) webserver(bin, address string) *graphql {
+// instance makes a Dagster instance whose workspace is the code server at address.
+func (h *host) instance(address string) (home, workspace string) {
 	hostname, port, err := net.SplitHostPort(address)
 	require.NoError(h.t, err)
-	home := filepath.Join(h.dir, "dagster")
+	home, workspace = filepath.Join(h.dir, "dagster"), filepath.Join(h.dir, "workspace.yaml")
 	require.NoError(h.t, os.MkdirAll(home, 0o755))
 	require.NoError(h.t, os.WriteFile(filepath.Join(home, "dagster.yaml"), []byte(dagsterYAML), 0o644))
-	workspace := filepath.Join(h.dir, "workspace.yaml")
 	require.NoError(h.t, os.WriteFile(workspace, []byte(fmt.Sprintf(
 		"load_from:\n  - grpc_server:\n      host: %s\n      port: %s\n      location_name: quickstart\n", hostname, port)), 0o644))
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(h.t, err)
-	own := l.Addr().String()
-	l.Close()
-	_, ownPort, _ := net.SplitHostPort(own)
-	cmd := exec.Command(filepath.Join(bin, "dagster-webserver"), "-w", workspace, "-h", "127.0.0.1", "-p", ownPort)
+	return home, workspace
+}
+
+// dagster starts one of Dagster's programs on the instance; it ends with the test.
+func (h *host) dagster(home, program string, args ...string) {
+	cmd := exec.Command(program, args...)
 	cmd.Env = append(os.Environ(), "DAGSTER_HOME="+home)
-	log, err := os.Create(filepath.Join(h.dir, "webserver.log"))
+	log, err := os.Create(filepath.Join(h.dir, filepath.Base(program)+".log"))
 	require.NoError(h.t, err)
 	cmd.Stdout, cmd.Stderr = log, log
 	require.NoError(h.t, cmd.Start())
 	h.t.Cleanup(func() {
 		_ = cmd.Process.Signal(os.Interrupt)
 		_ = cmd.Wait()
+		log.Close()
 	})
+}
+
+// webserver starts dagster-webserver on the code server at address and waits until it answers.
+func (h *host) webserver(bin, address string) *graphql {
+	home, workspace := h.instance(address)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(h.t, err)
+	own := l.Addr().String()
+	l.Close()
+	_, ownPort, _ := net.SplitHostPort(own)
+	h.dagster(home, filepath.Join(bin, "dagster-webserver"), "-w", workspace, "-h", "127.0.0.1", "-p", ownPort)
 	g := &graphql{h.t, "http://" + own}
 	require.Eventually(h.t, func() bool {
 		resp, err := http.Get(g.url + "/server_info")

@@ -34,11 +34,22 @@ func (b *Backend) InFlight() int { return b.requests.value() }
 // acquire counts a request in and returns the connections it goes through. Each
 // acquire needs one release.
 func (b *Backend) acquire() *pool {
+	b.stats.begin()
+	return b.join()
+}
+
+// join is acquire for a request that no client has made.
+func (b *Backend) join() *pool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.requests.inc()
-	b.stats.begin()
 	return b.pool
+}
+
+func (b *Backend) isClosed() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.closed
 }
 
 func (b *Backend) release() { b.requests.dec() }

@@ -23,13 +23,13 @@ func (s *Switch) serveHTTP(w http.ResponseWriter, in *http.Request) {
 	s.active.inc()
 	defer s.active.dec()
 	begin, finished := time.Now(), false
-	x := &exchange{s: s, in: in, grpc: isGRPC(in)}
+	x := &exchange{s: s, in: in, grpc: IsGRPC(in)}
 	x.w = &response{ResponseWriter: w, lastOnConn: x.unreadHTTP1}
 	if in.Method == http.MethodConnect || in.URL.Opaque != "" {
 		http.Error(w, "this server is not a forward proxy", http.StatusMethodNotAllowed)
 		return
 	}
-	if x.backend, x.pool = s.acquire(); x.backend == nil {
+	if x.backend, x.pool = s.acquire(in); x.backend == nil {
 		x.refuse()
 		return
 	}
@@ -59,9 +59,9 @@ func (s *Switch) serveHTTP(w http.ResponseWriter, in *http.Request) {
 	finished = true
 }
 
-// isGRPC is by the gRPC specification: application/grpc, application/grpc+proto
+// IsGRPC is by the gRPC specification: application/grpc, application/grpc+proto
 // and the like, over HTTP/2 only. application/grpc-web is not gRPC.
-func isGRPC(r *http.Request) bool {
+func IsGRPC(r *http.Request) bool {
 	rest, ok := strings.CutPrefix(strings.ToLower(r.Header.Get("Content-Type")), "application/grpc")
 	return ok && r.ProtoMajor == 2 && (rest == "" || rest[0] == '+' || rest[0] == ';')
 }

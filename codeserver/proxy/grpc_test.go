@@ -290,8 +290,8 @@ func TestIsGRPC(t *testing.T) {
 		"application/grpc-web": false, "application/grpcx": false, "text/plain": false, "": false,
 	} {
 		r := &http.Request{ProtoMajor: 2, Header: http.Header{"Content-Type": {ct}}}
-		require.Equal(t, want, isGRPC(r), ct)
+		require.Equal(t, want, IsGRPC(r), ct)
 		r.ProtoMajor = 1
-		require.False(t, isGRPC(r), ct)
+		require.False(t, IsGRPC(r), ct)
 	}
 }

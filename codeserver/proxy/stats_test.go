@@ -116,7 +116,7 @@ func TestTry(t *testing.T) {
 	old, fresh := NewBackend("old"), NewBackend("fresh")
 	share := func() (n int) {
 		for range 10000 {
-			b, _ := s.acquire()
+			b, _ := s.acquire(httptest.NewRequest(http.MethodGet, "/", nil))
 			if b == fresh {
 				n++
 			}

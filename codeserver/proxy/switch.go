@@ -45,6 +45,7 @@ type Switch struct {
 	current *Backend
 	trial   *Backend // gets a share of the requests
 	percent int
+	others  []*Backend // see Others; closed ones may be among them
 }
 
 // New returns a Switch without a backend. What goes wrong on the way between
@@ -104,6 +105,7 @@ func (s *Switch) Point(b *Backend) (old *Backend) {
 	if s.trial == b {
 		s.trial = nil
 	}
+	s.remember(old)
 	return old
 }
 
@@ -115,11 +117,16 @@ func (s *Switch) Try(b *Backend, percent int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.trial, s.percent = b, percent
+	s.remember(b)
 }
 
-// acquire counts a request in on the current backend, or the one that is tried.
-// Holding mu over both the choice and the count is what Point's promise rests on.
-func (s *Switch) acquire() (*Backend, *pool) {
+// acquire counts a request in on the current backend, or the one that is tried,
+// or the one that Towards has chosen. Holding mu over both the choice and the
+// count is what Point's promise rests on.
+func (s *Switch) acquire(in *http.Request) (*Backend, *pool) {
+	if b, ok := in.Context().Value(towardsKey{}).(*Backend); ok {
+		return b, b.acquire()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := s.current

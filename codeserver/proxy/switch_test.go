@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -231,7 +232,7 @@ func TestDialErrorMovesOn(t *testing.T) {
 		require.NoError(t, dead.Close())
 		s.Point(dead)
 		x := &exchange{s: s, grpc: grpc}
-		x.backend, x.pool = s.acquire()
+		x.backend, x.pool = s.acquire(httptest.NewRequest(http.MethodPost, "/", nil))
 		live := NewBackend(httpAddr)
 		if grpc {
 			live = NewBackend(addr)
