@@ -51,6 +51,7 @@ func (s *Server) deployAll(ctx context.Context, reqs []*codeserverpb.DeployReque
 	defer func() {
 		if err != nil {
 			s.abandon(all)
+			s.keepFailure(all, err)
 		}
 	}()
 	for _, t := range all {
@@ -125,6 +126,7 @@ func (s *Server) rollback(ctx context.Context, req *codeserverpb.RollbackRequest
 	done, err := s.activate(ctx, all, r)
 	if err != nil {
 		s.abandon(all)
+		s.keepFailure(all, err)
 		return nil, err
 	}
 	return done, nil
@@ -170,6 +172,7 @@ func (s *Server) activate(ctx context.Context, all []*transition, r report) ([]*
 	if err := s.switchAll(all); err != nil {
 		return nil, err
 	}
+	s.keepFailure(all, nil)
 	done := make([]*codeserverpb.Deployed, len(all))
 	for i, t := range all {
 		if t.run != nil {

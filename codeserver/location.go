@@ -37,6 +37,8 @@ type location struct {
 
 	canary        *version // among loading: it is tried beside the current one
 	canaryPercent int
+
+	failure *codeserverpb.Failure // of the last deploy or rollback; nil if it did not fail
 }
 
 // version is what a VersionSpec makes, and its process while it has one.
@@ -174,6 +176,10 @@ func (l *location) message() *codeserverpb.Location {
 	if l.canary != nil {
 		m.Canary, m.CanaryPercent = l.canary.name, int32(l.canaryPercent)
 	}
+	if l.previous != nil {
+		m.Previous = l.previous.name
+	}
+	m.Failure = l.failure
 	for _, v := range l.known() {
 		vm := &codeserverpb.Version{
 			Name: v.name, Spec: v.spec, State: v.state, DeployedAt: timestamppb.New(v.deployed), Error: v.err,

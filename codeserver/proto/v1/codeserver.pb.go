@@ -915,8 +915,12 @@ type Location struct {
 	Canary        string `protobuf:"bytes,5,opt,name=canary,proto3" json:"canary,omitempty"`
 	CanaryPercent int32  `protobuf:"varint,6,opt,name=canary_percent,json=canaryPercent,proto3" json:"canary_percent,omitempty"`
 	// The channel that it follows, empty if none, and why it could not follow it last.
-	Channel       string `protobuf:"bytes,7,opt,name=channel,proto3" json:"channel,omitempty"`
-	ChannelError  string `protobuf:"bytes,8,opt,name=channel_error,json=channelError,proto3" json:"channel_error,omitempty"`
+	Channel      string `protobuf:"bytes,7,opt,name=channel,proto3" json:"channel,omitempty"`
+	ChannelError string `protobuf:"bytes,8,opt,name=channel_error,json=channelError,proto3" json:"channel_error,omitempty"`
+	// Name of the version that a rollback without one named goes to; empty if there is none.
+	Previous string `protobuf:"bytes,9,opt,name=previous,proto3" json:"previous,omitempty"`
+	// The last deploy or rollback, if it failed. It is forgotten when the codeserver ends.
+	Failure       *Failure `protobuf:"bytes,10,opt,name=failure,proto3" json:"failure,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1007,6 +1011,91 @@ func (x *Location) GetChannelError() string {
 	return ""
 }
 
+func (x *Location) GetPrevious() string {
+	if x != nil {
+		return x.Previous
+	}
+	return ""
+}
+
+func (x *Location) GetFailure() *Failure {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
+// Failure is a deploy or rollback that failed, so that the location serves what it served before.
+type Failure struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The version that was to serve.
+	Version string                 `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	Time    *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
+	Error   string                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	// The steps that it came through.
+	Stages        []*Stage `protobuf:"bytes,4,rep,name=stages,proto3" json:"stages,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Failure) Reset() {
+	*x = Failure{}
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Failure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Failure) ProtoMessage() {}
+
+func (x *Failure) ProtoReflect() protoreflect.Message {
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Failure.ProtoReflect.Descriptor instead.
+func (*Failure) Descriptor() ([]byte, []int) {
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Failure) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *Failure) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Failure) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *Failure) GetStages() []*Stage {
+	if x != nil {
+		return x.Stages
+	}
+	return nil
+}
+
 type Version struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name: the digest of its VersionSpec, hexadecimal.
@@ -1031,7 +1120,7 @@ type Version struct {
 
 func (x *Version) Reset() {
 	*x = Version{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[11]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1043,7 +1132,7 @@ func (x *Version) String() string {
 func (*Version) ProtoMessage() {}
 
 func (x *Version) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[11]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1056,7 +1145,7 @@ func (x *Version) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Version.ProtoReflect.Descriptor instead.
 func (*Version) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{11}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Version) GetName() string {
@@ -1157,7 +1246,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[12]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1169,7 +1258,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[12]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1182,7 +1271,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{12}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Usage) GetCpu() *durationpb.Duration {
@@ -1274,7 +1363,7 @@ type RollbackRequest struct {
 
 func (x *RollbackRequest) Reset() {
 	*x = RollbackRequest{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[13]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1286,7 +1375,7 @@ func (x *RollbackRequest) String() string {
 func (*RollbackRequest) ProtoMessage() {}
 
 func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[13]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1299,7 +1388,7 @@ func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackRequest.ProtoReflect.Descriptor instead.
 func (*RollbackRequest) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{13}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RollbackRequest) GetLocation() string {
@@ -1334,7 +1423,7 @@ type RemoveRequest struct {
 
 func (x *RemoveRequest) Reset() {
 	*x = RemoveRequest{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[14]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1346,7 +1435,7 @@ func (x *RemoveRequest) String() string {
 func (*RemoveRequest) ProtoMessage() {}
 
 func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[14]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1359,7 +1448,7 @@ func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRequest) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{14}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RemoveRequest) GetLocation() string {
@@ -1384,7 +1473,7 @@ type RemoveResponse struct {
 
 func (x *RemoveResponse) Reset() {
 	*x = RemoveResponse{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[15]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1396,7 +1485,7 @@ func (x *RemoveResponse) String() string {
 func (*RemoveResponse) ProtoMessage() {}
 
 func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[15]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1409,7 +1498,7 @@ func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveResponse.ProtoReflect.Descriptor instead.
 func (*RemoveResponse) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{15}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{16}
 }
 
 type ListRequest struct {
@@ -1420,7 +1509,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[16]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1432,7 +1521,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[16]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1445,7 +1534,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{16}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{17}
 }
 
 type ListResponse struct {
@@ -1457,7 +1546,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[17]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1469,7 +1558,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[17]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1482,7 +1571,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{17}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListResponse) GetLocations() []*Location {
@@ -1504,7 +1593,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[18]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1516,7 +1605,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[18]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1529,7 +1618,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{18}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *WatchRequest) GetLocation() string {
@@ -1561,7 +1650,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[19]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1573,7 +1662,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[19]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1586,7 +1675,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{19}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *LogsRequest) GetLocation() string {
@@ -1629,7 +1718,7 @@ type LogLine struct {
 
 func (x *LogLine) Reset() {
 	*x = LogLine{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[20]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1641,7 +1730,7 @@ func (x *LogLine) String() string {
 func (*LogLine) ProtoMessage() {}
 
 func (x *LogLine) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[20]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1654,7 +1743,7 @@ func (x *LogLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogLine.ProtoReflect.Descriptor instead.
 func (*LogLine) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{20}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *LogLine) GetTime() *timestamppb.Timestamp {
@@ -1749,7 +1838,7 @@ const file_codeserver_proto_v1_codeserver_proto_rawDesc = "" +
 	"\blocation\x18\x05 \x01(\tR\blocation\"f\n" +
 	"\bDeployed\x12<\n" +
 	"\blocation\x18\x01 \x01(\v2 .pexpress.codeserver.v1.LocationR\blocation\x12\x1c\n" +
-	"\tunchanged\x18\x02 \x01(\bR\tunchanged\"\x8d\x02\n" +
+	"\tunchanged\x18\x02 \x01(\bR\tunchanged\"\xe4\x02\n" +
 	"\bLocation\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x18\n" +
@@ -1758,7 +1847,15 @@ const file_codeserver_proto_v1_codeserver_proto_rawDesc = "" +
 	"\x06canary\x18\x05 \x01(\tR\x06canary\x12%\n" +
 	"\x0ecanary_percent\x18\x06 \x01(\x05R\rcanaryPercent\x12\x18\n" +
 	"\achannel\x18\a \x01(\tR\achannel\x12#\n" +
-	"\rchannel_error\x18\b \x01(\tR\fchannelError\"\x92\x03\n" +
+	"\rchannel_error\x18\b \x01(\tR\fchannelError\x12\x1a\n" +
+	"\bprevious\x18\t \x01(\tR\bprevious\x129\n" +
+	"\afailure\x18\n" +
+	" \x01(\v2\x1f.pexpress.codeserver.v1.FailureR\afailure\"\xa0\x01\n" +
+	"\aFailure\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\tR\aversion\x12.\n" +
+	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x14\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\x125\n" +
+	"\x06stages\x18\x04 \x03(\v2\x1d.pexpress.codeserver.v1.StageR\x06stages\"\x92\x03\n" +
 	"\aVersion\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x127\n" +
 	"\x04spec\x18\x02 \x01(\v2#.pexpress.codeserver.v1.VersionSpecR\x04spec\x123\n" +
@@ -1845,7 +1942,7 @@ func file_codeserver_proto_v1_codeserver_proto_rawDescGZIP() []byte {
 }
 
 var file_codeserver_proto_v1_codeserver_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_codeserver_proto_v1_codeserver_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_codeserver_proto_v1_codeserver_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_codeserver_proto_v1_codeserver_proto_goTypes = []any{
 	(State)(0),                    // 0: pexpress.codeserver.v1.State
 	(*DeployRequest)(nil),         // 1: pexpress.codeserver.v1.DeployRequest
@@ -1859,73 +1956,77 @@ var file_codeserver_proto_v1_codeserver_proto_goTypes = []any{
 	(*Stage)(nil),                 // 9: pexpress.codeserver.v1.Stage
 	(*Deployed)(nil),              // 10: pexpress.codeserver.v1.Deployed
 	(*Location)(nil),              // 11: pexpress.codeserver.v1.Location
-	(*Version)(nil),               // 12: pexpress.codeserver.v1.Version
-	(*Usage)(nil),                 // 13: pexpress.codeserver.v1.Usage
-	(*RollbackRequest)(nil),       // 14: pexpress.codeserver.v1.RollbackRequest
-	(*RemoveRequest)(nil),         // 15: pexpress.codeserver.v1.RemoveRequest
-	(*RemoveResponse)(nil),        // 16: pexpress.codeserver.v1.RemoveResponse
-	(*ListRequest)(nil),           // 17: pexpress.codeserver.v1.ListRequest
-	(*ListResponse)(nil),          // 18: pexpress.codeserver.v1.ListResponse
-	(*WatchRequest)(nil),          // 19: pexpress.codeserver.v1.WatchRequest
-	(*LogsRequest)(nil),           // 20: pexpress.codeserver.v1.LogsRequest
-	(*LogLine)(nil),               // 21: pexpress.codeserver.v1.LogLine
-	nil,                           // 22: pexpress.codeserver.v1.VersionSpec.EnvEntry
-	nil,                           // 23: pexpress.codeserver.v1.VersionSpec.OutputsEntry
-	(*durationpb.Duration)(nil),   // 24: google.protobuf.Duration
-	(*v2.Digest)(nil),             // 25: build.bazel.remote.execution.v2.Digest
-	(*timestamppb.Timestamp)(nil), // 26: google.protobuf.Timestamp
+	(*Failure)(nil),               // 12: pexpress.codeserver.v1.Failure
+	(*Version)(nil),               // 13: pexpress.codeserver.v1.Version
+	(*Usage)(nil),                 // 14: pexpress.codeserver.v1.Usage
+	(*RollbackRequest)(nil),       // 15: pexpress.codeserver.v1.RollbackRequest
+	(*RemoveRequest)(nil),         // 16: pexpress.codeserver.v1.RemoveRequest
+	(*RemoveResponse)(nil),        // 17: pexpress.codeserver.v1.RemoveResponse
+	(*ListRequest)(nil),           // 18: pexpress.codeserver.v1.ListRequest
+	(*ListResponse)(nil),          // 19: pexpress.codeserver.v1.ListResponse
+	(*WatchRequest)(nil),          // 20: pexpress.codeserver.v1.WatchRequest
+	(*LogsRequest)(nil),           // 21: pexpress.codeserver.v1.LogsRequest
+	(*LogLine)(nil),               // 22: pexpress.codeserver.v1.LogLine
+	nil,                           // 23: pexpress.codeserver.v1.VersionSpec.EnvEntry
+	nil,                           // 24: pexpress.codeserver.v1.VersionSpec.OutputsEntry
+	(*durationpb.Duration)(nil),   // 25: google.protobuf.Duration
+	(*v2.Digest)(nil),             // 26: build.bazel.remote.execution.v2.Digest
+	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
 }
 var file_codeserver_proto_v1_codeserver_proto_depIdxs = []int32{
 	4,  // 0: pexpress.codeserver.v1.DeployRequest.spec:type_name -> pexpress.codeserver.v1.VersionSpec
-	24, // 1: pexpress.codeserver.v1.DeployRequest.ready_timeout:type_name -> google.protobuf.Duration
+	25, // 1: pexpress.codeserver.v1.DeployRequest.ready_timeout:type_name -> google.protobuf.Duration
 	3,  // 2: pexpress.codeserver.v1.DeployRequest.canary:type_name -> pexpress.codeserver.v1.Canary
 	1,  // 3: pexpress.codeserver.v1.DeployAllRequest.deploys:type_name -> pexpress.codeserver.v1.DeployRequest
-	24, // 4: pexpress.codeserver.v1.Canary.duration:type_name -> google.protobuf.Duration
-	25, // 5: pexpress.codeserver.v1.VersionSpec.deps_root:type_name -> build.bazel.remote.execution.v2.Digest
-	25, // 6: pexpress.codeserver.v1.VersionSpec.source_root:type_name -> build.bazel.remote.execution.v2.Digest
+	25, // 4: pexpress.codeserver.v1.Canary.duration:type_name -> google.protobuf.Duration
+	26, // 5: pexpress.codeserver.v1.VersionSpec.deps_root:type_name -> build.bazel.remote.execution.v2.Digest
+	26, // 6: pexpress.codeserver.v1.VersionSpec.source_root:type_name -> build.bazel.remote.execution.v2.Digest
 	6,  // 7: pexpress.codeserver.v1.VersionSpec.entry:type_name -> pexpress.codeserver.v1.Entry
-	22, // 8: pexpress.codeserver.v1.VersionSpec.env:type_name -> pexpress.codeserver.v1.VersionSpec.EnvEntry
-	23, // 9: pexpress.codeserver.v1.VersionSpec.outputs:type_name -> pexpress.codeserver.v1.VersionSpec.OutputsEntry
+	23, // 8: pexpress.codeserver.v1.VersionSpec.env:type_name -> pexpress.codeserver.v1.VersionSpec.EnvEntry
+	24, // 9: pexpress.codeserver.v1.VersionSpec.outputs:type_name -> pexpress.codeserver.v1.VersionSpec.OutputsEntry
 	5,  // 10: pexpress.codeserver.v1.VersionSpec.limits:type_name -> pexpress.codeserver.v1.Limits
 	7,  // 11: pexpress.codeserver.v1.Entry.readiness:type_name -> pexpress.codeserver.v1.Readiness
 	9,  // 12: pexpress.codeserver.v1.DeployEvent.stage:type_name -> pexpress.codeserver.v1.Stage
 	10, // 13: pexpress.codeserver.v1.DeployEvent.deployed:type_name -> pexpress.codeserver.v1.Deployed
-	24, // 14: pexpress.codeserver.v1.Stage.took:type_name -> google.protobuf.Duration
+	25, // 14: pexpress.codeserver.v1.Stage.took:type_name -> google.protobuf.Duration
 	11, // 15: pexpress.codeserver.v1.Deployed.location:type_name -> pexpress.codeserver.v1.Location
-	12, // 16: pexpress.codeserver.v1.Location.versions:type_name -> pexpress.codeserver.v1.Version
-	4,  // 17: pexpress.codeserver.v1.Version.spec:type_name -> pexpress.codeserver.v1.VersionSpec
-	0,  // 18: pexpress.codeserver.v1.Version.state:type_name -> pexpress.codeserver.v1.State
-	26, // 19: pexpress.codeserver.v1.Version.deployed_at:type_name -> google.protobuf.Timestamp
-	13, // 20: pexpress.codeserver.v1.Version.usage:type_name -> pexpress.codeserver.v1.Usage
-	9,  // 21: pexpress.codeserver.v1.Version.stages:type_name -> pexpress.codeserver.v1.Stage
-	24, // 22: pexpress.codeserver.v1.Usage.cpu:type_name -> google.protobuf.Duration
-	24, // 23: pexpress.codeserver.v1.Usage.latency_p50:type_name -> google.protobuf.Duration
-	24, // 24: pexpress.codeserver.v1.Usage.latency_p99:type_name -> google.protobuf.Duration
-	26, // 25: pexpress.codeserver.v1.Usage.measured_at:type_name -> google.protobuf.Timestamp
-	24, // 26: pexpress.codeserver.v1.RollbackRequest.ready_timeout:type_name -> google.protobuf.Duration
-	11, // 27: pexpress.codeserver.v1.ListResponse.locations:type_name -> pexpress.codeserver.v1.Location
-	24, // 28: pexpress.codeserver.v1.WatchRequest.usage_every:type_name -> google.protobuf.Duration
-	26, // 29: pexpress.codeserver.v1.LogLine.time:type_name -> google.protobuf.Timestamp
-	25, // 30: pexpress.codeserver.v1.VersionSpec.OutputsEntry.value:type_name -> build.bazel.remote.execution.v2.Digest
-	1,  // 31: pexpress.codeserver.v1.CodeServer.Deploy:input_type -> pexpress.codeserver.v1.DeployRequest
-	2,  // 32: pexpress.codeserver.v1.CodeServer.DeployAll:input_type -> pexpress.codeserver.v1.DeployAllRequest
-	14, // 33: pexpress.codeserver.v1.CodeServer.Rollback:input_type -> pexpress.codeserver.v1.RollbackRequest
-	15, // 34: pexpress.codeserver.v1.CodeServer.Remove:input_type -> pexpress.codeserver.v1.RemoveRequest
-	17, // 35: pexpress.codeserver.v1.CodeServer.List:input_type -> pexpress.codeserver.v1.ListRequest
-	19, // 36: pexpress.codeserver.v1.CodeServer.Watch:input_type -> pexpress.codeserver.v1.WatchRequest
-	20, // 37: pexpress.codeserver.v1.CodeServer.Logs:input_type -> pexpress.codeserver.v1.LogsRequest
-	8,  // 38: pexpress.codeserver.v1.CodeServer.Deploy:output_type -> pexpress.codeserver.v1.DeployEvent
-	8,  // 39: pexpress.codeserver.v1.CodeServer.DeployAll:output_type -> pexpress.codeserver.v1.DeployEvent
-	8,  // 40: pexpress.codeserver.v1.CodeServer.Rollback:output_type -> pexpress.codeserver.v1.DeployEvent
-	16, // 41: pexpress.codeserver.v1.CodeServer.Remove:output_type -> pexpress.codeserver.v1.RemoveResponse
-	18, // 42: pexpress.codeserver.v1.CodeServer.List:output_type -> pexpress.codeserver.v1.ListResponse
-	11, // 43: pexpress.codeserver.v1.CodeServer.Watch:output_type -> pexpress.codeserver.v1.Location
-	21, // 44: pexpress.codeserver.v1.CodeServer.Logs:output_type -> pexpress.codeserver.v1.LogLine
-	38, // [38:45] is the sub-list for method output_type
-	31, // [31:38] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	13, // 16: pexpress.codeserver.v1.Location.versions:type_name -> pexpress.codeserver.v1.Version
+	12, // 17: pexpress.codeserver.v1.Location.failure:type_name -> pexpress.codeserver.v1.Failure
+	27, // 18: pexpress.codeserver.v1.Failure.time:type_name -> google.protobuf.Timestamp
+	9,  // 19: pexpress.codeserver.v1.Failure.stages:type_name -> pexpress.codeserver.v1.Stage
+	4,  // 20: pexpress.codeserver.v1.Version.spec:type_name -> pexpress.codeserver.v1.VersionSpec
+	0,  // 21: pexpress.codeserver.v1.Version.state:type_name -> pexpress.codeserver.v1.State
+	27, // 22: pexpress.codeserver.v1.Version.deployed_at:type_name -> google.protobuf.Timestamp
+	14, // 23: pexpress.codeserver.v1.Version.usage:type_name -> pexpress.codeserver.v1.Usage
+	9,  // 24: pexpress.codeserver.v1.Version.stages:type_name -> pexpress.codeserver.v1.Stage
+	25, // 25: pexpress.codeserver.v1.Usage.cpu:type_name -> google.protobuf.Duration
+	25, // 26: pexpress.codeserver.v1.Usage.latency_p50:type_name -> google.protobuf.Duration
+	25, // 27: pexpress.codeserver.v1.Usage.latency_p99:type_name -> google.protobuf.Duration
+	27, // 28: pexpress.codeserver.v1.Usage.measured_at:type_name -> google.protobuf.Timestamp
+	25, // 29: pexpress.codeserver.v1.RollbackRequest.ready_timeout:type_name -> google.protobuf.Duration
+	11, // 30: pexpress.codeserver.v1.ListResponse.locations:type_name -> pexpress.codeserver.v1.Location
+	25, // 31: pexpress.codeserver.v1.WatchRequest.usage_every:type_name -> google.protobuf.Duration
+	27, // 32: pexpress.codeserver.v1.LogLine.time:type_name -> google.protobuf.Timestamp
+	26, // 33: pexpress.codeserver.v1.VersionSpec.OutputsEntry.value:type_name -> build.bazel.remote.execution.v2.Digest
+	1,  // 34: pexpress.codeserver.v1.CodeServer.Deploy:input_type -> pexpress.codeserver.v1.DeployRequest
+	2,  // 35: pexpress.codeserver.v1.CodeServer.DeployAll:input_type -> pexpress.codeserver.v1.DeployAllRequest
+	15, // 36: pexpress.codeserver.v1.CodeServer.Rollback:input_type -> pexpress.codeserver.v1.RollbackRequest
+	16, // 37: pexpress.codeserver.v1.CodeServer.Remove:input_type -> pexpress.codeserver.v1.RemoveRequest
+	18, // 38: pexpress.codeserver.v1.CodeServer.List:input_type -> pexpress.codeserver.v1.ListRequest
+	20, // 39: pexpress.codeserver.v1.CodeServer.Watch:input_type -> pexpress.codeserver.v1.WatchRequest
+	21, // 40: pexpress.codeserver.v1.CodeServer.Logs:input_type -> pexpress.codeserver.v1.LogsRequest
+	8,  // 41: pexpress.codeserver.v1.CodeServer.Deploy:output_type -> pexpress.codeserver.v1.DeployEvent
+	8,  // 42: pexpress.codeserver.v1.CodeServer.DeployAll:output_type -> pexpress.codeserver.v1.DeployEvent
+	8,  // 43: pexpress.codeserver.v1.CodeServer.Rollback:output_type -> pexpress.codeserver.v1.DeployEvent
+	17, // 44: pexpress.codeserver.v1.CodeServer.Remove:output_type -> pexpress.codeserver.v1.RemoveResponse
+	19, // 45: pexpress.codeserver.v1.CodeServer.List:output_type -> pexpress.codeserver.v1.ListResponse
+	11, // 46: pexpress.codeserver.v1.CodeServer.Watch:output_type -> pexpress.codeserver.v1.Location
+	22, // 47: pexpress.codeserver.v1.CodeServer.Logs:output_type -> pexpress.codeserver.v1.LogLine
+	41, // [41:48] is the sub-list for method output_type
+	34, // [34:41] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_codeserver_proto_v1_codeserver_proto_init() }
@@ -1943,14 +2044,14 @@ func file_codeserver_proto_v1_codeserver_proto_init() {
 		(*DeployEvent_Stage)(nil),
 		(*DeployEvent_Deployed)(nil),
 	}
-	file_codeserver_proto_v1_codeserver_proto_msgTypes[14].OneofWrappers = []any{}
+	file_codeserver_proto_v1_codeserver_proto_msgTypes[15].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_codeserver_proto_v1_codeserver_proto_rawDesc), len(file_codeserver_proto_v1_codeserver_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   23,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
