@@ -37,6 +37,12 @@ func TestServeRefuses(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o644))
 	require.Contains(t, serveFails(t, append(local, "--state", filepath.Join(dir, "file", "x"))...), "state directory")
 	require.Contains(t, serveFails(t, "--state", state, "--cache", cache, "--listen", "unix://"+filepath.Join(dir, "file")), "is no socket")
+	for address, want := range map[string]string{
+		"0.0.0.0:0": "can be reached from other machines", "192.0.2.1:0": "can be reached from other machines", ":0": "can be reached from other machines",
+		"nowhere": "use host:port", "unix:///x": "use host:port",
+	} {
+		require.Contains(t, serveFails(t, append(local, "--state", state, "--http", address)...), want, address)
+	}
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer taken.Close()

@@ -3,6 +3,7 @@ package access
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"net"
 
 	"golang.org/x/net/netutil"
@@ -44,13 +45,25 @@ func (c *Config) ServerOptions(warn func(error)) ([]grpc.ServerOption, error) {
 		grpc.ChainUnaryInterceptor(a.Unary, policy.Unary), grpc.ChainStreamInterceptor(a.Stream, policy.Stream),
 	}
 	if c.Cert != "" {
-		certs, err := openCertificates(c.Cert, c.Key, c.ClientCA, warn)
+		t, err := c.TLS(warn, "h2")
 		if err != nil {
 			return nil, err
 		}
-		opts = append(opts, grpc.Creds(credentials.NewTLS(certs.config())))
+		opts = append(opts, grpc.Creds(credentials.NewTLS(t)))
 	}
 	return opts, nil
+}
+
+// TLS returns how a server speaks TLS with the protocols that it knows, nil if the configuration has no certificate.
+func (c *Config) TLS(warn func(error), protocols ...string) (*tls.Config, error) {
+	if c.Cert == "" {
+		return nil, nil
+	}
+	certs, err := openCertificates(c.Cert, c.Key, c.ClientCA, protocols, warn)
+	if err != nil {
+		return nil, err
+	}
+	return certs.config(), nil
 }
 
 // fresh verifies tokens by what their file says now: one that is taken out of it is refused from then on.

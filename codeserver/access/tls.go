@@ -11,12 +11,13 @@ import (
 // certificates serves TLS with files that are read at each handshake: certificates are renewed while a server runs.
 type certificates struct {
 	cert, key, ca string
+	protocols     []string // that are spoken within TLS
 	warn          func(error)
 	last          atomic.Pointer[tls.Config]
 }
 
-func openCertificates(cert, key, ca string, warn func(error)) (*certificates, error) {
-	c := &certificates{cert: cert, key: key, ca: ca, warn: warn}
+func openCertificates(cert, key, ca string, protocols []string, warn func(error)) (*certificates, error) {
+	c := &certificates{cert: cert, key: key, ca: ca, protocols: protocols, warn: warn}
 	now, err := c.read()
 	if err != nil {
 		return nil, err
@@ -30,7 +31,7 @@ func (c *certificates) read() (*tls.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("TLS: %s and %s: %w", c.cert, c.key, err)
 	}
-	now := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2"}}
+	now := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, NextProtos: c.protocols}
 	if c.ca == "" {
 		return now, nil
 	}
@@ -52,7 +53,7 @@ func (c *certificates) read() (*tls.Config, error) {
 // config returns a configuration that follows the files. While they make no sense, those from before hold.
 func (c *certificates) config() *tls.Config {
 	return &tls.Config{
-		MinVersion: tls.VersionTLS12, NextProtos: []string{"h2"},
+		MinVersion: tls.VersionTLS12, NextProtos: c.protocols,
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 			now, err := c.read()
 			if err != nil {

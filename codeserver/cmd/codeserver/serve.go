@@ -43,6 +43,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 // flags are what serve is told.
 type flags struct {
 	state, cache, listen string
+	http                 string
 	keep                 int
 	drain, grace, warm   time.Duration
 	remote               bool
@@ -63,6 +64,7 @@ func serveCommand() *cobra.Command {
 	c.Flags().StringVar(&f.state, "state", "", "directory that keeps what is served (required)")
 	c.Flags().StringVar(&f.cache, "cache", "", "address of the cache, as for pexpress [$PEXPRESS_CACHE] (default $PEXPRESS_HOME/cache)")
 	c.Flags().StringVar(&f.listen, "listen", "", "address of the control API: host:port, or unix:///socket that only this user can use (default $PEXPRESS_HOME/codeserver.sock)")
+	c.Flags().StringVar(&f.http, "http", "", "address of the web page, host:port (default none); one that other machines reach needs --config with TLS")
 	c.Flags().IntVar(&f.keep, "keep", 5, "versions of a location that are kept")
 	c.Flags().DurationVar(&f.drain, "drain-timeout", time.Hour, "how long a replaced version may finish what it began")
 	c.Flags().DurationVar(&f.warm, "keep-warm", 0, "how long the version before goes on after a switch, so that a rollback needs no start (default not at all)")
@@ -125,6 +127,11 @@ func serve(ctx context.Context, f flags, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	web, err := openWeb(f.http, guard, log)
+	if err != nil {
+		return err
+	}
+	defer web.close()
 	control, err := guard.listen(f)
 	if err != nil {
 		return err
@@ -142,6 +149,11 @@ func serve(ctx context.Context, f flags, stderr io.Writer) error {
 	}
 	g := grpc.NewServer(guard.opts...)
 	s.Register(g)
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	if err := web.serve(ctx, s, guard); err != nil {
+		return errors.Join(err, control.Close(), s.Close(ctx))
+	}
 	done := make(chan error, 1)
 	go func() { done <- g.Serve(control) }()
 	log.Info("serving", "control", f.listen, "state", f.state, "cache", f.cache)
