@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/pexpress/pexpress/cache/traces"
 	"github.com/pexpress/pexpress/codeserver/loader"
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 )
@@ -38,10 +39,14 @@ func (s *Server) deployAll(ctx context.Context, reqs []*codeserverpb.DeployReque
 		if err != nil {
 			return nil, named(reqs, req, fmt.Errorf("%w: %w", errRequest, err))
 		}
+		all[i] = &transition{v: v, req: req}
+		begin := time.Now()
 		if err := s.verify(ctx, req); err != nil {
 			return nil, named(reqs, req, err)
 		}
-		all[i] = &transition{v: v, req: req}
+		if s.opts.Verify != nil {
+			traces.Record(ctx, "verify", begin, time.Now(), all[i].attributes()...)
+		}
 	}
 	release, err := s.claimAll(ctx, all)
 	defer release()
@@ -122,7 +127,7 @@ func (s *Server) rollback(ctx context.Context, req *codeserverpb.RollbackRequest
 	if err != nil {
 		return nil, err
 	}
-	all := []*transition{{l: l, v: again, req: &codeserverpb.DeployRequest{ReadyTimeout: req.GetReadyTimeout()}}}
+	all := []*transition{{l: l, v: again, req: &codeserverpb.DeployRequest{Location: l.name, ReadyTimeout: req.GetReadyTimeout()}}}
 	done, err := s.activate(ctx, all, r)
 	if err != nil {
 		s.abandon(all)
@@ -144,14 +149,14 @@ func (s *Server) activate(ctx context.Context, all []*transition, r report) ([]*
 	reports := make([]report, len(all))
 	var mu sync.Mutex // a report is of one step at a time
 	for i, t := range all {
-		reports[i] = s.keepStages(t.v, func(st *codeserverpb.Stage) {
+		reports[i] = traced(ctx, t, s.keepStages(t.v, func(st *codeserverpb.Stage) {
 			mu.Lock()
 			defer mu.Unlock()
 			if len(all) > 1 {
 				st.Location = t.l.name
 			}
 			r(st)
-		})
+		}))
 		starts.Go(func() error {
 			err := s.bring(starting, t, reports[i])
 			if err != nil && len(all) > 1 {
@@ -162,6 +167,9 @@ func (s *Server) activate(ctx context.Context, all []*transition, r report) ([]*
 	}
 	if err := starts.Wait(); err != nil {
 		return nil, err
+	}
+	for _, t := range all {
+		traceFirst(ctx, t)
 	}
 	if t := all[0]; t.req.GetCanary() != nil && t.run != nil {
 		if err := s.try(ctx, t, reports[0]); err != nil {

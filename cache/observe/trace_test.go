@@ -15,28 +15,30 @@ import (
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/pexpress/pexpress/cache/traces"
 )
 
 func TestTracesAreOffUnlessAsked(t *testing.T) {
 	for _, name := range []string{"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"} {
 		t.Setenv(name, "")
 	}
-	traces, err := OpenTraces(t.Context(), "1")
+	sent, err := traces.Open(t.Context(), "pexcache", "1")
 	require.NoError(t, err)
-	require.Nil(t, traces)
-	require.Empty(t, traces.ServerOptions())
-	require.NoError(t, traces.Close(t.Context()))
+	require.Nil(t, sent)
+	require.Empty(t, sent.ServerOptions())
+	require.NoError(t, sent.Close(t.Context()))
 	h := http.NotFoundHandler()
-	require.NotNil(t, traces.HTTP(h))
+	require.NotNil(t, Traced(sent, h))
 
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
 	t.Setenv("OTEL_SDK_DISABLED", "true")
-	traces, err = OpenTraces(t.Context(), "1")
+	sent, err = traces.Open(t.Context(), "pexcache", "1")
 	require.NoError(t, err)
-	require.Nil(t, traces)
+	require.Nil(t, sent)
 	t.Setenv("OTEL_SDK_DISABLED", "")
 	t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "pigeon")
-	_, err = OpenTraces(t.Context(), "1")
+	_, err = traces.Open(t.Context(), "pexcache", "1")
 	require.ErrorContains(t, err, "use grpc or http/protobuf")
 }
 
@@ -61,13 +63,13 @@ func TestTraces(t *testing.T) {
 	}))
 	defer collector.Close()
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
-	traces, err := OpenTraces(t.Context(), "1")
+	sent, err := traces.Open(t.Context(), "pexcache", "1")
 	require.NoError(t, err)
 
 	bucket := httptest.NewServer(http.NotFoundHandler())
 	defer bucket.Close()
-	client := &http.Client{Transport: newWorld(t).Transport(http.DefaultTransport, traces)}
-	h := traces.HTTP(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	client := &http.Client{Transport: newWorld(t).Transport(http.DefaultTransport, sent)}
+	h := Traced(sent, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		req, err := http.NewRequestWithContext(r.Context(), http.MethodGet, bucket.URL, nil)
 		require.NoError(t, err)
 		resp, err := client.Do(req)
@@ -78,7 +80,7 @@ func TestTraces(t *testing.T) {
 
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	g := grpc.NewServer(traces.ServerOptions()...)
+	g := grpc.NewServer(sent.ServerOptions()...)
 	healthpb.RegisterHealthServer(g, health.NewServer())
 	done := make(chan error, 1)
 	go func() { done <- g.Serve(l) }()
@@ -90,7 +92,7 @@ func TestTraces(t *testing.T) {
 	g.GracefulStop()
 	require.NoError(t, <-done)
 
-	require.NoError(t, traces.Close(t.Context()))
+	require.NoError(t, sent.Close(t.Context()))
 	mu.Lock()
 	defer mu.Unlock()
 	require.Equal(t, map[string]int{"http/GET cas": 1, "S3 GET": 1, "grpc.health.v1.Health/Check": 1}, names)

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/pexpress/pexpress/cache/digest"
+	"github.com/pexpress/pexpress/cache/traces"
 )
 
 // smallBlob is the size up to which a blob travels in a unary call rather than in a stream.
@@ -62,7 +63,7 @@ func Dial(ctx context.Context, target string, opts ...grpc.DialOption) (*Cache, 
 	if secure {
 		creds = credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12})
 	}
-	opts = append([]grpc.DialOption{grpc.WithTransportCredentials(creds), grpc.WithNoProxy()}, opts...)
+	opts = append([]grpc.DialOption{grpc.WithTransportCredentials(creds), grpc.WithNoProxy()}, append(traces.DialOptions(ctx), opts...)...)
 	conn, err := grpc.NewClient(address, opts...)
 	if err != nil {
 		return nil, fmt.Errorf("cache %s: %w", target, err)

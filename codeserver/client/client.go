@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/pexpress/pexpress/cache/traces"
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 )
 
@@ -46,7 +47,7 @@ func DialWith(ctx context.Context, addr string, c Credentials) (*Client, error) 
 	if err := probe.Close(); err != nil {
 		return nil, err
 	}
-	conn, err := grpc.NewClient("passthrough:///"+target, append(opts,
+	conn, err := grpc.NewClient("passthrough:///"+target, append(append(opts, traces.DialOptions(ctx)...),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			return d.DialContext(ctx, network, target)

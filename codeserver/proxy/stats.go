@@ -15,6 +15,7 @@ const lastAnswers = 1024
 type Stats struct {
 	above                   *Stats // counts the same, of all versions of a location; nil if there is none
 	begun, answered, failed atomic.Int64
+	first                   atomic.Pointer[func(begin time.Time)]
 	next                    atomic.Uint64
 	took                    [lastAnswers]atomic.Int64 // nanoseconds; 0 is none yet
 }
@@ -50,6 +51,9 @@ func (s *Stats) Latencies() (p50, p99 time.Duration) {
 	return rank(50), rank(99)
 }
 
+// First has told be called once, at the end of the next request that does not fail, with when it began. Told must not wait.
+func (s *Stats) First(told func(begin time.Time)) { s.first.Store(&told) }
+
 func (s *Stats) begin() {
 	for ; s != nil; s = s.above {
 		s.begun.Add(1)
@@ -75,7 +79,13 @@ func (s *Stats) time(took time.Duration) {
 // when the handler panics, which is how an answer is broken off.
 func (x *exchange) measure(begin time.Time, finished bool) {
 	gone := x.in.Context().Err() != nil || x.w.unheard
-	x.backend.stats.end(!gone && (!finished || x.isFailure()))
+	failed := !gone && (!finished || x.isFailure())
+	x.backend.stats.end(failed)
+	if !failed && !gone && x.backend.stats.first.Load() != nil {
+		if told := x.backend.stats.first.Swap(nil); told != nil {
+			(*told)(begin)
+		}
+	}
 	if x.w.code != http.StatusSwitchingProtocols {
 		x.backend.stats.time(time.Since(begin))
 	}

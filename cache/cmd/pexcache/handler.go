@@ -13,6 +13,7 @@ import (
 	"github.com/pexpress/pexpress/cache/instance"
 	"github.com/pexpress/pexpress/cache/observe"
 	"github.com/pexpress/pexpress/cache/server"
+	"github.com/pexpress/pexpress/cache/traces"
 )
 
 // web is what is served over HTTP: the cache, the status page, metrics, and a probe.
@@ -24,14 +25,14 @@ type web struct {
 
 // handler puts the parts together. Everything but the probe is behind authentication; what looks at the server is not
 // counted among what it does.
-func (w *web) handler(a *auth.Authenticator, v *observe.Observer, traces *observe.Traces, opts []server.Option) http.Handler {
+func (w *web) handler(a *auth.Authenticator, v *observe.Observer, t *traces.Traces, opts []server.Option) http.Handler {
 	status := a.HTTP(v.StatusPage(w.guard))
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", w.healthz)
 	mux.Handle("GET /{$}", status)
 	mux.Handle("GET /status.json", status)
 	mux.Handle("GET /metrics", a.HTTP(v.Metrics(w.guard)))
-	mux.Handle("/", traces.HTTP(v.HTTP(a.HTTP(server.HTTP(v.Instances(w.instances), opts...)))))
+	mux.Handle("/", observe.Traced(t, v.HTTP(a.HTTP(server.HTTP(v.Instances(w.instances), opts...)))))
 	return mux
 }
 

@@ -24,6 +24,7 @@ import (
 	"github.com/pexpress/pexpress/cache/instance"
 	"github.com/pexpress/pexpress/cache/observe"
 	"github.com/pexpress/pexpress/cache/server"
+	"github.com/pexpress/pexpress/cache/traces"
 )
 
 const serveHelp = `Serve until ended by SIGTERM or SIGINT.
@@ -56,7 +57,7 @@ type node struct {
 	c       *config
 	log     *slog.Logger
 	store   *store
-	traces  *observe.Traces
+	traces  *traces.Traces
 	grpc    *grpc.Server
 	health  *health.Server
 	service *server.Service
@@ -110,7 +111,7 @@ func (n *node) build(ctx, background context.Context) error {
 	if err != nil {
 		return configError{err}
 	}
-	if n.traces, err = observe.OpenTraces(ctx, version); err != nil {
+	if n.traces, err = traces.Open(ctx, "pexcache", version); err != nil {
 		return configError{err}
 	}
 	if n.traces != nil {

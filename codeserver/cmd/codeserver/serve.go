@@ -119,6 +119,11 @@ func serve(ctx context.Context, f flags, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	spans, err := openTraces(ctx, log)
+	if err != nil {
+		return err
+	}
+	defer spans.close()
 	verify, err := trust(f.trusted, log)
 	if err != nil {
 		return err
@@ -140,14 +145,14 @@ func serve(ctx context.Context, f flags, stderr io.Writer) error {
 		State: f.state, Keep: f.keep, DrainTimeout: f.drain, KeepWarm: f.warm, StopGrace: f.grace, AllowRemote: f.remote, Verify: verify, Log: log,
 		Secrets: f.secrets, Channels: channels, OpenResults: opener(f.cache),
 		Open: func(ctx context.Context) (cache.CAS, io.Closer, error) {
-			cas, _, closer, err := open.Open(ctx, f.cache)
+			cas, _, closer, err := open.Open(spans.With(ctx), f.cache)
 			return cas, closer, err
 		},
 	})
 	if err != nil {
 		return errors.Join(err, control.Close())
 	}
-	g := grpc.NewServer(guard.opts...)
+	g := grpc.NewServer(append(guard.opts, spans.ServerOptions()...)...)
 	s.Register(g)
 	ctx, end := context.WithCancel(ctx)
 	defer end()

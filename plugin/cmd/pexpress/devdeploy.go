@@ -17,6 +17,7 @@ import (
 
 	"github.com/pexpress/pexpress/cache/digest"
 	"github.com/pexpress/pexpress/cache/merkle"
+	"github.com/pexpress/pexpress/cache/traces"
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 	"github.com/pexpress/pexpress/plugin"
 	"github.com/pexpress/pexpress/plugin/project"
@@ -25,7 +26,9 @@ import (
 // deploy builds a location and has it served, and shows how that went. It reports whether to try again soon.
 func (d *dev) deploy(ctx context.Context, loc *project.Location, b batch) (again bool) {
 	d.show.begin(loc.Name)
+	ctx, span := d.app.tracing.traces.Tracer().Start(ctx, "pexpress dev: deploy")
 	deployed, err := d.tryDeploy(ctx, loc, b)
+	traces.End(span, err)
 	switch {
 	case ctx.Err() != nil:
 		return false

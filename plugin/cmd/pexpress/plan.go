@@ -9,6 +9,7 @@ import (
 
 	"github.com/pexpress/pexpress/cache/digest"
 	"github.com/pexpress/pexpress/cache/merkle"
+	"github.com/pexpress/pexpress/cache/traces"
 	"github.com/pexpress/pexpress/plugin/action"
 	"github.com/pexpress/pexpress/plugin/build"
 	"github.com/pexpress/pexpress/plugin/fetch"
@@ -184,7 +185,9 @@ func (s *session) buildDeps(ctx context.Context, p *depsPlan) (*build.Result, er
 			return err
 		}
 		start := time.Now()
+		ctx, span := traces.Start(ctx, "fetch wheels")
 		st, err := s.fetcher.Fetch(ctx, p.wheels, p.digests)
+		traces.End(span, err)
 		if err != nil {
 			return fetchError(err)
 		}
@@ -204,10 +207,12 @@ func (s *session) buildSource(ctx context.Context, p *sourcePlan) (*build.Result
 		if err := s.keepBootstrap(ctx); err != nil {
 			return err
 		}
-		if err := build.PutBlobs(ctx, s.cas, p.blobs); err != nil {
-			return err
-		}
-		return build.PutFiles(ctx, s.cas, p.files)
+		return step(ctx, "upload", func(ctx context.Context) error {
+			if err := build.PutBlobs(ctx, s.cas, p.blobs); err != nil {
+				return err
+			}
+			return build.PutFiles(ctx, s.cas, p.files)
+		})
 	})
 }
 
@@ -224,23 +229,32 @@ type built struct {
 // buildLocation plans and builds both trees, side by side where neither needs the other.
 func (s *session) buildLocation(ctx context.Context, loc *project.Location) (*built, error) {
 	start := time.Now()
-	deps, err := s.planDeps(ctx, loc)
+	b := &built{location: loc}
+	err := step(ctx, "plan", func(ctx context.Context) (err error) {
+		if b.depsPlan, err = s.planDeps(ctx, loc); err == nil {
+			b.plan, err = s.planSource(ctx, loc, b.depsPlan.target)
+		}
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	b := &built{location: loc, depsPlan: deps}
-	if b.plan, err = s.planSource(ctx, loc, deps.target); err != nil {
-		return nil, err
-	}
+	deps := b.depsPlan
 	for _, w := range b.plan.sources.Warnings {
 		s.app.ui.warn(w)
 	}
 	s.stage("plan", start, map[string]any{"wheels": len(deps.wheels), "files": len(b.plan.sources.Files)},
 		"%s, %s", count(len(deps.wheels), "wheel"), count(len(b.plan.sources.Files), "source file"))
 	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() (err error) { b.deps, err = s.buildDeps(gctx, deps); return err })
-	g.Go(func() (err error) { b.source, err = s.buildSource(gctx, b.plan); return err })
-	g.Go(func() (err error) { b.outputs, err = s.buildOutputs(gctx); return err })
+	g.Go(func() error {
+		return step(gctx, "build deps", func(ctx context.Context) (err error) { b.deps, err = s.buildDeps(ctx, deps); return err })
+	})
+	g.Go(func() error {
+		return step(gctx, "build source", func(ctx context.Context) (err error) { b.source, err = s.buildSource(ctx, b.plan); return err })
+	})
+	g.Go(func() error {
+		return step(gctx, "build outputs", func(ctx context.Context) (err error) { b.outputs, err = s.buildOutputs(ctx); return err })
+	})
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}

@@ -29,6 +29,7 @@ type app struct {
 	stdin    io.Reader
 	// cacheChosen is whether the user chose the cache for this command, so that the project's setting gives way.
 	cacheChosen bool
+	tracing     *tracing
 	ui          *ui
 }
 
@@ -49,8 +50,9 @@ lock, wheel, source tree); 4 a builder failed; 5 the new version does not serve,
 // usageText matches what cobra says of a command line that makes no sense; it has no type for it.
 var usageText = regexp.MustCompile(`^(unknown command|accepts |requires at |unknown shorthand|required flag)`)
 
-func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
-	a := &app{stdin: stdin, ui: newUI(false, stdout, stderr)}
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) (result error) {
+	a := &app{stdin: stdin, ui: newUI(false, stdout, stderr), tracing: new(tracing)}
+	defer func() { a.tracing.end(result, a.ui.warn) }()
 	root := a.command()
 	args, err := expandArguments(args)
 	root.SetArgs(args)
@@ -87,8 +89,12 @@ func (a *app) command() *cobra.Command {
 		Long:          rootHelp,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		PersistentPreRunE: func(*cobra.Command, []string) error {
-			return a.check()
+		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
+			err := a.check()
+			if err == nil {
+				a.tracing.begin(c, a.ui.warn)
+			}
+			return err
 		},
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
