@@ -8,6 +8,7 @@
 //	state.json    locations and their versions
 //	store/        blobs, and source trees as directories (package loader)
 //	python/       unpacked wheels and virtual environments (package venv)
+//	homes/        what versions find in their home directory, one a location
 //	logs/         what versions wrote, a file each
 //	lock          held by the one codeserver that uses the directory
 package codeserver
@@ -59,6 +60,9 @@ type Options struct {
 	Verify Verify
 	// Secrets is the operator's file that says where the secrets of locations are; see package secrets. None if empty.
 	Secrets string
+	// Users are those that versions run as; see ParseUsers. Hidden are directories that versions with one do not see.
+	Users  Users
+	Hidden []string
 	// Channels are followed.
 	Channels Channels
 	// OpenResults opens the cache with its ActionCache, by which hosts tell each other what versions import; they do not if nil.
@@ -95,6 +99,7 @@ type Server struct {
 	leaving   []*location // removed, with requests under way perhaps
 	watchers  map[chan struct{}]bool
 	followed  map[string]followed // by location
+	lastUser  int
 }
 
 // Open opens the state directory and starts what it served last. It returns when every location listens whose address

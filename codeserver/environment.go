@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
@@ -41,6 +42,26 @@ func environment(spec *codeserverpb.VersionSpec, p *prepared, port int) []string
 	var env []string
 	for name, value := range vars {
 		env = append(env, name+"="+value)
+	}
+	return env
+}
+
+// environ returns the variables of a version's process, those of its user among them.
+func (s *Server) environ(spec *codeserverpb.VersionSpec, p *prepared, port int) []string {
+	env := environment(spec, p, port)
+	if p.user == 0 {
+		return env
+	}
+	own := map[string]string{"HOME": s.home(), "USER": "pexpress", "TMPDIR": ""}
+	env = slices.DeleteFunc(env, func(e string) bool {
+		name, value, _ := strings.Cut(e, "=")
+		_, ok := own[name]
+		return ok && value == os.Getenv(name) // not if it is the location's own
+	})
+	for name, value := range own {
+		if value != "" && !slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, name+"=") }) {
+			env = append(env, name+"="+value)
+		}
 	}
 	return env
 }

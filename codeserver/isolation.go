@@ -16,6 +16,7 @@ const (
 	mostCPU        = 1_000_000
 	leastPids      = 2
 	leastOpenFiles = 64
+	leastTmp       = 1 << 20
 )
 
 func checkLimits(l *codeserverpb.Limits) error {
@@ -27,6 +28,7 @@ func checkLimits(l *codeserverpb.Limits) error {
 		{"cpu_millis", l.GetCpuMillis(), leastCPU},
 		{"pids", l.GetPids(), leastPids},
 		{"open_files", l.GetOpenFiles(), leastOpenFiles},
+		{"tmp_bytes", l.GetTmpBytes(), leastTmp},
 	} {
 		if c.value != 0 && c.value < c.from {
 			return fmt.Errorf("%w: the limit %s is %d: the least is %d, and 0 is none", errRequest, c.name, c.value, c.from)

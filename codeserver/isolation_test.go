@@ -134,7 +134,7 @@ func TestLimitsHold(t *testing.T) {
 		}
 		require.Equal(t, []string{
 			"memory: 256 MiB (cgroup v1)", "cpu: 1.5 (cgroup v1)", "pids: 50 (cgroup v1)", "open files: 100 (rlimit)",
-			"processes: ended together (cgroup v1)",
+			"processes: ended together (cgroup v1)", "user, files, /tmp: shared by all versions (no users are given)",
 		}, v.GetIsolation())
 		for file, want := range map[string]string{
 			"memory/memory.limit_in_bytes": "268435456", "cpu/cpu.cfs_quota_us": "150000", "pids/pids.max": "50",

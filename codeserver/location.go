@@ -30,6 +30,7 @@ type location struct {
 	previous *version
 	versions []*version // newest first
 	loading  []*version // being deployed, not yet among versions
+	user     int        // of its versions; 0 while there is none
 	removed  bool       // by Remove: it comes back only as another one of that name
 
 	stats *proxy.Stats  // of all versions that it has had

@@ -52,12 +52,13 @@ func (s *Server) putAway() (remove func() error, err error) {
 	defer s.tidy.Unlock()
 	s.mu.Lock()
 	var deps, trees []digest.Digest
-	logs, warm := map[string]bool{}, map[string]bool{}
+	logs, warm, homes := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	s.leaving = slices.DeleteFunc(s.leaving, func(l *location) bool {
 		return !slices.ContainsFunc(l.versions, func(v *version) bool { return v.running != nil })
 	})
 	for _, l := range slices.AppendSeq(slices.Clone(s.leaving), maps.Values(s.locations)) {
 		l.dropOld(s.opts.Keep)
+		homes[filepath.Base(s.homeOf(l, l.user))] = true
 		for _, v := range append(slices.Clone(l.loading), l.current) {
 			if v != nil {
 				warm[warmKey(v)] = true
@@ -77,7 +78,7 @@ func (s *Server) putAway() (remove func() error, err error) {
 	if remove == nil {
 		return nil, err
 	}
-	return remove, errors.Join(err, s.zygotes.Keep(warm), s.venvs.Keep(s.ctx, deps), s.keepLogs(logs))
+	return remove, errors.Join(err, s.zygotes.Keep(warm), s.venvs.Keep(s.ctx, deps), s.keepLogs(logs), s.keepHomes(homes))
 }
 
 // keepLogs deletes the logs of versions that are gone.

@@ -2,6 +2,7 @@ package codeserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -29,11 +30,19 @@ type prepared struct {
 	// location is whose secrets they are: values by name, for the environment of the process and for nothing else.
 	location string
 	secrets  map[string]string
+	// user and home are 0 and empty if the version has none of its own.
+	user        int
+	home        string
+	interpreter *venv.Interpreter
 }
 
 // prepare loads the version's trees and makes its environment.
 func (s *Server) prepare(ctx context.Context, l *location, v *version, log *logbook, r report) (*prepared, error) {
 	python, err := s.pythons.find(ctx, v.spec.GetPython())
+	if err != nil {
+		return nil, err
+	}
+	user, err := s.userOf(l)
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +66,7 @@ func (s *Server) prepare(ctx context.Context, l *location, v *version, log *logb
 	if err != nil {
 		return nil, err
 	}
-	dir, err := s.loader.Dir(ctx, source, loader.Selection{Name: "source", Want: isSource}, s.currentSource(l))
+	dir, err := s.loader.Dir(ctx, source, sourceSelection(user), s.currentSource(l))
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +84,22 @@ func (s *Server) prepare(ctx context.Context, l *location, v *version, log *logb
 		log.write([]byte("codeserver: " + w))
 	}
 	r.stage("environment", begin, loader.Stats{})
-	return &prepared{env.Python(), env.Dir, dir, inject, outputs, l.name, values}, nil
+	p := &prepared{python: env.Python(), env: env.Dir, source: dir, inject: inject, outputs: outputs, location: l.name, secrets: values, user: user, interpreter: python}
+	if user != 0 {
+		if p.home, err = s.makeHome(l, user); err != nil {
+			return nil, fmt.Errorf("make the home of %s: %w", l.name, err)
+		}
+	}
+	return p, nil
+}
+
+// sourceSelection is what of a source tree a version of a user runs in. Users do not share a directory: Python keeps
+// bytecode there, and whoever can write that can have whoever reads it do anything.
+func sourceSelection(user int) loader.Selection {
+	if user == 0 {
+		return loader.Selection{Name: "source", Want: isSource}
+	}
+	return loader.Selection{Name: fmt.Sprintf("source-%d", user), Want: isSource, User: user}
 }
 
 // environment returns the environment of a deps tree.
@@ -200,11 +224,16 @@ func (s *Server) startProcess(ctx context.Context, v *version, p *prepared, log 
 		return nil, nil, 0, err
 	}
 	launch := s.launch(ctx, v, p, spec, cold)
+	if launch != nil {
+		if spec.Sandbox, err = s.sandbox(v, p, launch.Learn()); err != nil {
+			return nil, launch, 0, errors.Join(err, spec.Group.End())
+		}
+	}
 	w, err := worker.Start(*spec)
 	if err != nil {
 		return nil, launch, 0, fmt.Errorf("%w: %w%s", errNotReady, err, log.lastWords())
 	}
-	run := &running{worker: w, group: spec.Group, isolation: spec.Group.Isolation(), backend: proxy.NewMeasured(fmt.Sprintf("127.0.0.1:%d", port), v.stats), port: port}
+	run := &running{worker: w, group: spec.Group, isolation: append(spec.Group.Isolation(), s.shutIn(v, p)...), backend: proxy.NewMeasured(fmt.Sprintf("127.0.0.1:%d", port), v.stats), port: port}
 	s.tasks.Go(func() { s.account(v, run) })
 	return run, launch, port, nil
 }
@@ -225,7 +254,10 @@ func (s *Server) spec(v *version, p *prepared, log func([]byte)) (*worker.Spec, 
 		return nil, 0, fmt.Errorf("%w: the working directory %q is not in the sources", errRequest, entry.GetWorkingDirectory())
 	}
 	spec := &worker.Spec{
-		Program: program, Args: args, Dir: dir, Env: environment(v.spec, p, port), Log: log, Grace: s.opts.StopGrace,
+		Program: program, Args: args, Dir: dir, Env: s.environ(v.spec, p, port), Log: log, Grace: s.opts.StopGrace,
+	}
+	if spec.Sandbox, err = s.sandbox(v, p, ""); err != nil {
+		return nil, 0, err
 	}
 	spec.Group, err = s.group(v, p)
 	return spec, port, err

@@ -23,6 +23,8 @@ const stateVersion = 1
 type savedState struct {
 	Version   int             `json:"version"`
 	Locations []savedLocation `json:"locations"`
+	// The user that was given to somebody last.
+	LastUser int `json:"last_user,omitempty"`
 }
 
 type savedLocation struct {
@@ -31,6 +33,7 @@ type savedLocation struct {
 	Current  string         `json:"current,omitempty"`
 	Previous string         `json:"previous,omitempty"`
 	Versions []savedVersion `json:"versions"`
+	User     int            `json:"user,omitempty"`
 }
 
 type savedVersion struct {
@@ -62,9 +65,12 @@ func (s *Server) save() error {
 
 func (s *Server) snapshot() (*savedState, error) {
 	st := &savedState{Version: stateVersion}
+	s.mu.Lock()
+	st.LastUser = s.lastUser
+	s.mu.Unlock()
 	for _, l := range s.all() {
 		s.mu.Lock()
-		saved := savedLocation{Name: l.name, Address: l.address}
+		saved := savedLocation{Name: l.name, Address: l.address, User: l.user}
 		if l.current != nil {
 			saved.Current = l.current.name
 		}
@@ -112,6 +118,7 @@ func (s *Server) restore() error {
 	if st.Version != stateVersion {
 		return fmt.Errorf("%s has the format %d, this codeserver reads %d", s.statePath(), st.Version, stateVersion)
 	}
+	s.lastUser = st.LastUser
 	for _, saved := range st.Locations {
 		l, err := s.restoreLocation(saved)
 		if err != nil {
@@ -142,6 +149,7 @@ func (s *Server) restoreLocation(saved savedLocation) (*location, error) {
 	}
 	l := s.newLocation(saved.Name)
 	l.address = saved.Address
+	l.user = saved.User // also one that --users does not give any more: files are its
 	for _, sv := range saved.Versions {
 		spec := &codeserverpb.VersionSpec{}
 		if err := protojson.Unmarshal(sv.Spec, spec); err != nil {

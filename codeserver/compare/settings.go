@@ -65,7 +65,7 @@ func values(s *codeserverpb.VersionSpec) map[string]string {
 	}
 	for name, n := range map[string]int64{
 		"limit memory (bytes)": l.GetMemoryBytes(), "limit cpu (1/1000)": l.GetCpuMillis(),
-		"limit processes": l.GetPids(), "limit open files": l.GetOpenFiles(),
+		"limit processes": l.GetPids(), "limit open files": l.GetOpenFiles(), "limit /tmp (bytes)": l.GetTmpBytes(),
 	} {
 		if n != 0 {
 			all[name] = fmt.Sprint(n)

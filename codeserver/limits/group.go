@@ -171,7 +171,7 @@ func (g *Group) Explain(err error) error {
 	n := g.host.layout.usage(g.name)
 	switch {
 	case g.limits.Memory > 0 && (g.oom.Load() || n.oomKills > 0):
-		return fmt.Errorf("it exceeded its memory limit of %s (peak %s) and was ended", size(g.limits.Memory), size(n.peak))
+		return fmt.Errorf("it exceeded its memory limit of %s (peak %s) and was ended", Size(g.limits.Memory), Size(n.peak))
 	case g.limits.Pids > 0 && n.forkErrors > 0:
 		return fmt.Errorf("%w; it had reached its limit of %d processes and threads", err, g.limits.Pids)
 	}
@@ -192,7 +192,7 @@ func (g *Group) Isolation() []string {
 			say = append(say, what+": not limited to "+limit+" ("+g.host.why+")")
 		}
 	}
-	add(memory, "memory", size(g.limits.Memory), g.limits.Memory > 0)
+	add(memory, "memory", Size(g.limits.Memory), g.limits.Memory > 0)
 	add(cpu, "cpu", strconv.FormatFloat(float64(g.limits.CPU)/1000, 'f', -1, 64), g.limits.CPU > 0)
 	add(pids, "pids", strconv.FormatInt(g.limits.Pids, 10), g.limits.Pids > 0)
 	if g.limits.OpenFiles > 0 {
@@ -204,8 +204,8 @@ func (g *Group) Isolation() []string {
 	return say
 }
 
-// size writes a number of bytes as people do: the largest binary unit that leaves a whole number, or one decimal.
-func size(n int64) string {
+// Size writes a number of bytes as people do: the largest binary unit that leaves a whole number, or one decimal.
+func Size(n int64) string {
 	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
 	f, i := float64(n), 0
 	for f >= 1024 && i < len(units)-1 {

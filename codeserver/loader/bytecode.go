@@ -3,6 +3,7 @@ package loader
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -27,4 +28,25 @@ func linkBytecode(from, to string, modules map[string]bool) {
 		}
 		_ = os.Link(filepath.Join(from, e.Name()), filepath.Join(to, e.Name()))
 	}
+}
+
+// giveBytecode makes the directories in which an interpreter that runs as the selection's user keeps its bytecode, which
+// cannot make them itself.
+func (m *maker) giveBytecode() error {
+	if m.sel.User == 0 {
+		return nil
+	}
+	for n := range m.tree.Nodes() {
+		if !slices.ContainsFunc(m.selected(n), func(f file) bool { return strings.HasSuffix(f.name, ".py") }) {
+			continue
+		}
+		dir := filepath.Join(m.dir, n.Path, bytecodeDir)
+		if err := os.Mkdir(dir, 0o755); err != nil && !os.IsExist(err) {
+			return err
+		}
+		if err := os.Lchown(dir, m.sel.User, m.sel.User); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -18,6 +18,8 @@ import (
 type Selection struct {
 	Name string
 	Want func(path string) bool
+	// User, if it is not 0, is the only one who may write bytecode there, and nothing else.
+	User int
 }
 
 // Dir returns a directory with the selected files of a loaded tree, made if it is not there. One whose files were changed
@@ -101,6 +103,9 @@ func (l *Loader) materialize(ctx context.Context, t *merkle.Tree, sel Selection,
 		return err
 	})
 	if err != nil {
+		return err
+	}
+	if err := m.giveBytecode(); err != nil {
 		return err
 	}
 	return os.Rename(m.dir, l.dirOf(t.Root(), sel.Name))

@@ -41,7 +41,9 @@ type maker struct {
 // linkable reports whether several versions may share a file. None is written to in place unless somebody changes its mode
 // first, or is root, whom modes do not hold: of root's versions only Python sources are shared, which a program reads but
 // does not open for writing, as it may a database that lies beside them.
-func linkable(path string) bool { return os.Geteuid() != 0 || strings.HasSuffix(path, ".py") }
+func (m *maker) linkable(path string) bool {
+	return m.sel.User != 0 || os.Geteuid() != 0 || strings.HasSuffix(path, ".py")
+}
 
 // takeFrom has make take files from the directory of another tree.
 func (m *maker) takeFrom(old *merkle.Tree, dir string) {
@@ -182,7 +184,7 @@ func (m *maker) link(n merkle.Node, path string, files []file) ([]file, error) {
 			same[module] = true
 		}
 		linked := false
-		if linkable(f.name) {
+		if m.linkable(f.name) {
 			if linked, err = linkSame(from, to, f); err != nil {
 				return nil, fmt.Errorf("link %s: %w", filepath.Join(path, f.name), err)
 			}

@@ -80,7 +80,8 @@ func Open(dir string) (*Store, error) {
 	}
 	s := &Store{dir: dir, busy: map[string]int{}, staged: map[string]string{}}
 	for _, name := range []string{"wheels", "envs", "tmp"} {
-		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
+		// Other users find what they have been told the name of, a digest, and cannot list what else is there.
+		if err := errors.Join(os.MkdirAll(s.path(name), 0o755), os.Chmod(s.path(name), 0o711)); err != nil {
 			return nil, fmt.Errorf("open environments: %w", err)
 		}
 	}

@@ -21,7 +21,8 @@ type Confinement struct {
 	OpenFiles int64 `json:"open_files"`
 }
 
-func confinement(g *limits.Group) Confinement {
+func confinement(spec Spec) Confinement {
+	g := spec.Group
 	if g == nil {
 		return Confinement{}
 	}

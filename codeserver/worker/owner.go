@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pexpress/pexpress/codeserver/sandbox"
 )
 
 // shim is a version's shim as the codeserver sees it: a child of this process, or, if cmd is nil, of the process that
@@ -52,15 +54,26 @@ func (e ending) error() error {
 
 // execute starts a shim as a child of this process.
 func (s *shim) execute(spec Spec, self string, lifeline, status, out *os.File) error {
-	input, err := json.Marshal(shimSpec{spec.Program, spec.Args, spec.Dir, spec.Env, spec.Grace, confinement(spec.Group)})
+	c := confinement(spec)
+	input, err := json.Marshal(shimSpec{
+		Program: spec.Program, Args: spec.Args, Dir: spec.Dir, Env: spec.Env, Grace: spec.Grace, Confine: c, Sandbox: spec.Sandbox,
+	})
 	if err != nil {
 		return err
 	}
+	return s.run(self, input, c, lifeline, status, nil, nil, out)
+}
+
+// run executes a shim. keeper and version are those of one that was forked before, else nil.
+func (s *shim) run(self string, input []byte, c Confinement, lifeline, status, keeper, version, out *os.File) error {
 	cmd := exec.Command(self, shimArg)
 	cmd.Stdin = bytes.NewReader(input)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.ExtraFiles = []*os.File{lifeline, status}
-	cmd.Env = confinement(spec.Group).Variables()
+	if keeper != nil {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, keeper, version)
+	}
+	cmd.Env = c.Variables()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	s.cmd = cmd
 	return cmd.Start()
@@ -70,6 +83,10 @@ func (s *shim) execute(spec Spec, self string, lifeline, status, out *os.File) e
 // well, executes Shim with the arguments ShimArgument, the version's pid and Grace in nanoseconds, and with Lifeline and
 // Status as descriptors 3 and 4, and with Confine's variables. Both write to Out. The version is confined before it does
 // anything else.
+//
+// With Admission, of package sandbox, on which the version asks to be admitted, there is no Shim, Lifeline or Status: the
+// parent is the keeper, which says on Keeper how the version has ended, and ends when nobody is at its other end. Parent is
+// set to who forks.
 type ForkRequest struct {
 	Args, Env             []string
 	Dir                   string
@@ -77,6 +94,8 @@ type ForkRequest struct {
 	Grace                 time.Duration
 	Confine               Confinement
 	Lifeline, Status, Out *os.File
+	Admission, Keeper     *os.File
+	Parent                *sandbox.Parent
 }
 
 // forkedArg is the first argument of a shim whose version was forked before it.
@@ -85,7 +104,7 @@ const forkedArg = "pexpress-worker-forked"
 func fork(spec Spec, self string, lifeline, status, out *os.File) error {
 	return spec.Fork(ForkRequest{
 		Args: spec.Args, Env: spec.Env, Dir: spec.Dir, Shim: self, ShimArgument: forkedArg, Grace: spec.Grace,
-		Confine: confinement(spec.Group), Lifeline: lifeline, Status: status, Out: out,
+		Confine: confinement(spec), Lifeline: lifeline, Status: status, Out: out,
 	})
 }
 

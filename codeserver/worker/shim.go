@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pexpress/pexpress/codeserver/sandbox"
 )
 
 // shimArg is the first argument of the process that owns a version's process.
@@ -30,6 +32,8 @@ type shimSpec struct {
 	Env     []string
 	Grace   time.Duration
 	Confine Confinement
+	Sandbox *sandbox.Spec // nil if it is not shut into one
+	Forked  *sandboxed    // not nil if the process runs already
 }
 
 // Main must be the first thing that main does in a program that starts workers: started again as a worker's shim, it
@@ -39,6 +43,7 @@ type shimSpec struct {
 // starts, and it ends them when told to. The end of its lifeline, which comes also when the codeserver is killed, tells
 // it to wait for another codeserver for a while, and then to end them.
 func Main() {
+	sandbox.Main()
 	var code int
 	var err error
 	switch {
@@ -95,7 +100,7 @@ func adopt(version, grace string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return supervise(pid, time.Duration(ns), t)
+	return supervise(pid, os.Getpid(), time.Duration(ns), t)
 }
 
 func runShim() (int, error) {
@@ -114,21 +119,32 @@ func runShim() (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	if f := spec.Forked; f != nil {
+		return supervise(f.PID, f.Keeper, spec.Grace, t)
+	}
 	runtime.LockOSThread() // the parent-death signal is tied to the thread that starts the process
 	cmd := &exec.Cmd{
 		Path: spec.Program, Args: append([]string{spec.Program}, spec.Args...), Dir: spec.Dir, Env: spec.Env,
 		Stdin: null, Stdout: os.Stdout, Stderr: os.Stderr,
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
 	}
+	if spec.Sandbox != nil {
+		started, err := sandbox.Wrap(cmd, spec.Sandbox, spec.Confine.Groups)
+		if err != nil {
+			return 0, errors.Join(err, t.cut())
+		}
+		defer started()
+		spec.Confine.Groups = nil // it enters them by itself, with no more threads than a program begins with
+	}
 	if err := spec.Confine.start(cmd); err != nil {
 		return 0, errors.Join(err, t.cut())
 	}
-	return supervise(cmd.Process.Pid, spec.Grace, t)
+	return supervise(cmd.Process.Pid, os.Getpid(), spec.Grace, t)
 }
 
 // supervise says what it watches over, reaps until the main process has ended, ends it when the codeserver says so or is
-// gone for too long, and leaves nothing behind.
-func supervise(pid int, grace time.Duration, t *tether) (int, error) {
+// gone for too long, and leaves nothing behind. What the version starts is below the process top, its parent.
+func supervise(pid, top int, grace time.Duration, t *tether) (int, error) {
 	t.hello.Protocol, t.hello.PID, t.hello.Shim, t.hello.Grace = protocol, pid, os.Getpid(), grace
 	status := os.NewFile(statusFD, "status")
 	fmt.Fprintf(status, "%d %d\n", pid, os.Getpid())
@@ -139,10 +155,14 @@ func supervise(pid int, grace time.Duration, t *tether) (int, error) {
 		close(asked)
 	}()
 	ended := make(chan syscall.WaitStatus, 1)
-	go reap(pid, ended)
+	if top == os.Getpid() {
+		go reap(pid, ended)
+	} else if err := watchForked(ended); err != nil {
+		return 0, errors.Join(err, t.cut())
+	}
 	select {
 	case st := <-ended:
-		killDescendants()
+		killBelow(top)
 		told := t.report(exitStatus(st), asked)
 		err := t.cut()
 		if !told {
@@ -162,7 +182,7 @@ func supervise(pid int, grace time.Duration, t *tether) (int, error) {
 		_ = syscall.Kill(-pid, syscall.SIGKILL)
 		st = <-ended
 	}
-	killDescendants()
+	killBelow(top)
 	t.say(exitStatus(st))
 	return exitStatus(st), endGroup()
 }
@@ -192,11 +212,11 @@ func exitStatus(st syscall.WaitStatus) int {
 	return st.ExitStatus()
 }
 
-// killDescendants ends all that the version has started, wherever it has moved itself. Each round finds what the one
-// before has orphaned.
-func killDescendants() {
+// killBelow ends all that the version has started, wherever it has moved itself. Each round finds what the one before has
+// orphaned.
+func killBelow(top int) {
 	for range 1000 {
-		left := Descendants(os.Getpid())
+		left := Descendants(top)
 		if len(left) == 0 {
 			return
 		}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/pexpress/pexpress/codeserver/limits"
+	"github.com/pexpress/pexpress/codeserver/sandbox"
 )
 
 // Spec says what to run.
@@ -28,6 +29,8 @@ type Spec struct {
 	Grace time.Duration
 	// Fork has another process fork this one instead of executing Program; see ForkRequest. It may be nil.
 	Fork func(ForkRequest) error
+	// Sandbox is what the process is shut into; it may be nil.
+	Sandbox *sandbox.Spec
 	// Group is the cgroup of the process and of all that it starts. Start ends and removes it when the process has ended,
 	// or could not be started. It may be nil.
 	Group *limits.Group
@@ -86,6 +89,8 @@ func start(spec Spec) (*Worker, error) {
 	err = send(conn, order{Within: &spec.Within, Socket: spec.Socket, Record: spec.Record}, out)
 	switch {
 	case err != nil:
+	case spec.Fork != nil && spec.Sandbox != nil:
+		err = own.forkInto(spec, self, lifeline, statusEnd, outEnd)
 	case spec.Fork != nil:
 		err = fork(spec, self, lifeline, statusEnd, outEnd)
 	default:
@@ -220,7 +225,11 @@ func (w *Worker) Leave() {
 // end kills all at once.
 func (w *Worker) end() {
 	if shim := w.shim.pid(); shim > 1 { // else it was never known
-		for _, p := range Descendants(shim) {
+		left := Descendants(shim)
+		if w.pid > 1 { // it is not below the shim if it was forked into a sandbox
+			left = append(left, Descendants(w.pid)...)
+		}
+		for _, p := range left {
 			_ = syscall.Kill(p.PID, syscall.SIGKILL)
 		}
 	}

@@ -175,6 +175,12 @@ func (w *warm) prune(tried []string) {
 func (p *Pool) zygoteOf(ctx context.Context, v *Version, modules, leaveOut []string) (*Zygote, error) {
 	c := Config{Python: v.Python, Script: p.script, Env: v.shared(), Modules: modules, LeaveOut: leaveOut}
 	for {
+		if v.Sandbox != nil {
+			var err error
+			if c.Sandbox, err = v.Sandbox(); err != nil {
+				return nil, err
+			}
+		}
 		z, err := Start(ctx, c)
 		if err != nil || len(leaveOut) == 0 {
 			return z, err

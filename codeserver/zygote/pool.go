@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pexpress/pexpress/codeserver/sandbox"
 	"github.com/pexpress/pexpress/codeserver/worker"
 )
 
@@ -30,6 +31,9 @@ type Version struct {
 	// Probe starts the version once more, beside those that run, and returns nil when it has become ready; it is ended
 	// then. It is forked by fork, or starts by itself if that is nil. Without Probe nobody looks for what breaks a fork.
 	Probe func(ctx context.Context, fork func(worker.ForkRequest) error) error
+	// Sandbox returns what a zygote for the version is shut into, a user of its own among it; it is nil, or returns nil, if
+	// versions are not shut in.
+	Sandbox func() (*sandbox.Spec, error)
 }
 
 // Exchange is how hosts tell each other what versions import.
@@ -152,6 +156,12 @@ func (p *Pool) Launch(ctx context.Context, v Version, spec *worker.Spec, cold bo
 
 // Cold returns the arguments for Python that run args without a zygote, and learn nothing.
 func (p *Pool) Cold(args []string) []string { return Cold(p.script, "", args) }
+
+// Learn is the file that the version writes down what it imports in, "" if it does not.
+func (l *Launch) Learn() string { return l.learn }
+
+// Script is the program that starts versions.
+func (p *Pool) Script() string { return p.script }
 
 // Warm reports that the version is forked.
 func (l *Launch) Warm() bool { return l.zygote != nil }

@@ -25,6 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pexpress/pexpress/cache/durable"
+	"github.com/pexpress/pexpress/codeserver/sandbox"
 	"github.com/pexpress/pexpress/codeserver/worker"
 )
 
@@ -53,6 +54,9 @@ type Config struct {
 	Modules        []string // to be imported, in this order
 	LeaveOut       []string // packages that are not imported, nor what imports them
 	Log            io.Writer
+	// Sandbox is what the zygote is shut into, so that all it can do is to fork. It may be nil; versions that have a sandbox
+	// cannot be forked then.
+	Sandbox *sandbox.Spec
 }
 
 // Zygote is a process to fork versions from.
@@ -65,6 +69,7 @@ type Zygote struct {
 	control int
 	done    chan struct{}
 	process *os.Process
+	user    int
 }
 
 // titleRoom is how long what ps shows of a version may be beyond what it shows of a zygote; see set_title.
@@ -91,12 +96,21 @@ func Start(ctx context.Context, c Config) (*Zygote, error) {
 	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = c.Env, "/", c.Log, c.Log
 	cmd.ExtraFiles = []*os.File{theirs}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	user := os.Getuid()
+	if c.Sandbox != nil {
+		user = c.Sandbox.User
+		started, err := sandbox.Wrap(cmd, c.Sandbox, nil)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("start a zygote: %w", err), theirs.Close(), unix.Close(pair[0]))
+		}
+		defer started()
+	}
 	err = cmd.Start()
 	theirs.Close()
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start a zygote: %w", err), unix.Close(pair[0]))
 	}
-	z := &Zygote{control: pair[0], done: make(chan struct{}), process: cmd.Process}
+	z := &Zygote{control: pair[0], done: make(chan struct{}), process: cmd.Process, user: user}
 	go func() {
 		_ = cmd.Wait()
 		close(z.done)
@@ -148,6 +162,7 @@ func (z *Zygote) preload(modules, leaveOut []string) error {
 const (
 	preloadRequest = 'p'
 	forkRequest    = 'f'
+	sandboxRequest = 's' // a fork into a sandbox
 )
 
 // ask sends a request and waits for the answer. The request itself is in a file, since it can be larger than a message.
@@ -210,6 +225,10 @@ func (z *Zygote) fork(r worker.ForkRequest, learn string) error {
 				break
 			}
 		}
+	}
+	if r.Admission != nil {
+		*r.Parent = sandbox.Parent{PID: z.process.Pid, User: z.user}
+		return z.ask(sandboxRequest, map[string]any{"args": r.Args, "env": env, "dir": r.Dir, "learn": learn}, r.Admission, r.Keeper, r.Out)
 	}
 	return z.ask(forkRequest, map[string]any{
 		"args": r.Args, "env": env, "dir": r.Dir, "shim": r.Shim, "shim_argument": r.ShimArgument, "grace": r.Grace.Nanoseconds(),

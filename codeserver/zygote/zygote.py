@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import runpy
+import select
 import signal
 import socket
 import sys
@@ -173,6 +174,104 @@ def fork(request_fd, lifeline, status, out):
         os._exit(125)
 
 
+def fork_sandboxed(request_fd, admission, link, out):
+    """Forks a version into a sandbox. Returns as fork does; the version's parent is its keeper. See package sandbox."""
+    pid = os.fork()
+    if pid:
+        return pid, None
+    try:
+        os.setpgid(0, 0)
+        LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        keeper = os.getpid()
+        version = os.fork()
+        if version:
+            keep(version, link)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        become_version(out)
+        enter_sandbox(admission)
+        become_version(out)  # the kernel forgets whose end is the version's when the user changes
+        if os.getppid() != keeper:
+            os._exit(125)
+        with open(request_fd, "rb") as f:  # as the version's user: nobody else has what is in it in his memory
+            return 0, json.load(f)
+    except BaseException as err:
+        os.write(out, ("codeserver: the zygote cannot fork: %s\n" % err).encode())
+        os._exit(125)
+
+
+def keep(version, link):
+    """Waits for the version and for what it leaves behind, and says how it ended, until nobody listens any more."""
+    set_title(["pexpress-worker-forked"])
+    os.closerange(0, link)
+    os.closerange(link + 1, 1 << 16)
+    listener = socket.socket(fileno=link)
+    wake, woken = os.pipe()
+    os.set_blocking(woken, False)
+    signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda signum, frame: None)
+    poll = select.poll()
+    poll.register(listener, select.POLLIN)
+    poll.register(wake, select.POLLIN)
+    reap = True  # what has ended before there was a handler
+    while True:
+        while reap:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            if pid == version:
+                listener.send(json.dumps({"Status": status}).encode())
+        ready = [fd for fd, _ in poll.poll()]
+        if link in ready:
+            os._exit(0)  # the version ends with this process
+        reap = os.read(wake, 4096)
+
+
+def enter_sandbox(admission):
+    """Makes a user namespace, in which this process may do what follows, becomes the user that it is let become there, and
+    puts in place what it is to see. Only the zygote's modules are there until then."""
+    import ctypes
+
+    def check(result, what):
+        if result < 0:
+            raise OSError(ctypes.get_errno(), "%s: %s" % (what, os.strerror(ctypes.get_errno())))
+
+    with socket.socket(fileno=os.dup(admission)) as codeserver:
+        try:
+            check(LIBC.unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWIPC), "make a user namespace")
+        except OSError as err:
+            codeserver.send(str(err).encode())
+            raise
+        codeserver.send(b"ready")
+        answer, mounts, _, _ = socket.recv_fds(codeserver, 1 << 16, 200)
+    answer = json.loads(answer)
+    for fd, at in zip(mounts, answer["at"]):
+        check(LIBC.syscall(SYS_MOVE_MOUNT, fd, b"", AT_FDCWD, os.fsencode(at), MOVE_MOUNT_FLAGS), "mount " + at)
+        os.close(fd)
+    user = answer["user"]
+    for capability in range(64):
+        if LIBC.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0):
+            break
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
+    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
+    check(LIBC.capset(header, (ctypes.c_uint32 * 6)()), "drop capabilities")
+    check(LIBC.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
+    check(LIBC.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0), "prctl")  # for those of this user: a debugger, core dumps
+
+
+CLONE_NEWNS = 0x20000
+CLONE_NEWIPC = 0x8000000
+CLONE_NEWUSER = 0x10000000
+SYS_MOVE_MOUNT = 429  # on all architectures
+AT_FDCWD = -100
+MOVE_MOUNT_FLAGS = 0x44  # the mount is the descriptor itself; a link as the last part of where is followed
+CAPABILITY_VERSION_3 = 0x20080522
+PR_SET_DUMPABLE = 4
+PR_CAPBSET_DROP = 24
+PR_SET_NO_NEW_PRIVS = 38
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 RLIMIT_NOFILE = 7
@@ -231,7 +330,7 @@ def serve(control):
             continue
         with warnings.catch_warnings():  # Python 3.12 and later warn of a fork where there are threads
             warnings.simplefilter("ignore", DeprecationWarning)
-            pid, request = fork(*fds[:4])
+            pid, request = (fork if kind == b"f" else fork_sandboxed)(*fds[:4])
         for fd in fds[1 if request else 0:]:  # the version has closed its request
             os.close(fd)
         if request:
@@ -255,7 +354,7 @@ def main():
         return
     import ctypes
 
-    LIBC = ctypes.CDLL(None)
+    LIBC = ctypes.CDLL(None, use_errno=True)
     os.set_inheritable(CONTROL, False)
     request = serve(socket.socket(fileno=CONTROL))
     set_title(request["args"])

@@ -13,6 +13,7 @@ type Limits struct {
 	CPUMillis int64 // thousandths of a processor
 	Pids      int64 // processes and threads
 	OpenFiles int64 // of each process
+	Tmp       int64 // bytes in /tmp
 }
 
 var sizeForm = regexp.MustCompile(`^([0-9]{1,9}(?:\.[0-9]{1,3})?) ?(B|KiB|MiB|GiB|TiB)$`)
@@ -24,17 +25,7 @@ func readLimits(t *table) Limits {
 		return Limits{}
 	}
 	l := Limits{Pids: sub.positive("pids"), OpenFiles: sub.positive("open-files")}
-	if s := sub.string("memory"); sub.m["memory"] != nil {
-		unit := map[string]float64{"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
-		m := sizeForm.FindStringSubmatch(s)
-		if m != nil {
-			n, _ := strconv.ParseFloat(m[1], 64)
-			l.Memory = int64(min(n*unit[m[2]], math.MaxInt64/2))
-		}
-		if l.Memory == 0 {
-			sub.errorf("memory", `must be a size such as "512MiB" or "1.5GiB", it is %q`, s)
-		}
-	}
+	l.Memory, l.Tmp = sub.size("memory"), sub.size("tmp")
 	sub.known["cpu"] = true
 	cpu, given := sub.m["cpu"]
 	switch n := cpu.(type) {
@@ -50,6 +41,23 @@ func readLimits(t *table) Limits {
 	}
 	sub.done()
 	return l
+}
+
+// size returns a number of bytes above 0, or 0 if the key is absent.
+func (t *table) size(key string) int64 {
+	s := t.string(key)
+	if t.m[key] == nil {
+		return 0
+	}
+	unit := map[string]float64{"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+	if m := sizeForm.FindStringSubmatch(s); m != nil {
+		n, _ := strconv.ParseFloat(m[1], 64)
+		if bytes := int64(min(n*unit[m[2]], math.MaxInt64/2)); bytes > 0 {
+			return bytes
+		}
+	}
+	t.errorf(key, `must be a size such as "512MiB" or "1.5GiB", it is %q`, s)
+	return 0
 }
 
 // positive returns a whole number above 0, or 0 if the key is absent.

@@ -19,6 +19,7 @@ memory = "1.5GiB"
 cpu = 1.5
 pids = 200
 open-files = 1024
+tmp = "64MiB"
 [location.other]
 preset = "module"
 module = "other"
@@ -30,7 +31,7 @@ module = "plain"
 `))
 	web, err := p.Location("web")
 	require.NoError(t, err)
-	require.Equal(t, Limits{Memory: 1536 << 20, CPUMillis: 1500, Pids: 200, OpenFiles: 1024}, web.Limits)
+	require.Equal(t, Limits{Memory: 1536 << 20, CPUMillis: 1500, Pids: 200, OpenFiles: 1024, Tmp: 64 << 20}, web.Limits)
 	require.Equal(t, []string{"DB_PASSWORD", "TOKEN"}, web.SecretEnv)
 	require.True(t, web.Cold)
 	other, err := p.Location("other")
@@ -49,6 +50,7 @@ func TestLimitsAndSecretEnvRefused(t *testing.T) {
 		`limits = { memory = "lots" }`:                  `limits.memory must be a size such as "512MiB"`,
 		`limits = { memory = "" }`:                      `limits.memory must be a size`,
 		`limits = { memory = "0MiB" }`:                  `limits.memory must be a size`,
+		`limits = { tmp = "0B" }`:                       `limits.tmp must be a size such as "512MiB"`,
 		`limits = { memory = 512 }`:                     `limits.memory must be a string`,
 		`limits = { cpu = "2" }`:                        `limits.cpu must be a number of processors`,
 		`limits = { cpu = -1 }`:                         `limits.cpu must be a number of processors`,

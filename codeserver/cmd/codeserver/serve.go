@@ -49,7 +49,7 @@ type flags struct {
 	remote               bool
 	config               string
 	trusted              []string
-	secrets              string
+	secrets, users       string
 	channels             channelFlags
 }
 
@@ -70,6 +70,7 @@ func serveCommand() *cobra.Command {
 	c.Flags().DurationVar(&f.warm, "keep-warm", 0, "how long the version before goes on after a switch, so that a rollback needs no start (default not at all)")
 	c.Flags().DurationVar(&f.grace, "stop-grace", 10*time.Second, "time between SIGTERM and SIGKILL")
 	c.Flags().StringVar(&f.secrets, "secrets", "", "file that says where the secrets of locations are; only its owner may read it")
+	c.Flags().StringVar(&f.users, "users", "auto", "`RANGE` of ids, such as 60706-61183, for users that locations run as, each its own; none: all run as this one; auto: that range where this host allows")
 	c.Flags().StringVar(&f.config, "config", "", "TOML file with TLS, tokens and who may do what through the control API")
 	c.Flags().StringSliceVar(&f.trusted, "trusted-key", nil, "file of public keys: deploys that none of them has signed are refused (repeatable)")
 	f.channels.add(c)
@@ -104,6 +105,18 @@ func (f *flags) complete() error {
 	return open.Check(f.cache)
 }
 
+// hidden are the directories of this host that hold what is nobody's but the codeserver's.
+func (f *flags) hidden() []string {
+	if st, err := os.Stat(f.cache); err != nil || !st.IsDir() {
+		return nil
+	}
+	dir, err := filepath.Abs(f.cache)
+	if err != nil {
+		return nil
+	}
+	return []string{dir}
+}
+
 func serve(ctx context.Context, f flags, stderr io.Writer) error {
 	if err := f.complete(); err != nil {
 		return err
@@ -124,6 +137,10 @@ func serve(ctx context.Context, f flags, stderr io.Writer) error {
 		return err
 	}
 	defer spans.close()
+	users, err := codeserver.ParseUsers(f.users)
+	if err != nil {
+		return fmt.Errorf("--users: %w", err)
+	}
 	verify, err := trust(f.trusted, log)
 	if err != nil {
 		return err
@@ -143,7 +160,7 @@ func serve(ctx context.Context, f flags, stderr io.Writer) error {
 	}
 	s, err := codeserver.Open(codeserver.Options{
 		State: f.state, Keep: f.keep, DrainTimeout: f.drain, KeepWarm: f.warm, StopGrace: f.grace, AllowRemote: f.remote, Verify: verify, Log: log,
-		Secrets: f.secrets, Channels: channels, OpenResults: opener(f.cache),
+		Secrets: f.secrets, Channels: channels, OpenResults: opener(f.cache), Users: users, Hidden: f.hidden(),
 		Open: func(ctx context.Context) (cache.CAS, io.Closer, error) {
 			cas, _, closer, err := open.Open(spans.With(ctx), f.cache)
 			return cas, closer, err

@@ -438,7 +438,10 @@ type Limits struct {
 	// Processes and threads.
 	Pids int64 `protobuf:"varint,3,opt,name=pids,proto3" json:"pids,omitempty"`
 	// Open files of each process.
-	OpenFiles     int64 `protobuf:"varint,4,opt,name=open_files,json=openFiles,proto3" json:"open_files,omitempty"`
+	OpenFiles int64 `protobuf:"varint,4,opt,name=open_files,json=openFiles,proto3" json:"open_files,omitempty"`
+	// Bytes in /tmp, /var/tmp and /dev/shm together, where those are the version's own; 0 is a quarter of memory_bytes, or
+	// 1 GiB without that.
+	TmpBytes      int64 `protobuf:"varint,5,opt,name=tmp_bytes,json=tmpBytes,proto3" json:"tmp_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -497,6 +500,13 @@ func (x *Limits) GetPids() int64 {
 func (x *Limits) GetOpenFiles() int64 {
 	if x != nil {
 		return x.OpenFiles
+	}
+	return 0
+}
+
+func (x *Limits) GetTmpBytes() int64 {
+	if x != nil {
+		return x.TmpBytes
 	}
 	return 0
 }
@@ -1807,14 +1817,15 @@ const file_codeserver_proto_v1_codeserver_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1ac\n" +
 	"\fOutputsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12=\n" +
-	"\x05value\x18\x02 \x01(\v2'.build.bazel.remote.execution.v2.DigestR\x05value:\x028\x01\"}\n" +
+	"\x05value\x18\x02 \x01(\v2'.build.bazel.remote.execution.v2.DigestR\x05value:\x028\x01\"\x9a\x01\n" +
 	"\x06Limits\x12!\n" +
 	"\fmemory_bytes\x18\x01 \x01(\x03R\vmemoryBytes\x12\x1d\n" +
 	"\n" +
 	"cpu_millis\x18\x02 \x01(\x03R\tcpuMillis\x12\x12\n" +
 	"\x04pids\x18\x03 \x01(\x03R\x04pids\x12\x1d\n" +
 	"\n" +
-	"open_files\x18\x04 \x01(\x03R\topenFiles\"\xc4\x01\n" +
+	"open_files\x18\x04 \x01(\x03R\topenFiles\x12\x1b\n" +
+	"\ttmp_bytes\x18\x05 \x01(\x03R\btmpBytes\"\xc4\x01\n" +
 	"\x05Entry\x12\x16\n" +
 	"\x06preset\x18\x01 \x01(\tR\x06preset\x12\x12\n" +
 	"\x04args\x18\x02 \x03(\tR\x04args\x12+\n" +

@@ -21,7 +21,7 @@ func (b *built) spec() *codeserverpb.VersionSpec {
 	}
 	if l := b.location.Limits; l != (project.Limits{}) {
 		spec.Limits = &codeserverpb.Limits{
-			MemoryBytes: l.Memory, CpuMillis: l.CPUMillis, Pids: l.Pids, OpenFiles: l.OpenFiles,
+			MemoryBytes: l.Memory, CpuMillis: l.CPUMillis, Pids: l.Pids, OpenFiles: l.OpenFiles, TmpBytes: l.Tmp,
 		}
 	}
 	for _, o := range b.outputs {

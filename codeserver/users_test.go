@@ -1,0 +1,155 @@
+package codeserver
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
+	"github.com/pexpress/pexpress/codeserver/sandbox"
+)
+
+// withUsers gives locations users of their own.
+func withUsers(t *testing.T) func(*Options) {
+	if err := sandbox.Check(); err != nil {
+		t.Skip("needs to be able to shut versions in: ", err)
+	}
+	// Of the codeservers that run at once each has its own.
+	first := DefaultUsers.First + int(ranges.Add(1))*20
+	return func(o *Options) { o.Users = Users{First: first, Last: first + 19} }
+}
+
+var ranges atomic.Int32
+
+// prober answers with what the expression in its path is.
+func prober(word string) map[string]string {
+	return map[string]string{"app.py": fmt.Sprintf("WORD = %q\n", word) + proberMain, "lib/one.py": "ONE = 1\n", "lib/__init__.py": ""}
+}
+
+const proberMain = `import http.server, json, os, sys, urllib.parse
+import lib.one
+AT_IMPORT = os.getresuid(), os.getresgid(), os.getgroups(), open("/proc/self/status").read(), os.listdir("/tmp")
+def attempt(f, *args):
+    try:
+        return f(*args)
+    except BaseException as e:
+        return type(e).__name__ + ": " + str(e)
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        code = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        space = dict(globals())
+        try:
+            exec(code, space)
+            body = json.dumps(space.get("result"), default=repr).encode()
+        except BaseException as e:
+            body = json.dumps("%s: %s" % (type(e).__name__, e)).encode()
+        self.answer(body)
+    def do_GET(self):
+        self.answer(WORD.encode())
+    def answer(self, body):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *args):
+        pass
+http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+`
+
+// eval has a version run Python, and returns what that leaves in result.
+func (h *host) eval(d *codeserverpb.Deployed, code string, result any) {
+	h.t.Helper()
+	body := h.post(d, code)
+	require.NoError(h.t, json.Unmarshal([]byte(body), result), "%s", body)
+}
+
+// deployTo deploys to any location.
+func (h *host) deployTo(location string, spec *codeserverpb.VersionSpec) *codeserverpb.Deployed {
+	h.t.Helper()
+	d, err := h.try(&codeserverpb.DeployRequest{Location: location, Spec: spec})
+	require.NoError(h.t, err)
+	return d
+}
+
+// TestOwnUser asks versions what they are, started by themselves and forked.
+func TestOwnUser(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, withUsers(t))
+	h.deployTo("other", h.spec(prober("other"), func(s *codeserverpb.VersionSpec) { s.Cold = true }))
+	d := h.deployTo("web", h.spec(prober("cold"), inMemory))
+	h.s.mu.Lock()
+	user := h.s.locations["web"].user
+	h.s.mu.Unlock()
+	require.Contains(t, h.version("web").GetIsolation(), fmt.Sprintf("user: %d", user))
+	require.Contains(t, h.version("web").GetIsolation(), "/tmp: its own, at most 64 MiB")
+	for _, forked := range []bool{false, true} {
+		if forked {
+			h.s.zygotes.Wait()
+			d = h.deployTo("web", h.spec(prober("warm"), inMemory))
+		}
+		require.Equal(t, forked, h.version("web").GetForked())
+		var got map[string]any
+		h.eval(d, `
+status = dict(l.split(":\t", 1) for l in AT_IMPORT[3].splitlines())
+home = os.environ["HOME"]
+result = {
+    "ids": AT_IMPORT[:3], "privileges": sorted({status[k].strip() for k in ("CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb")}),
+    "no new ones": status["NoNewPrivs"], "tmp": AT_IMPORT[4], "user": os.environ["USER"], "tmpdir": os.environ.get("TMPDIR"),
+    "state": sorted(os.listdir(os.path.dirname(home))), "home": os.listdir(home),
+    "wrote": [open(dir + "/kept", "w").write("x") for dir in (home, "/tmp", "/var/tmp", "/dev/shm")],
+    "size": os.statvfs("/dev/shm").f_blocks * os.statvfs("/dev/shm").f_frsize, "bytecode": sorted(os.listdir("lib/__pycache__")),
+    "others": [p for p in os.listdir("/proc") if p.isdigit() and os.stat("/proc/" + p).st_uid != os.getuid()],
+    "descriptors": sorted({os.readlink("/proc/self/fd/" + fd).split(":")[0] for fd in os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd/" + fd)}),
+}`, &got)
+		id := float64(user)
+		kept := []any{}
+		if forked {
+			kept = []any{"kept"} // in a home, that is: what was in /tmp is gone
+		}
+		state := []any{"home", "python", "store", "warm"}
+		require.Equal(t, map[string]any{
+			"ids": []any{[]any{id, id, id}, []any{id, id, id}, []any{}}, "privileges": []any{"0000000000000000"}, "no new ones": "1",
+			"tmp": []any{strings.Split(h.opts.State, "/")[2]}, "user": "pexpress", "tmpdir": nil, "state": state, "home": kept,
+			"wrote": []any{1., 1., 1., 1.}, "size": float64(64 << 20), "others": []any{},
+			"bytecode": []any{"__init__.cpython-311.pyc", "one.cpython-311.pyc"}, "descriptors": got["descriptors"],
+		}, got)
+		for _, d := range got["descriptors"].([]any) {
+			// The file of a version's imports stays open after its name is gone.
+			require.Regexp(t, "^(/dev/null|pipe|socket|.*/warm/learn-.*)$", d)
+		}
+	}
+	_, err := os.Stat(filepath.Join(h.s.homes(), fmt.Sprintf("web.%d", user), "kept"))
+	require.NoError(t, err)
+	h.restart()
+	await(t, d.GetLocation().GetAddress(), "warm")
+	require.Contains(t, h.version("web").GetIsolation(), fmt.Sprintf("user: %d", user), "as before")
+	_, err = h.Remove(t.Context(), &codeserverpb.RemoveRequest{Location: "web"})
+	require.NoError(t, err)
+	eventually(t, func() bool {
+		homes, err := os.ReadDir(h.s.homes())
+		return err == nil && len(homes) == 1
+	}, "its home is gone")
+	h.deployTo("web", h.spec(prober("again")))
+	require.Contains(t, h.version("web").GetIsolation(), fmt.Sprintf("user: %d", h.s.lastUser))
+	require.Greater(t, h.s.lastUser, user, "not that of the one before")
+}
+
+func inMemory(s *codeserverpb.VersionSpec) { s.Limits = &codeserverpb.Limits{MemoryBytes: 256 << 20} }
+
+func (h *host) post(d *codeserverpb.Deployed, code string) string {
+	h.t.Helper()
+	resp, err := http.Post("http://"+d.GetLocation().GetAddress()+"/", "text/x-python", strings.NewReader(code))
+	require.NoError(h.t, err)
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	require.NoError(h.t, err)
+	return string(b)
+}
