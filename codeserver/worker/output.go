@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -36,11 +37,13 @@ func outputPipe() (r, w *os.File, err error) {
 // than a line or a few, is lost; what waits in the pipe is there for the next codeserver.
 func readLines(r io.Reader, log func([]byte)) {
 	b := bufio.NewReaderSize(r, maxLine)
+	f := newFlood(log, time.Now, time.Sleep)
+	defer f.end()
 	for {
 		line, _, err := b.ReadLine()
 		if err != nil {
 			return
 		}
-		log(line)
+		f.line(line)
 	}
 }
