@@ -257,6 +257,8 @@ def map_root():
     with open("/proc/self/uid_map", "w") as f:
         f.write("0 0 1")
 FOUND["user"] = os.getuid()
+with open("/proc/self/cgroup") as f:
+    FOUND["cgroups"] = [l.split(":")[1] for l in f if "/v-zygote-" in l]
 FOUND["others"] = [p for p in os.listdir("/proc") if p.isdigit() and os.stat("/proc/" + p).st_uid != os.getuid()]
 for n in range(FIRST, FIRST + 20):
     if n != os.getuid():
@@ -309,6 +311,7 @@ func TestHostileDependency(t *testing.T) {
 		}
 	}
 	require.Empty(t, found["others"])
+	require.Subset(t, found["cgroups"], []any{"memory", "pids", "cpu"})
 	var ids []int
 	h.eval(attacker, "result = os.getresuid()", &ids)
 	require.Equal(t, []int{user, user, user}, ids)

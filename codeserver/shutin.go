@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pexpress/pexpress/codeserver/limits"
 	"github.com/pexpress/pexpress/codeserver/sandbox"
 	"github.com/pexpress/pexpress/codeserver/venv"
@@ -92,16 +94,26 @@ func (s *Server) sandbox(v *version, p *prepared, learn string) (*sandbox.Spec, 
 	return sandbox.Plan(p.user, view), nil
 }
 
-// zygoteSandbox returns what a zygote is shut into, one of versions that are.
-func (s *Server) zygoteSandbox(p *prepared) (*sandbox.Spec, error) {
+// zygotePids is how many processes and threads a zygote may have: those that its modules start, and forks that are not
+// admitted yet.
+const zygotePids = 512
+
+// zygoteSandbox returns what a zygote is shut into, one of versions that are: it runs the code of those who deploy, and is
+// kept from taking more than a quarter of the machine's memory.
+func (s *Server) zygoteSandbox(p *prepared) (*sandbox.Spec, *limits.Group, error) {
 	if p.user == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	user, err := s.zygoteUser()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return sandbox.Plan(user, s.shared(p.interpreter)), nil
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return nil, nil, err
+	}
+	group, err := s.limits.Group("zygote", limits.Limits{Memory: int64(info.Totalram) * int64(info.Unit) / 4, Pids: zygotePids})
+	return sandbox.Plan(user, s.shared(p.interpreter)), group, err
 }
 
 // shutIn says what is in force for a version.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pexpress/pexpress/codeserver/limits"
 	"github.com/pexpress/pexpress/codeserver/sandbox"
 	"github.com/pexpress/pexpress/codeserver/worker"
 	"github.com/pexpress/pexpress/codeserver/zygote"
@@ -34,7 +35,7 @@ func (s *Server) launch(ctx context.Context, v *version, p *prepared, spec *work
 	}
 	return s.zygotes.Launch(ctx, zygote.Version{
 		Key: warmKey(v), Python: p.python, Args: args, Env: spec.Env, Own: own,
-		Sandbox: func() (*sandbox.Spec, error) { return s.zygoteSandbox(p) },
+		Sandbox: func() (*sandbox.Spec, *limits.Group, error) { return s.zygoteSandbox(p) },
 		Sources: append(filepath.SplitList(pythonPath(v.spec.GetEntry(), p.source, v.spec.GetEnv()["PYTHONPATH"])), spec.Dir),
 		Probe: func(ctx context.Context, fork func(worker.ForkRequest) error) error {
 			return s.tryFork(ctx, v, p, fork)

@@ -55,11 +55,11 @@ func Connection() (ours *net.UnixConn, theirs *os.File, err error) {
 }
 
 // Admit waits for the one who asks, and shuts it into its sandbox: when it returns, the process is free to go on as the
-// spec's user. Before that, confine is called with its pid. The connection is left to the caller to close.
+// spec's user. Before that, confine is called. The connection is left to the caller to close.
 //
 // The process that asks must be a fork of the parent's. What is granted is the spec's user and mounts, to that process
 // alone; a parent that has another one ask, or is in the wrong in any way, can only have that one get it.
-func Admit(conn *net.UnixConn, s *Spec, parent Parent, confine func(pid int) error) (*Forked, error) {
+func Admit(conn *net.UnixConn, s *Spec, parent Parent, confine func(*Forked) error) (*Forked, error) {
 	mounts, err := makeAll(s)
 	if err != nil {
 		return nil, err
@@ -76,7 +76,7 @@ func Admit(conn *net.UnixConn, s *Spec, parent Parent, confine func(pid int) err
 	if err != nil {
 		return nil, fmt.Errorf("process %d is not admitted: %w", pid, err)
 	}
-	if err = confine(pid); err == nil {
+	if err = confine(f); err == nil {
 		err = f.mapUser(s.User)
 	}
 	if err == nil {

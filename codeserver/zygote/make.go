@@ -177,7 +177,7 @@ func (p *Pool) zygoteOf(ctx context.Context, v *Version, modules, leaveOut []str
 	for {
 		if v.Sandbox != nil {
 			var err error
-			if c.Sandbox, err = v.Sandbox(); err != nil {
+			if c.Sandbox, c.Group, err = v.Sandbox(); err != nil {
 				return nil, err
 			}
 		}

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pexpress/pexpress/codeserver/limits"
 	"github.com/pexpress/pexpress/codeserver/sandbox"
 	"github.com/pexpress/pexpress/codeserver/worker"
 )
@@ -31,9 +32,9 @@ type Version struct {
 	// Probe starts the version once more, beside those that run, and returns nil when it has become ready; it is ended
 	// then. It is forked by fork, or starts by itself if that is nil. Without Probe nobody looks for what breaks a fork.
 	Probe func(ctx context.Context, fork func(worker.ForkRequest) error) error
-	// Sandbox returns what a zygote for the version is shut into, a user of its own among it; it is nil, or returns nil, if
-	// versions are not shut in.
-	Sandbox func() (*sandbox.Spec, error)
+	// Sandbox returns what a zygote for the version is shut into, a user of its own among it, and its cgroup. It is nil, or
+	// returns nil, if versions are not shut in.
+	Sandbox func() (*sandbox.Spec, *limits.Group, error)
 }
 
 // Exchange is how hosts tell each other what versions import.

@@ -25,6 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pexpress/pexpress/cache/durable"
+	"github.com/pexpress/pexpress/codeserver/limits"
 	"github.com/pexpress/pexpress/codeserver/sandbox"
 	"github.com/pexpress/pexpress/codeserver/worker"
 )
@@ -55,8 +56,23 @@ type Config struct {
 	LeaveOut       []string // packages that are not imported, nor what imports them
 	Log            io.Writer
 	// Sandbox is what the zygote is shut into, so that all it can do is to fork. It may be nil; versions that have a sandbox
-	// cannot be forked then.
+	// cannot be forked then. Group is its cgroup, which ends with it; it may be nil, too.
 	Sandbox *sandbox.Spec
+	Group   *limits.Group
+}
+
+func (c *Config) groups() []string {
+	if c.Group == nil {
+		return nil
+	}
+	return c.Group.Dirs()
+}
+
+func (c *Config) endGroup() error {
+	if c.Group == nil {
+		return nil
+	}
+	return c.Group.End()
 }
 
 // Zygote is a process to fork versions from.
@@ -99,20 +115,21 @@ func Start(ctx context.Context, c Config) (*Zygote, error) {
 	user := os.Getuid()
 	if c.Sandbox != nil {
 		user = c.Sandbox.User
-		started, err := sandbox.Wrap(cmd, c.Sandbox, nil)
+		started, err := sandbox.Wrap(cmd, c.Sandbox, c.groups())
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("start a zygote: %w", err), theirs.Close(), unix.Close(pair[0]))
+			return nil, errors.Join(fmt.Errorf("start a zygote: %w", err), theirs.Close(), unix.Close(pair[0]), c.endGroup())
 		}
 		defer started()
 	}
 	err = cmd.Start()
 	theirs.Close()
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("start a zygote: %w", err), unix.Close(pair[0]))
+		return nil, errors.Join(fmt.Errorf("start a zygote: %w", err), unix.Close(pair[0]), c.endGroup())
 	}
 	z := &Zygote{control: pair[0], done: make(chan struct{}), process: cmd.Process, user: user}
 	go func() {
 		_ = cmd.Wait()
+		_ = c.endGroup() // versions that it forked have groups of their own
 		close(z.done)
 	}()
 	ctx, cancel := context.WithTimeout(ctx, preloadTimeout)
