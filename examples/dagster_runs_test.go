@@ -69,7 +69,7 @@ type holding struct {
 func newHolding(t *testing.T, serve ...string) *holding {
 	bin := filepath.Join(clients(t), "bin")
 	h := &holding{host: newHost(t, nil)}
-	h.serve = serve
+	h.serve = append(serve, sameUser...)
 	h.gates = filepath.Join(h.dir, "gates")
 	require.NoError(t, os.MkdirAll(h.gates, 0o755))
 	require.NoError(t, os.CopyFS(h.project, os.DirFS("dagster-quickstart")))

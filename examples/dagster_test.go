@@ -28,13 +28,17 @@ func clients(t *testing.T) string {
 }
 
 // quickstart makes a host with a copy of the Dagster example and an index configuration that is the tester's own.
-func quickstart(t *testing.T) *host {
+func quickstart(t *testing.T, serve ...string) *host {
 	h := newHost(t, nil)
+	h.serve = serve
 	require.NoError(t, os.CopyFS(h.project, os.DirFS("dagster-quickstart")))
 	h.run("lock", "requirements.txt")
 	h.start()
 	return h
 }
+
+// sameUser has versions write to the webserver's Dagster instance, a directory with database files.
+var sameUser = []string{"--users", "none"}
 
 // edit replaces a word in the example's assets.
 func (h *host) edit(from, to string) {
@@ -132,7 +136,7 @@ func TestDagster(t *testing.T) {
 // materialises one.
 func TestWebserver(t *testing.T) {
 	bin := filepath.Join(clients(t), "bin")
-	h := quickstart(t)
+	h := quickstart(t, sameUser...)
 	address, _ := h.deploy()
 	g := h.webserver(bin, address)
 	g.require(`{assetNodes{assetKey{path} repository{name location{name}}}}`, `"orders_per_customer"`)
