@@ -13,6 +13,8 @@ import (
 
 	hclog "github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin/runner"
+
+	"github.com/pexpress/pexpress/plugin/sandbox/within"
 )
 
 // drainTime is how long the output of a process is read on after its end. What it started and could not be ended, a
@@ -160,7 +162,7 @@ func (l *Launched) NotIsolated() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.opts.Isolate && l.startErr != nil {
-		if notAllowed(l.startErr) {
+		if within.NotAllowed(l.startErr) {
 			return l.startErr.Error()
 		}
 		return ""

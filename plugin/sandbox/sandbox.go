@@ -16,27 +16,19 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"syscall"
+
+	"github.com/pexpress/pexpress/plugin/sandbox/within"
 )
 
 // lifelineEnv says that a process has a lifeline.
 const lifelineEnv = "PEXPRESS_LIFELINE"
 
-// The descriptors that exec.Cmd.ExtraFiles passes on: the lifeline, and for a sandbox being set up the pipe on which it
-// says what went wrong.
-const (
-	lifelineFD = 3
-	setupFD    = 4
-)
-
-// initArg is the first argument of a process that sets up its isolation and then becomes the builder.
-const initArg = "pexpress-sandbox-init"
-
-// exitSetup is the exit status of a sandbox that could not be set up, or could not start its builder.
-const exitSetup = 125
-
-// initCalled is whether this program's main has called InitMain: without it the program, started again as a sandbox,
-// would do all that it does over again in there.
+// initCalled is whether this program's main has called InitMain.
 var initCalled atomic.Bool
+
+// InitMain must be the first thing that main does in a program that starts sandboxed builders: it says that this program
+// may be started again as the inside of a sandbox, which package within has become before main.
+func InitMain() { initCalled.Store(true) }
 
 // Options say what to run and what it may see.
 type Options struct {
@@ -74,8 +66,8 @@ func Lifeline() *os.File {
 	if os.Getenv(lifelineEnv) == "" {
 		return nil
 	}
-	syscall.CloseOnExec(lifelineFD)
-	return os.NewFile(lifelineFD, "lifeline")
+	syscall.CloseOnExec(within.LifelineFD)
+	return os.NewFile(within.LifelineFD, "lifeline")
 }
 
 // EndGroup ends this process and, if it leads its process group as all that are launched here do, those in the group.

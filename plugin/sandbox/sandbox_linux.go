@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"debug/elf"
 	"encoding/json"
 	"errors"
 	"os"
@@ -10,15 +11,9 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
-)
 
-// setup is what a process that becomes a sandbox is told, as its second argument.
-type setup struct {
-	Program  string
-	Args     []string
-	Dir      string
-	ReadOnly []string
-}
+	"github.com/pexpress/pexpress/plugin/sandbox/within"
+)
 
 const namespaces = syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET |
 	syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS
@@ -36,7 +31,9 @@ func (l *Launched) command(env []string) (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	arg, err := json.Marshal(setup{program, l.opts.Command, l.opts.Dir, append(libraries(program), l.opts.ReadOnly...)})
+	arg, err := json.Marshal(within.Setup{
+		Program: program, Args: l.opts.Command, Dir: l.opts.Dir, ReadOnly: append(libraries(program), l.opts.ReadOnly...),
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +41,7 @@ func (l *Launched) command(env []string) (*exec.Cmd, error) {
 	attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
 	attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
 	// By this name the program is found even when its file was replaced or removed meanwhile, as an update does.
-	cmd := exec.Command("/proc/self/exe", initArg, string(arg))
+	cmd := exec.Command("/proc/self/exe", within.Arg, string(arg))
 	cmd.Env, cmd.SysProcAttr = append(env, "TMPDIR=/tmp", "PATH=/usr/bin:/bin"), attr
 	return cmd, nil
 }
@@ -68,3 +65,26 @@ func (l *Launched) await(cmd *exec.Cmd) {
 }
 
 func killGroup(pid int) { _ = syscall.Kill(-pid, syscall.SIGKILL) }
+
+// libraries returns what a dynamically linked program needs to start; nothing for a static one.
+func libraries(program string) []string {
+	f, err := elf.Open(program)
+	if err == nil {
+		defer f.Close()
+		dynamic := false
+		for _, p := range f.Progs {
+			dynamic = dynamic || p.Type == elf.PT_INTERP
+		}
+		if !dynamic {
+			return nil
+		}
+	}
+	// Dynamically linked, or a script whose interpreter is.
+	var paths []string
+	for _, path := range []string{"/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache"} {
+		if _, err := os.Stat(path); err == nil {
+			paths = append(paths, path)
+		}
+	}
+	return paths
+}

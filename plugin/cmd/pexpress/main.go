@@ -12,6 +12,7 @@ import (
 
 func main() {
 	sandbox.InitMain()
+	sparing()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	// The first signal ends the work in good order; a second one finds no handler and ends the process.
 	context.AfterFunc(ctx, stop)

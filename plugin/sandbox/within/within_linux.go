@@ -1,7 +1,11 @@
-package sandbox
+// Package within is the inside of a sandbox before the builder is there: the program of the host, started again, sets up the
+// isolation and becomes the builder.
+//
+// It does so while packages are initialised, and imports next to nothing, so that this comes before the protocol buffers, the
+// clients of clouds and the command line of the program are made ready, for nothing: that is most of what such a start costs.
+package within
 
 import (
-	"debug/elf"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,29 +16,47 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// InitMain must be the first thing that main does in a program that starts sandboxed builders: started again as the
-// inside of a sandbox, it sets up the isolation and becomes the builder. In any other process it returns at once.
-func InitMain() {
-	initCalled.Store(true)
-	if len(os.Args) != 3 || os.Args[1] != initArg {
+// Arg is the first argument of a process that sets up its isolation and then becomes the builder.
+const Arg = "pexpress-sandbox-init"
+
+// The descriptors that exec.Cmd.ExtraFiles passes on: the lifeline, and for a sandbox being set up the pipe on which it
+// says what went wrong.
+const (
+	LifelineFD = 3
+	SetupFD    = 4
+)
+
+// exitSetup is the exit status of a sandbox that could not be set up, or could not start its builder.
+const exitSetup = 125
+
+// Setup is what a process that becomes a sandbox is told, as its second argument.
+type Setup struct {
+	Program  string
+	Args     []string
+	Dir      string
+	ReadOnly []string
+}
+
+func init() {
+	if len(os.Args) != 3 || os.Args[1] != Arg {
 		return
 	}
 	// Capabilities, no_new_privs and the parent-death signal are a thread's own: what gives them up must be the thread
 	// that becomes the builder.
 	runtime.LockOSThread()
 	// The builder must not be able to write here: what is read from it decides whether it is run without isolation.
-	unix.CloseOnExec(setupFD)
+	unix.CloseOnExec(SetupFD)
 	err := becomeBuilder(os.Args[2])
-	if !errors.As(err, new(*execError)) && notAllowed(err) {
-		_, _ = fmt.Fprint(os.NewFile(setupFD, "setup"), err)
+	if !errors.As(err, new(*execError)) && NotAllowed(err) {
+		_, _ = fmt.Fprint(os.NewFile(SetupFD, "setup"), err)
 	}
 	fmt.Fprintln(os.Stderr, "sandbox:", err)
 	os.Exit(exitSetup)
 }
 
-// notAllowed reports whether an error is this machine's refusal of isolation. Any other, such as too many open files or
+// NotAllowed reports whether an error is this machine's refusal of isolation. Any other, such as too many open files or
 // a path that is not there, must not cost the isolation: it is an error.
-func notAllowed(err error) bool {
+func NotAllowed(err error) bool {
 	for _, e := range []unix.Errno{
 		unix.EPERM, unix.EACCES, unix.ENOSYS, unix.EINVAL, unix.ENOSPC, unix.EUSERS, unix.ENODEV, unix.EOPNOTSUPP,
 	} {
@@ -62,7 +84,7 @@ func (e *execError) Error() string {
 func (e *execError) Unwrap() error { return e.err }
 
 func becomeBuilder(arg string) error {
-	var s setup
+	var s Setup
 	if err := json.Unmarshal([]byte(arg), &s); err != nil {
 		return err
 	}
@@ -77,7 +99,7 @@ func becomeBuilder(arg string) error {
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		return fmt.Errorf("parent-death signal: %w", err)
 	}
-	poll := []unix.PollFd{{Fd: lifelineFD, Events: unix.POLLIN}}
+	poll := []unix.PollFd{{Fd: LifelineFD, Events: unix.POLLIN}}
 	if n, err := unix.Poll(poll, 0); err == nil && n > 0 {
 		return errors.New("the host is gone")
 	}
@@ -85,7 +107,7 @@ func becomeBuilder(arg string) error {
 }
 
 // newRoot makes a root file system that holds the program, the sockets and what else may be read, and enters it.
-func newRoot(s setup) (program string, err error) {
+func newRoot(s Setup) (program string, err error) {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return "", fmt.Errorf("make mounts private: %w", err)
 	}
@@ -200,33 +222,10 @@ func dropPrivileges() error {
 	return unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
 }
 
-// libraries returns what a dynamically linked program needs to start; nothing for a static one.
-func libraries(program string) []string {
-	f, err := elf.Open(program)
-	if err == nil {
-		defer f.Close()
-		dynamic := false
-		for _, p := range f.Progs {
-			dynamic = dynamic || p.Type == elf.PT_INTERP
-		}
-		if !dynamic {
-			return nil
-		}
-	}
-	// Dynamically linked, or a script whose interpreter is.
-	var paths []string
-	for _, path := range []string{"/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache"} {
-		if _, err := os.Stat(path); err == nil {
-			paths = append(paths, path)
-		}
-	}
-	return paths
-}
-
 // under reports whether path lies in one of dirs.
 func under(path string, dirs []string) bool {
 	for _, d := range dirs {
-		if inside(path, d) {
+		if rel, err := filepath.Rel(d, path); err == nil && filepath.IsLocal(rel) {
 			return true
 		}
 	}
