@@ -1,6 +1,7 @@
 package merkle
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 
@@ -20,7 +21,56 @@ func Load(ctx context.Context, cas cache.CAS, root digest.Digest) (*Tree, error)
 // LoadKnown is Load, but takes a Directory over from the tree that known returns, which has been checked: most of a tree's
 // Directories are those of the one before. known returns nil for a Directory that is to be read, and may be nil itself.
 func LoadKnown(ctx context.Context, cas cache.CAS, root digest.Digest, known func(digest.Digest) *Tree) (*Tree, error) {
-	return load(root, known, func(d digest.Digest) ([]byte, error) { return cache.ReadBlob(ctx, cas, d, cache.MaxMessage) })
+	read := func(d digest.Digest) ([]byte, error) { return cache.ReadBlob(ctx, cas, d, cache.MaxMessage) }
+	if _, ok := cas.(cache.BatchGetter); !ok {
+		return load(root, known, read)
+	}
+	// Level by level, where each question takes its time.
+	early, err := readLevels(ctx, cas, root, known)
+	if err != nil {
+		return nil, fmt.Errorf("tree %s: %w", root, err)
+	}
+	return load(root, known, func(d digest.Digest) ([]byte, error) {
+		if data, ok := early[d]; ok {
+			return data, nil
+		}
+		return read(d) // and says what is wrong with it
+	})
+}
+
+// maxEarly bounds the Directories that are read before they are checked; others are read one by one.
+const maxEarly = 64 << 20
+
+// readLevels reads the Directories of a tree that are not known, those of a level at once. What cannot be read, or is no
+// Directory, is left out.
+func readLevels(ctx context.Context, cas cache.CAS, root digest.Digest, known func(digest.Digest) *Tree) (map[digest.Digest][]byte, error) {
+	early, asked := map[digest.Digest][]byte{}, map[digest.Digest]bool{}
+	left := int64(maxEarly)
+	for level, depth := []digest.Digest{root}, 0; len(level) > 0 && depth <= maxDepth; depth++ {
+		var ask, next []digest.Digest
+		for _, d := range level {
+			if asked[d] || known != nil && known(d) != nil || d.Size() > left {
+				continue
+			}
+			asked[d] = true
+			ask, left = append(ask, d), left-d.Size()
+		}
+		err := cache.GetAll(ctx, cas, ask, cache.MaxMessage, func(i int, data []byte, err error) {
+			if err != nil {
+				return
+			}
+			data = bytes.Clone(data)
+			if dir, err := parseDirectory(ask[i], data); err == nil {
+				early[ask[i]] = data
+				next = append(next, dir.Directories...)
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+		level = next
+	}
+	return early, nil
 }
 
 // FromProto returns the tree of a REAPI Tree message, checked.

@@ -1,6 +1,7 @@
 package merkle
 
 import (
+	"context"
 	"maps"
 	"slices"
 	"strings"
@@ -154,6 +155,46 @@ func TestKnownDirectoriesAreNotRead(t *testing.T) {
 	require.Equal(t, maps.Collect(tree.Files()), files)
 	beyond := loaded.Beyond(func(d digest.Digest) bool { return known(d) != nil })
 	require.Equal(t, append([]digest.Digest{root}, tree.dirs[root].files...), beyond)
+}
+
+// TestLoadByLevels loads from a CAS that answers for many at once, and says of what is missing there what it says elsewhere.
+func TestLoadByLevels(t *testing.T) {
+	tree := small(t, 0, 1, 2, 3, 4)
+	cas := memory.New()
+	require.NoError(t, tree.Put(t.Context(), cas))
+	many := &inLevels{CAS: cas}
+	loaded, err := Load(t.Context(), many, tree.Root())
+	require.NoError(t, err)
+	requireSame(t, tree, loaded)
+	deepest := 0
+	for n := range tree.Nodes() {
+		deepest = max(deepest, strings.Count("/"+n.Path, "/"))
+	}
+	require.LessOrEqual(t, many.questions, deepest+1)
+
+	bare := memory.New()
+	root, err := cache.PutBlob(t.Context(), bare, tree.dirs[tree.root].data)
+	require.NoError(t, err)
+	_, want := Load(t.Context(), bare, root)
+	_, got := Load(t.Context(), &inLevels{CAS: bare}, root)
+	require.EqualError(t, got, want.Error())
+	require.ErrorIs(t, got, cache.ErrNotFound)
+}
+
+// inLevels is a CAS that answers for many blobs at once.
+type inLevels struct {
+	cache.CAS
+	questions int
+}
+
+func (l *inLevels) GetMany(ctx context.Context, ds []digest.Digest, each func(int, []byte, error)) error {
+	l.questions++
+	for i, d := range ds {
+		data, err := cache.ReadBlob(ctx, l.CAS, d, cache.MaxMessage)
+		each(i, data, err)
+		clear(data)
+	}
+	return nil
 }
 
 func requireSame(t require.TestingT, want, got *Tree) {

@@ -11,6 +11,7 @@ import (
 	bspb "google.golang.org/genproto/googleapis/bytestream"
 	"google.golang.org/grpc/status"
 
+	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/digest"
 )
 
@@ -36,7 +37,7 @@ func (c *Cache) Get(ctx context.Context, d digest.Digest) (io.ReadCloser, error)
 		if err != nil {
 			return nil, err
 		}
-		return digest.NewReader(io.NopCloser(bytes.NewReader(b)), d), nil
+		return io.NopCloser(bytes.NewReader(b)), nil
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	stream, err := c.sdk.Read(ctx, &bspb.ReadRequest{ResourceName: c.name("", d)})
@@ -66,30 +67,108 @@ func (c *Cache) getSmall(ctx context.Context, d digest.Digest) ([]byte, error) {
 	if d.IsEmpty() {
 		return nil, nil
 	}
-	req := &repb.BatchReadBlobsRequest{
-		InstanceName: c.instance, DigestFunction: functionOf(d), Digests: []*repb.Digest{d.Proto()},
+	var data []byte
+	var failed error
+	err := c.getBatch(ctx, []digest.Digest{d}, func(_ int, b []byte, err error) { data, failed = b, err })
+	return data, errors.Join(err, failed)
+}
+
+// GetMany implements cache.BatchGetter.
+func (c *Cache) GetMany(ctx context.Context, ds []digest.Digest, each func(i int, data []byte, err error)) error {
+	var batch []digest.Digest
+	var places []int
+	size := int64(0)
+	flush := func() error {
+		err := c.getBatch(ctx, batch, func(i int, data []byte, err error) { each(places[i], data, err) })
+		batch, places, size = nil, nil, 0
+		return err
+	}
+	for i, d := range ds {
+		switch {
+		case d.IsEmpty():
+			each(i, nil, nil)
+			continue
+		case d.Size() > smallBlob:
+			data, err := cache.ReadBlob(ctx, c, d, d.Size())
+			each(i, data, err)
+			continue
+		}
+		// A request is about digests of one function.
+		if len(batch) > 0 && (size+d.Size() > maxBatch || d.Function() != batch[0].Function()) {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+		batch, places = append(batch, d), append(places, i)
+		size += d.Size() + 100 // the digest, and what frames it
+	}
+	return flush()
+}
+
+// getBatch asks for small blobs at once. What it hands on has been verified.
+func (c *Cache) getBatch(ctx context.Context, ds []digest.Digest, each func(i int, data []byte, err error)) error {
+	if len(ds) == 0 {
+		return nil
+	}
+	req := &repb.BatchReadBlobsRequest{InstanceName: c.instance, DigestFunction: functionOf(ds[0])}
+	places := map[digest.Digest][]int{} // answers come in any order
+	for i, d := range ds {
+		if places[d] == nil {
+			req.Digests = append(req.Digests, d.Proto())
+		}
+		places[d] = append(places[d], i)
 	}
 	if c.zstd {
 		req.AcceptableCompressors = []repb.Compressor_Value{repb.Compressor_ZSTD}
 	}
 	resp, err := c.sdk.BatchReadBlobs(ctx, req)
 	if err != nil {
-		return nil, c.rpcError("blob", d, err)
+		return c.rpcError("blob", ds[0], err)
 	}
-	if n := len(resp.GetResponses()); n != 1 {
-		return nil, fmt.Errorf("blob %s: the cache gave %d answers to one question", d, n)
+	if n := len(resp.GetResponses()); n != len(req.Digests) {
+		return fmt.Errorf("blob %s: the cache gave %d answers to %d questions", ds[0], n, len(req.Digests))
 	}
-	r := resp.GetResponses()[0]
+	for _, r := range resp.GetResponses() {
+		d, err := ds[0].Function().FromProto(r.GetDigest())
+		if len(ds) == 1 {
+			d, err = ds[0], nil // some servers do not say which one it is
+		}
+		if err != nil || places[d] == nil {
+			return fmt.Errorf("blob %s: the cache answered with another one, %.100q", ds[0], r.GetDigest().GetHash())
+		}
+		data, err := c.answered(r, d)
+		for n, i := range places[d] {
+			lent := data
+			if n+1 < len(places[d]) { // it is overwritten
+				lent = bytes.Clone(data)
+			}
+			each(i, lent, err)
+		}
+		delete(places, d)
+	}
+	return nil
+}
+
+// answered returns what an answer to a batch holds, verified.
+func (c *Cache) answered(r *repb.BatchReadBlobsResponse_Response, d digest.Digest) ([]byte, error) {
 	if err := status.ErrorProto(r.GetStatus()); err != nil {
 		return nil, c.rpcError("blob", d, err)
 	}
+	data := r.GetData()
 	switch r.GetCompressor() {
 	case repb.Compressor_IDENTITY:
-		return r.GetData(), nil
 	case repb.Compressor_ZSTD:
-		return inflateAll(r.GetData(), d)
+		var err error
+		if data, err = inflateAll(data, d); err != nil {
+			return nil, err
+		}
+	default:
+		return nil, fmt.Errorf("blob %s: the cache answered with %s, which was not asked for", d, r.GetCompressor())
 	}
-	return nil, fmt.Errorf("blob %s: the cache answered with %s, which was not asked for", d, r.GetCompressor())
+	if got := d.Function().FromBytes(data); got != d {
+		return nil, fmt.Errorf("blob %s: %w: got %s", d, digest.ErrMismatch, got)
+	}
+	return data, nil
 }
 
 // streamReader reads the data of a Read's messages.

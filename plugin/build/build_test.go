@@ -172,6 +172,44 @@ func TestCounter(t *testing.T) {
 	require.Equal(t, [2]int64{2, 8}, [2]int64{blobs, bytes})
 }
 
+// asked counts the digests that a CAS is asked for.
+type asked struct {
+	cache.CAS
+	n int
+}
+
+func (a *asked) FindMissing(ctx context.Context, ds []digest.Digest) ([]digest.Digest, error) {
+	a.n += len(ds)
+	return a.CAS.FindMissing(ctx, ds)
+}
+
+// TestSeen checks that what is there is looked for once, until a blob is found to be lost.
+func TestSeen(t *testing.T) {
+	ctx := t.Context()
+	below := &asked{CAS: memory.New()}
+	old, err := cache.PutBlob(ctx, below, []byte("old"))
+	require.NoError(t, err)
+	lost := digest.FromBytes([]byte("lost"))
+	c := build.Remember(below)
+	put, err := cache.PutBlob(ctx, c, []byte("put"))
+	require.NoError(t, err)
+	find := func(want int) {
+		t.Helper()
+		below.n = 0
+		missing, err := c.FindMissing(ctx, []digest.Digest{old, lost, put})
+		require.NoError(t, err)
+		require.Equal(t, []digest.Digest{lost}, missing)
+		require.Equal(t, want, below.n)
+	}
+	find(2)
+	find(1)
+	_, err = c.Get(ctx, lost)
+	require.ErrorIs(t, err, cache.ErrNotFound)
+	find(3)
+	c.Forget()
+	find(3)
+}
+
 // TestPutFiles refuses a file that has changed since it was hashed.
 func TestPutFiles(t *testing.T) {
 	ctx := t.Context()

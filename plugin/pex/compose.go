@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
@@ -169,9 +171,14 @@ func (c *composer) store(ctx context.Context, cas cache.CAS) (*repb.ActionResult
 	for d, b := range t.Blobs() {
 		c.blobs[d] = b
 	}
-	blobs := make([]cache.Blob, 0, len(c.blobs))
-	for d, b := range c.blobs {
-		blobs = append(blobs, cache.Blob{Digest: d, Data: b})
+	// Most Directories are those of the inputs: a question costs less than to send them.
+	missing, err := cas.FindMissing(ctx, slices.Collect(maps.Keys(c.blobs)))
+	if err != nil {
+		return nil, fmt.Errorf("store %s: %w", c.output, err)
+	}
+	blobs := make([]cache.Blob, len(missing))
+	for i, d := range missing {
+		blobs[i] = cache.Blob{Digest: d, Data: c.blobs[d]}
 	}
 	if err := cache.PutAll(ctx, cas, blobs); err != nil {
 		return nil, fmt.Errorf("store %s: %w", c.output, err)

@@ -229,6 +229,7 @@ type built struct {
 // buildLocation plans and builds both trees, side by side where neither needs the other.
 func (s *session) buildLocation(ctx context.Context, loc *project.Location) (*built, error) {
 	start := time.Now()
+	s.seen.Forget() // of the build before, in a command that builds again and again
 	b := &built{location: loc}
 	err := step(ctx, "plan", func(ctx context.Context) (err error) {
 		if b.depsPlan, err = s.planDeps(ctx, loc); err == nil {

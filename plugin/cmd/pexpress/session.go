@@ -23,6 +23,7 @@ import (
 type session struct {
 	app      *app
 	project  *project.Project
+	seen     *build.Seen
 	cas      *build.Counter
 	results  cache.ActionCache
 	fetcher  *fetch.Fetcher
@@ -49,7 +50,8 @@ func (a *app) openSession(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, unavailableError{cacheError{fmt.Errorf("open the cache %s: %w", a.cache, err)}}
 	}
-	s := &session{app: a, project: p, cas: build.Count(cas), results: complete.New(cas, results), closer: closer}
+	seen := build.Remember(cas)
+	s := &session{app: a, project: p, seen: seen, cas: build.Count(seen), results: complete.New(seen, results), closer: closer}
 	if err := s.openState(); err != nil {
 		return nil, errors.Join(err, closer.Close())
 	}
