@@ -27,6 +27,7 @@ func (a *app) deployCommand() *cobra.Command {
 	var timeout time.Duration
 	var trial canary
 	var roll rollout
+	var timings bool
 	c := &cobra.Command{
 		Use:   "deploy [LOCATION... | --descriptor FILE]",
 		Short: "Build, and move a codeserver's traffic to the new version",
@@ -61,10 +62,17 @@ described. Their files must be in the cache, or come from the directories that -
 				if trial.percent != 0 {
 					return usageError{errors.New("--canary is for a location that is built here, not for --descriptor")}
 				}
+				if timings {
+					return usageError{errors.New("--timings is for what is built here, not for --descriptor")}
+				}
 				return a.deployDescriptor(c.Context(), descriptorRequest{descriptor, from, args, to, listen, timeout})
 			}
 			return a.with(c.Context(), func(s *session) error {
+				a.timings.mark("open")
 				if len(hosts) > 0 {
+					if timings {
+						return usageError{errors.New("--timings is for one codeserver")}
+					}
 					locs, err := s.deployLocations(args, listen, trial)
 					if err != nil {
 						return err
@@ -73,13 +81,14 @@ described. Their files must be in the cache, or come from the directories that -
 						return s.deployRequests(c.Context(), locs, listen, timeout, trial)
 					})
 				}
-				return s.deploy(c.Context(), args, to, listen, timeout, trial)
+				return s.deploy(c.Context(), args, to, listen, timeout, trial, timings)
 			})
 		},
 	}
 	serverFlag(c, &to)
 	c.Flags().StringVar(&listen, "listen", "", "address that the location answers on (default: as before, or a free port)")
 	c.Flags().DurationVar(&timeout, "ready-timeout", time.Minute, "how long the new version may take to become ready")
+	c.Flags().BoolVar(&timings, "timings", false, "show how long each step has taken, from the start of the command to the first answer")
 	trial.flags(c)
 	roll.flags(c)
 	c.Flags().StringVar(&descriptor, "descriptor", "", "deploy what this file describes, by digest")
@@ -111,7 +120,7 @@ func (a *app) dial(ctx context.Context, to string) (*client.Client, error) {
 	return c, nil
 }
 
-func (s *session) deploy(ctx context.Context, names []string, to, listen string, timeout time.Duration, trial canary) error {
+func (s *session) deploy(ctx context.Context, names []string, to, listen string, timeout time.Duration, trial canary, timings bool) error {
 	locs, err := s.deployLocations(names, listen, trial)
 	if err != nil {
 		return err
@@ -129,6 +138,9 @@ func (s *session) deploy(ctx context.Context, names []string, to, listen string,
 	err = s.sendDeploy(ctx, c, reqs, start)
 	if err != nil && len(reqs) == 1 {
 		return fmt.Errorf("location %s: %w", reqs[0].GetLocation(), err)
+	}
+	if err == nil && timings {
+		err = s.app.reportTimings(ctx, reqs)
 	}
 	return err
 }
@@ -217,6 +229,7 @@ func (a *app) follow(stream eventStream, start time.Time) error {
 	for {
 		ev, err := stream.Recv()
 		if err == io.EOF {
+			a.timings.deployed()
 			if !served {
 				return unavailableError{errors.New("the codeserver ended the deploy without a word: see its log")}
 			}
@@ -230,12 +243,15 @@ func (a *app) follow(stream eventStream, start time.Time) error {
 		}
 		if d := ev.GetDeployed(); d != nil {
 			served = true
+			l := d.GetLocation()
+			a.addresses[l.GetName()] = l.GetAddress()
 			a.reportDeployed(d, time.Since(start))
 		}
 	}
 }
 
 func (a *app) reportStage(st *codeserverpb.Stage) {
+	a.timings.stage(st)
 	text := fmt.Sprintf("%-14s %9s", st.GetName(), took(st.GetTook().AsDuration()))
 	if st.GetLocation() != "" {
 		text += "  " + st.GetLocation()

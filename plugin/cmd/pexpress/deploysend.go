@@ -29,7 +29,9 @@ func (s *session) deployRequest(ctx context.Context, loc *project.Location, list
 	req := &codeserverpb.DeployRequest{
 		Location: loc.Name, Spec: b.spec(), ReadyTimeout: durationpb.New(timeout), Listen: first(listen, loc.Listen),
 	}
-	return req, s.app.signBuilt(ctx, req, b, s.project.Dir)
+	err = s.app.signBuilt(ctx, req, b, s.project.Dir)
+	s.app.timings.mark("describe")
+	return req, err
 }
 
 // sendDeploy deploys one location, or several at once.

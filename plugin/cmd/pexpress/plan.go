@@ -246,6 +246,7 @@ func (s *session) buildLocation(ctx context.Context, loc *project.Location) (*bu
 	}
 	s.stage("plan", start, map[string]any{"wheels": len(deps.wheels), "files": len(b.plan.sources.Files)},
 		"%s, %s", count(len(deps.wheels), "wheel"), count(len(b.plan.sources.Files), "source file"))
+	s.app.timings.mark("plan")
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		return step(gctx, "build deps", func(ctx context.Context) (err error) { b.deps, err = s.buildDeps(ctx, deps); return err })
@@ -259,7 +260,9 @@ func (s *session) buildLocation(ctx context.Context, loc *project.Location) (*bu
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
+	s.app.timings.mark("build")
 	for _, o := range b.all() {
+		s.app.timings.add(o.name, o.Took, true)
 		s.report(o.name, o.Result)
 	}
 	return b, s.remember(b)

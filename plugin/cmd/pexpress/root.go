@@ -31,6 +31,8 @@ type app struct {
 	cacheChosen bool
 	tracing     *tracing
 	ui          *ui
+	timings     *timings
+	addresses   map[string]string // of the locations that were deployed
 }
 
 const rootHelp = `pexpress turns a Python project into two content-addressed trees, deps.pex (the wheels of its lock) and
@@ -51,7 +53,7 @@ lock, wheel, source tree); 4 a builder failed; 5 the new version does not serve,
 var usageText = regexp.MustCompile(`^(unknown command|accepts |requires at |unknown shorthand|required flag)`)
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) (result error) {
-	a := &app{stdin: stdin, ui: newUI(false, stdout, stderr), tracing: new(tracing)}
+	a := &app{stdin: stdin, ui: newUI(false, stdout, stderr), tracing: new(tracing), timings: newTimings(), addresses: map[string]string{}}
 	defer func() { a.tracing.end(result, a.ui.warn) }()
 	root := a.command()
 	args, err := expandArguments(args)
