@@ -17,7 +17,7 @@ GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 # A real S3 server, for the tests of the bucket.
 export PEXPRESS_TEST_VERSITYGW := $(TOOLS)/versitygw
 
-.PHONY: build test race fuzz lint fmt bench bench-cache soak demo test-clients clean proto help
+.PHONY: build test race fuzz lint fmt bench bench-cache soak demo test-clients screenshots clean proto help
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -47,6 +47,9 @@ demo: build ## lock, build, deploy and edit a real Dagster project, and end
 
 test-clients: build $(TOOLS)/versitygw $(CACHE)/clients/ready ## run the tests that drive real Dagster, pex, Bazel, Pants and other clients
 	PEXPRESS_TEST_CLIENTS=$(CACHE)/clients $(GO) test -count=1 -timeout 50m ./examples ./plugin/pex
+
+screenshots: build $(CACHE)/clients/ready ## take the pictures of docs/page.md with Chromium
+	PEXPRESS_TEST_CLIENTS=$(CACHE)/clients PEXPRESS_SCREENSHOTS=$(CURDIR)/docs/images $(GO) test -count=1 -run 'TestPage$$' ./examples
 
 $(CACHE)/clients/ready: examples/clients.txt examples/clients-cache.sh
 	rm -rf $(CACHE)/clients

@@ -7,6 +7,7 @@ import (
 	"image"
 	"image/color"
 	"image/png"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
@@ -156,6 +158,14 @@ func (b *browser) click(selector string) {
 	b.run(chromedp.ScrollIntoView(at), chromedp.Click(at, chromedp.NodeVisible, chromedp.NodeEnabled))
 }
 
+// pointAt moves the pointer to the middle of an element.
+func (b *browser) pointAt(selector string) {
+	b.t.Helper()
+	b.run(chromedp.ScrollIntoView(chromedp.CSS(selector)))
+	at := eval[[]float64](b, fmt.Sprintf("(r => [r.x + r.width / 2, r.y + r.height / 2])(document.querySelector(%q).getBoundingClientRect())", selector))
+	b.run(chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, at[0], at[1]))
+}
+
 // choose picks an option, as somebody would do.
 func (b *browser) choose(selector, value string) {
 	b.t.Helper()
@@ -201,7 +211,7 @@ type device struct {
 var devices = []device{{"desktop", 1280, 900, 1}, {"phone", 390, 844, 1.5}}
 
 // screenshots writes pictures of the page in light and dark, on each device, if $PEXPRESS_SCREENSHOTS names a directory.
-// Whether or not, each must fit. The height is that of the picture, the whole page's at most.
+// Whether or not, each must fit. Without heights there are no pictures. The height is that of the picture, the whole page's at most.
 func (b *browser) screenshots(name string, heights map[string]int64) {
 	b.t.Helper()
 	dir := os.Getenv("PEXPRESS_SCREENSHOTS")
@@ -209,7 +219,7 @@ func (b *browser) screenshots(name string, heights map[string]int64) {
 		b.size(d.width, d.height, d.scale)
 		b.fits(name + " on a " + d.name)
 		for _, scheme := range []string{"light", "dark"} {
-			if dir == "" {
+			if dir == "" || heights == nil {
 				continue
 			}
 			command(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
@@ -229,7 +239,7 @@ func (b *browser) screenshots(name string, heights map[string]int64) {
 	b.size(1280, 900, 1)
 }
 
-// smaller returns a picture with the 256 colours that it has most of: a page has few.
+// smaller returns a picture with 256 colours.
 func smaller(t *testing.T, shot []byte) []byte {
 	img, err := png.Decode(bytes.NewReader(shot))
 	require.NoError(t, err)
@@ -240,17 +250,9 @@ func smaller(t *testing.T, shot []byte) []byte {
 			counts[at(x, y)]++
 		}
 	}
-	var all []color.RGBA
-	for c := range counts {
-		all = append(all, c)
-	}
-	slices.SortFunc(all, func(a, b color.RGBA) int { return counts[b] - counts[a] })
-	var palette color.Palette
-	for _, c := range all[:min(256, len(all))] {
-		palette = append(palette, c)
-	}
+	palette := colours(counts)
 	nearest := map[color.RGBA]uint8{}
-	for _, c := range all {
+	for c := range counts {
 		nearest[c] = uint8(palette.Index(c))
 	}
 	out := image.NewPaletted(img.Bounds(), palette)
@@ -262,4 +264,26 @@ func smaller(t *testing.T, shot []byte) []byte {
 	var buf bytes.Buffer
 	require.NoError(t, (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&buf, out))
 	return buf.Bytes()
+}
+
+// colours picks 256: those that there is most of, then others first that are not much like them, so that rare ones are among
+// them.
+func colours(counts map[color.RGBA]int) (palette color.Palette) {
+	all := slices.SortedFunc(maps.Keys(counts), func(a, b color.RGBA) int { return counts[b] - counts[a] })
+	apart := func(a, b color.RGBA) int {
+		d := func(x, y uint8) int { return max(int(x)-int(y), int(y)-int(x)) }
+		return d(a.R, b.R) + d(a.G, b.G) + d(a.B, b.B)
+	}
+	for _, c := range all[:min(64, len(all))] {
+		palette = append(palette, c)
+	}
+	for distance := 40; distance >= 0; distance -= 8 {
+		for _, c := range all {
+			close := func(p color.Color) bool { return p == c || apart(p.(color.RGBA), c) < distance }
+			if len(palette) < 256 && !slices.ContainsFunc(palette, close) {
+				palette = append(palette, c)
+			}
+		}
+	}
+	return palette
 }

@@ -1,6 +1,8 @@
 package examples
 
 import (
+	"context"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -9,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 	"github.com/stretchr/testify/require"
 )
 
@@ -59,29 +63,77 @@ app = "hello.app:app"
 readiness = { http-path = "/healthz" }
 limits = { memory = "128MiB", pids = 64 }
 `)
+	h.click("click==8.5.0 --hash=sha256:255bc9599cf7748b4b1a446ccc735421bd08a2ae529a8b88597d3de5664ee360\n")
 	h.greet("Hello", 0)
-	require.NoError(t, os.WriteFile(filepath.Join(h.dir, "flag"), nil, 0o644))
+	h.setFlag(true)
 	return h
 }
 
-// greet changes the sources: the greeting, and for how long a version prepares before it is ready.
+// click says which click the project depends on; "" is the one that the example has.
+func (h *host) click(line string) {
+	b, err := os.ReadFile("asgi-hello/requirements.txt")
+	require.NoError(h.t, err)
+	if line != "" {
+		b = regexp.MustCompile(`(?m)^click==(.*\\\n)*.*\n`).ReplaceAll(b, []byte(line))
+	}
+	h.write("requirements.txt", string(b))
+}
+
+// greet changes the sources: the greeting, and for how many half seconds a version prepares before it is ready.
 func (h *host) greet(greeting string, prepare int) {
 	h.write("src/hello/greeting.txt", greeting+"\n")
 	b, err := os.ReadFile("asgi-hello/src/hello/app.py")
 	require.NoError(h.t, err)
-	const begin = "GREETING = "
-	h.write("src/hello/app.py", strings.Replace(string(b), begin, `import time
+	app := strings.Replace(string(b), "GREETING = ", `import time
 for i in range(`+strconv.Itoa(prepare)+`):
-    print("preparing, step", i, flush=True)
+    print("reading the catalogue, part", i + 1, flush=True)
     time.sleep(0.5)
 if os.environ.get("FLAG"):
     open(os.environ["FLAG"]).close()
-print("\x1b[32mopen for business\x1b[0m <script>alert(1)</script>", flush=True)
-`+begin, 1))
+print("\x1b[32mopen for business\x1b[0m <script>document.title = 'owned'</script>", flush=True)
+GREETING = `, 1)
+	app = strings.Replace(app, "    return PlainTextResponse(f", "    print(\"greeting\", name, flush=True)\n    return PlainTextResponse(f", 1)
+	h.write("src/hello/app.py", app)
 }
 
-// TestPage clicks through the page in a real browser: a deploy that happens while it is open, what it changed, its log, a
-// rollback, and one that fails.
+// setFlag makes or removes a file that a version of the storefront needs to start.
+func (h *host) setFlag(there bool) {
+	flag := filepath.Join(h.dir, "flag")
+	if there {
+		require.NoError(h.t, os.WriteFile(flag, nil, 0o644))
+	} else {
+		require.NoError(h.t, os.Remove(flag))
+	}
+}
+
+// locationOf returns what status says of a location.
+func (h *host) locationOf(name string) (address, current string) {
+	e := find(h.events("status"), "location", "name", name)
+	require.NotNil(h.t, e)
+	return e["address"].(string), e["current"].(string)
+}
+
+// visit asks a location now and then, as visitors do, until the returned function is called.
+func visit(t *testing.T, address string, pause time.Duration) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := 0; ctx.Err() == nil; i++ {
+			if resp, err := http.Get("http://" + address + "/?name=visitor" + strconv.Itoa(i)); err == nil {
+				resp.Body.Close()
+			}
+			time.Sleep(pause * time.Duration(1+i/40%3))
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
+// TestPage clicks through the page in a real browser: deploys that happen while it is open, what they changed, a log, a
+// rollback, and what fails.
 func TestPage(t *testing.T) {
 	h := pageProject(t)
 	b := newBrowser(t, h.withPage())
@@ -91,40 +143,134 @@ func TestPage(t *testing.T) {
 
 	// The first deploys appear by themselves.
 	h.run("deploy")
-	b.reads("main", "storefront", "reports", "worker", "serving")
-	address := h.addressOf("storefront")
-	require.Contains(t, h.get(address, "/"), "Hello, world")
-
+	b.reads("main", "3 locations", "all serving", "storefront", "reports", "worker", "256 MiB")
+	address, first := h.locationOf("storefront")
+	require.Equal(t, "Hello, world!", h.get(address, "/"))
 	b.click(`a[href="#/location/storefront"]`)
 	b.reads("h1", "storefront")
-	b.reads(".log", "open for business <script>alert(1)</script>")
-	b.reads("#compare ~ *, section[aria-labelledby=compare]", "There is one version yet")
-	first := eval[string](b, "document.querySelector('.figures code').title")
+	b.reads(compareSection, "There is one version yet")
+	if os.Getenv("PEXPRESS_SCREENSHOTS") != "" {
+		reports, _ := h.locationOf("reports")
+		t.Cleanup(visit(t, address, 40*time.Millisecond))
+		t.Cleanup(visit(t, reports, 200*time.Millisecond))
+		time.Sleep(90 * time.Second)
+	}
+	b.deployWatched(h)
+	_, second := h.locationOf("storefront")
+	require.NotEqual(t, first, second)
+	b.reads(compareSection, "click 8.5.0 → 8.5.1", "src/hello/greeting.txt", "7 B (+1 B)", "env GREETER", "set")
+	b.reads(stepsSection, "load deps", "load source", "environment", "ready", "switch", "in all", "fetched")
+	b.pointAt(".chart.memory svg")
+	b.reads(".chart.memory .now", " · ", "MiB")
+	b.followLog(h, address)
+	b.rollBack(h, address, first, second)
+	b.failures(h, address)
+	require.NotEqual(t, "owned", eval[string](b, "document.title"), "what a version writes does not run")
+	b.fine()
+}
 
-	// A deploy that takes a while is shown while it does.
+const (
+	compareSection = "section[aria-labelledby=compare]"
+	stepsSection   = "section[aria-labelledby=steps]"
+	mainButton     = ".head button.main"
+)
+
+// deployWatched deploys a version that takes a while, which the page shows while it does.
+func (b *browser) deployWatched(h *host) {
 	h.greet("Servus", 6)
+	h.click("")
+	project, err := os.ReadFile(filepath.Join(h.project, "pyproject.toml"))
+	require.NoError(b.t, err)
+	h.write("pyproject.toml", strings.Replace(string(project), "HELLO_NAME", `GREETER = "new", HELLO_NAME`, 1))
 	deployed := make(chan struct{})
 	go func() {
 		defer close(deployed)
 		h.run("deploy", "storefront")
 	}()
 	b.reads("main", "A deploy is under way", "serves until it is ready", "next step")
+	b.reads(stepsSection, "load source")
 	<-deployed
 	b.lacks("main", "A deploy is under way")
-	b.reads("section[aria-labelledby=compare]", "src/hello/greeting.txt", "src/hello/app.py", "of source")
-	b.reads("section[aria-labelledby=steps]", "load deps", "load source", "ready", "switch", "in all", "fetched")
-	b.reads(".log", "preparing, step 5")
-	second := eval[string](b, "document.querySelector('.figures code').title")
-	require.NotEqual(t, first, second)
-	b.fine()
-	b.screenshots("location", map[string]int64{"desktop": 3000, "phone": 5000})
-	b.open("/")
-	b.screenshots("overview", map[string]int64{"desktop": 900, "phone": 1600})
 }
 
-// addressOf returns where a location is reached.
-func (h *host) addressOf(location string) string {
-	e := find(h.events("status"), "location", "name", location)
-	require.NotNil(h.t, e)
-	return e["address"].(string)
+// followLog reads a log while it is written, pauses, and goes on.
+func (b *browser) followLog(h *host, address string) {
+	b.reads(".log", "reading the catalogue, part 6", "open for business <script>document.title = 'owned'</script>")
+	require.NotContains(b.t, b.text(".log"), "[32m", "colours of a terminal are left out")
+	h.get(address, "/?name=Ada")
+	b.reads(".log", "greeting Ada")
+	b.click("button[data-do=pause]")
+	h.get(address, "/?name=Grace")
+	b.reads(".log-foot", "since it was paused")
+	require.NotContains(b.t, b.text(".log"), "greeting Grace")
+	b.click("button[data-do=pause]")
+	b.reads(".log", "greeting Ada", "greeting Grace")
+
+	// The log of the version before is kept.
+	before := eval[string](b, "document.querySelector('#log-version').options[2].value")
+	b.choose("#log-version", before)
+	b.reads(".log-foot", "This version has ended")
+	b.lacks(".log", "greeting Grace")
+	b.choose("#log-version", "")
+	b.reads(".log", "greeting Grace")
+	b.screenshots("location", map[string]int64{"desktop": 2400, "phone": 2600})
+	b.open("/")
+	b.reads("main", "3 locations")
+	b.screenshots("overview", map[string]int64{"desktop": 640, "phone": 1500})
+	b.open("/#/location/storefront")
+}
+
+// rollBack rolls back to a version that cannot start, then to the same when it can.
+func (b *browser) rollBack(h *host, address, first, second string) {
+	t := b.t
+	h.setFlag(false)
+	b.reads(mainButton, "Roll back to "+first[:12])
+	b.click(mainButton)
+	b.reads("dialog", "Roll back storefront", "will run", first[:12], "instead of", second[:12], "1 wheel")
+	b.screenshots("rollback", map[string]int64{"desktop": 900, "phone": 844})
+	b.click("dialog .actions button:first-child")
+	require.Equal(t, "Servus, world!", h.get(address, "/"), "nothing happens before it is confirmed")
+
+	b.click(mainButton)
+	b.click("dialog button.main")
+	b.reads("dialog", "The rollback failed; what served before goes on.", "FileNotFoundError")
+	require.Equal(t, "Servus, world!", h.get(address, "/"))
+	h.setFlag(true)
+	b.click("dialog button.main")
+	b.reads("dialog", "storefront serves "+first[:12], "ready", "switch")
+	require.Equal(t, "Hello, world!", h.get(address, "/"))
+	b.click("dialog .actions button:first-child")
+	b.reads(mainButton, "Roll back to "+second[:12])
+	b.reads(".figures", first[:8])
+	require.NotContains(t, b.text("main"), "The last deploy failed")
+
+	// From the keyboard, from the list of versions, which is drawn anew again and again meanwhile.
+	b.run(chromedp.Focus(chromedp.CSS("td.acts button")))
+	time.Sleep(2 * time.Second)
+	b.run(chromedp.KeyEvent("\r"))
+	b.reads("dialog", second[:12])
+	require.Equal(t, "Cancel", eval[string](b, "document.activeElement.textContent"), "what does no harm has the focus")
+	b.run(chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent("\r"))
+	b.reads("dialog", "storefront serves "+second[:12])
+	b.run(chromedp.KeyEvent(kb.Escape))
+	require.Equal(t, "Servus, world!", h.get(address, "/"))
+}
+
+// failures deploys what does not start.
+func (b *browser) failures(h *host, address string) {
+	h.write("src/hello/app.py", "raise RuntimeError('no good <img src=x onerror=alert(1)>')\n")
+	r, err := h.try("deploy", "storefront")
+	require.Error(b.t, err, r.stdout)
+	b.reads(".notice", "The last deploy failed", "just now")
+	b.click(".notice summary")
+	b.reads(".notice", "RuntimeError: no good <img src=x onerror=alert(1)>", "load source")
+	require.Equal(b.t, "Servus, world!", h.get(address, "/"))
+	b.screenshots("failure", map[string]int64{"desktop": 900, "phone": 900})
+	b.open("/")
+	b.reads("main", "last deploy failed")
+	h.run("remove", "worker")
+	b.reads("main", "2 locations")
+	b.lacks("main", "worker")
+	b.open("/#/location/worker")
+	b.reads("main", "There is no location worker")
 }

@@ -129,8 +129,10 @@ func (h *host) serveTrusting(config, trusted string) string {
 	require.NoError(h.t, l.Close())
 	h.log, err = os.Create(filepath.Join(h.dir, "codeserver.log"))
 	require.NoError(h.t, err)
-	h.server = exec.Command(filepath.Join(bin, "codeserver"), "serve", "--state", filepath.Join(h.dir, "state"),
-		"--cache", h.cache(), "--listen", address, "--config", config, "--trusted-key", trusted)
+	h.server = exec.Command(filepath.Join(bin, "codeserver"), append([]string{
+		"serve", "--state", filepath.Join(h.dir, "state"),
+		"--cache", h.cache(), "--listen", address, "--config", config, "--trusted-key", trusted,
+	}, h.serve...)...)
 	h.server.Stdout, h.server.Stderr = h.log, h.log
 	require.NoError(h.t, h.server.Start())
 	h.t.Cleanup(h.stop)

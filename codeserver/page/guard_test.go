@@ -93,8 +93,14 @@ func TestPaths(t *testing.T) {
 		require.NotContains(t, resp.Header.Get("Location"), "//")
 	}
 	for _, m := range []struct{ method, path string }{
-		{http.MethodPost, "/"}, {http.MethodPut, "/api/session"}, {http.MethodPost, "/api/events"}, {http.MethodGet, rollbackPath},
-		{http.MethodDelete, "/assets/main.js"}, {"TRACE", "/"}, {"CONNECT", "/api/session"}, {http.MethodPost, "/api/locations/shop/logs"},
+		{http.MethodPost, "/"},
+		{http.MethodPut, "/api/session"},
+		{http.MethodPost, "/api/events"},
+		{http.MethodGet, rollbackPath},
+		{http.MethodDelete, "/assets/main.js"},
+		{"TRACE", "/"},
+		{"CONNECT", "/api/session"},
+		{http.MethodPost, "/api/locations/shop/logs"},
 	} {
 		code := c.do(m.method, m.path, "").StatusCode
 		require.Contains(t, []int{http.StatusMethodNotAllowed, http.StatusNotFound}, code, "%v", m)

@@ -27,13 +27,18 @@ export class LocationPage {
     this.log = new Log(name);
     this.logged = ''; // the version that was chosen; "" is the one that serves
     this.about = el('div');
+    this.aboutOf = el('code', { class: 'soft' });
     this.points = [];
     this.chosen = ''; // the version whose steps are shown; "" is the newest that has any
     main.replaceChildren(this.top, el('div', { class: 'charts' }, this.charts.map(c => c.root)),
       this.section('Versions', 'versions', null, this.versions), this.stepsSection(), this.compareSection(), this.logSection(),
-      this.section('How it runs', 'about', null, this.about));
+      this.section('How it runs', 'about', this.aboutOf, this.about));
     this.body = [...main.children].slice(1);
-    this.load();
+    // What was written last says most.
+    this.top.addEventListener('toggle', e => {
+      const words = e.target.querySelector('pre.words');
+      if (words) words.scrollTop = words.scrollHeight;
+    }, true);
   }
 
   section(title, id, tools, ...content) {
@@ -61,8 +66,9 @@ export class LocationPage {
       el('div', { class: 'log-foot' }, this.log.foot));
   }
 
-  // load reads what it used before the page was opened.
+  // load reads what it used before the page was opened, or slept.
   async load() {
+    this.loaded = true;
     try {
       const h = await call('GET', locationPath(this.name, 'history'));
       this.points = h.points;
@@ -81,6 +87,7 @@ export class LocationPage {
       morph(this.top, this.gone());
       return;
     }
+    if (!this.loaded) this.load();
     if (l.last && (!this.points.length || l.last.t > this.points[this.points.length - 1].t)) {
       this.points.push(l.last);
       this.points.splice(0, Math.max(0, this.points.length - KEPT));
@@ -92,7 +99,9 @@ export class LocationPage {
     this.showSteps(l);
     this.choices(l);
     this.follow(l);
-    morph(this.about, el('div', {}, facts(currentOf(l) || l.versions[0])));
+    const v = this.shownVersion(l);
+    this.aboutOf.textContent = short(v.name);
+    morph(this.about, el('div', {}, facts(v)));
   }
 
   gone() {
@@ -248,16 +257,20 @@ export class LocationPage {
   }
 
   sleep() { this.log.close(); this.following = undefined; }
-  wake() { this.load(); }
+  wake() { this.loaded = false; }
   close() { this.log.close(); }
 }
 
-const firstLine = text => { const line = text.split('\n', 1)[0]; return line.length > 160 ? line.slice(0, 160) + '…' : line; };
+// firstLine leaves out what an error quotes of a log.
+function firstLine(text) {
+  const line = text.split('\n', 1)[0].replace(/; the last lines of its log:$/, '');
+  return line.length > 160 ? line.slice(0, 160) + '…' : line;
+}
 
 function failure(f, now) {
   return el('div', { class: 'notice bad' },
     el('div', {}, el('strong', {}, 'The last deploy failed. '), el('code', {}, short(f.version)), ', ',
-      el('span', { title: date(new Date(f.time)) }, ago(new Date(f.time), now)), ': ', firstLine(f.error)),
+      el('span', { title: date(new Date(f.time)) }, ago(new Date(f.time), now)), ': ', firstLine(f.error) + '.'),
     el('details', {}, el('summary', {}, 'Steps, and what it wrote'), el('div', {}, timeline(f.stages, false)), el('pre', { class: 'words' }, f.error)));
 }
 

@@ -29,7 +29,7 @@ function overall(state) {
     el('span', { class: 'soft' }, serving === n ? (n === 1 ? 'serving' : 'all serving') : `${serving} serving`),
     el('span', { class: 'soft' }, bytes(sum(p => p.memory)) + ' of memory'),
     el('span', { class: 'soft' }, percent(sum(p => p.cpu)) + ' of a processor'),
-    el('span', { class: 'soft' }, rate(sum(p => p.rps))));
+    el('span', { class: 'soft' }, rate(sum(p => p.rps)).replace('/', ' requests/')));
 }
 
 const cell = (head, ...content) => el('td', { 'data-head': head }, el('div', {}, ...content));
