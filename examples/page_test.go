@@ -213,7 +213,7 @@ func (b *browser) followLog(h *host, address string) {
 	b.lacks(".log", "greeting Grace")
 	b.choose("#log-version", "")
 	b.reads(".log", "greeting Grace")
-	b.screenshots("location", map[string]int64{"desktop": 2400, "phone": 2600})
+	b.screenshots("location", map[string]int64{"desktop": 2600, "phone": 2600})
 	b.open("/")
 	b.reads("main", "3 locations")
 	b.screenshots("overview", map[string]int64{"desktop": 640, "phone": 1500})
