@@ -30,6 +30,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pexpress/pexpress/cache"
+	"github.com/pexpress/pexpress/codeserver/bytecode"
 	"github.com/pexpress/pexpress/codeserver/limits"
 	"github.com/pexpress/pexpress/codeserver/loader"
 	"github.com/pexpress/pexpress/codeserver/secrets"
@@ -67,6 +68,8 @@ type Options struct {
 	Channels Channels
 	// OpenResults opens the cache with its ActionCache, by which hosts tell each other what versions import; they do not if nil.
 	OpenResults func(context.Context) (cache.CAS, cache.ActionCache, io.Closer, error)
+	// BytecodeKey is that of the hosts that share the bytecode of wheels by OpenResults; each makes its own if nil.
+	BytecodeKey *bytecode.Key
 	health      healthTimes // tests have less patience
 	Log         *slog.Logger
 }
@@ -80,6 +83,8 @@ type Server struct {
 	pythons interpreters
 	zygotes *zygote.Pool
 	limits  *limits.Host
+	fleet   *bytecode.Share // nil if bytecode is not shared
+	fills   chan struct{}   // one makes bytecode at a time
 	ctx     context.Context //nolint:containedctx // ends with the server; what runs in the background runs in it
 	cancel  context.CancelFunc
 	flows   context.Context //nolint:containedctx // ends when requests under way have had their time to end
@@ -168,6 +173,7 @@ func (s *Server) open() error {
 	if s.venvs, err = venv.Open(filepath.Join(s.opts.State, "python")); err != nil {
 		return err
 	}
+	s.openBytecode()
 	if s.zygotes, err = s.openPool(); err != nil {
 		return err
 	}
@@ -255,6 +261,9 @@ func (s *Server) Close(ctx context.Context) error {
 		s.limits.Close()
 	}
 	var errs []error
+	if s.fleet != nil {
+		errs = append(errs, s.fleet.Close())
+	}
 	if s.loader != nil {
 		errs = append(errs, s.loader.Close())
 	}

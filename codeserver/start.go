@@ -83,7 +83,7 @@ func (s *Server) prepare(ctx context.Context, l *location, v *version, log *logb
 	for _, w := range env.Warnings {
 		log.write([]byte("codeserver: " + w))
 	}
-	r.stage("environment", begin, loader.Stats{})
+	r.stage("environment", begin, loader.Stats{Blobs: env.Fetched.Files, Bytes: env.Fetched.Bytes})
 	p := &prepared{python: env.Python(), env: env.Dir, source: dir, inject: inject, outputs: outputs, location: l.name, secrets: values, user: user, interpreter: python}
 	if user != 0 {
 		if p.home, err = s.makeHome(l, user); err != nil {
@@ -108,6 +108,9 @@ func (s *Server) environment(ctx context.Context, root digest.Digest, deps *merk
 		env, err = s.venvs.Env(ctx, root, wheelsOf(deps), py, s.loader.CAS())
 		return err
 	})
+	if err == nil {
+		s.fillBytecode(wheelsOf(deps), py)
+	}
 	return env, err
 }
 

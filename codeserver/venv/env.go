@@ -25,6 +25,7 @@ import (
 type Env struct {
 	Dir      string   // its absolute path
 	Warnings []string // what the wheels disagree on, for people
+	Fetched  Fetched  // the bytecode that came for it
 }
 
 // Python returns the path of the environment's interpreter.
@@ -73,7 +74,7 @@ func (s *Store) Env(ctx context.Context, key digest.Digest, wheels []Wheel, py *
 	if err != nil {
 		return nil, fmt.Errorf("environment %s: %w", key.Short(), err)
 	}
-	want := marker{Layout: layout, Key: key, Python: py.Path, Version: py.FullVersion, Wheels: wheels}
+	want := marker{Layout: envLayout, Key: key, Python: py.Path, Version: py.FullVersion, Wheels: wheels}
 	name := envDir(key, py.Version)
 	for {
 		m, err := once.Do(ctx, &s.envs, name, func() (made, error) {
@@ -130,7 +131,16 @@ func (s *Store) env(ctx context.Context, name string, want marker, py *Interpret
 	if e := s.existing(name, want, dirs); e != nil {
 		return e, nil
 	}
+	bytecode := s.beginFetch(ctx, want.Wheels, dirs, py)
 	if err := s.unpackAll(ctx, want.Wheels, dirs, cas); err != nil {
+		bytecode.abandon()
+		return nil, err
+	}
+	fetched, err := bytecode.end(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.commit(dirs); err != nil {
 		return nil, err
 	}
 	tmp, err := os.MkdirTemp(s.path("tmp"), "env-")
@@ -147,7 +157,7 @@ func (s *Store) env(ctx context.Context, name string, want marker, py *Interpret
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(tmp))
 	}
-	return &Env{Dir: s.path(name), Warnings: want.Warnings}, s.syncDir("envs")
+	return &Env{Dir: s.path(name), Warnings: want.Warnings, Fetched: fetched}, s.syncDir("envs")
 }
 
 // existing returns the environment if it is there, as it is wanted, and with all its wheels.
@@ -189,19 +199,17 @@ func (s *Store) unpackAll(ctx context.Context, wheels []Wheel, dirs []string, ca
 			return s.stage(gctx, wheels[i], dirs[i], cas)
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	return s.commit(dirs)
+	return g.Wait()
 }
 
 // build makes the environment in tmp, to be moved to its name.
 func (s *Store) build(tmp, name string, m *marker, dirs []string, py *Interpreter) error {
 	python := "python" + py.Version
-	l := &linker{root: tmp, real: map[string][]source{}, reserved: map[string]bool{
+	l := &linker{root: tmp, tag: py.Tag, real: map[string][]source{}, reserved: map[string]bool{
 		"pyvenv.cfg": true, "env.json": true, "lib64": true, "bin/python": true, "bin/python3": true, "bin/" + python: true,
 	}}
 	site := path.Join("lib", python, "site-packages")
+	l.site = site
 	l.mount("bin")
 	l.mount(site)
 	unpackedDirs, infos := make([]string, len(dirs)), make([]*unpacked, len(dirs))

@@ -22,6 +22,7 @@ type Interpreter struct {
 	FullVersion string // 3.11.7
 	Prefix      string // sys.base_prefix
 	Tag         string // as in names of bytecode files: cpython-311
+	Magic       string // what its bytecode files begin with, in hex
 }
 
 // probeTimeout bounds the start of one interpreter; a cold one on a slow disk takes seconds.
@@ -29,6 +30,7 @@ const probeTimeout = 30 * time.Second
 
 // probe prints what Interpreter needs. It runs isolated and without site, so that nothing of the user's runs or prints.
 const probe = `import json, sys
+import _frozen_importlib_external as external
 print(json.dumps({
     "implementation": sys.implementation.name,
     "version": "%d.%d" % sys.version_info[:2],
@@ -36,10 +38,11 @@ print(json.dumps({
     "base": getattr(sys, "_base_executable", None) or sys.executable,
     "prefix": sys.base_prefix,
     "tag": sys.implementation.cache_tag or "",
+    "magic": external.MAGIC_NUMBER.hex(),
 }))`
 
 type probed struct {
-	Implementation, Version, Full, Base, Prefix, Tag string
+	Implementation, Version, Full, Base, Prefix, Tag, Magic string
 }
 
 // Find returns the CPython of a version such as 3.11: the first one in PATH, else the newest one that pyenv has.
@@ -120,7 +123,7 @@ func inspect(ctx context.Context, path, version string) (*Interpreter, error) {
 			return nil, fmt.Errorf("%s: its base interpreter: %w", path, err)
 		}
 	}
-	return &Interpreter{Path: base, Version: version, FullVersion: p.Full, Prefix: p.Prefix, Tag: p.Tag}, nil
+	return &Interpreter{Path: base, Version: version, FullVersion: p.Full, Prefix: p.Prefix, Tag: p.Tag, Magic: p.Magic}, nil
 }
 
 func ask(ctx context.Context, path, version string) (probed, error) {

@@ -2,6 +2,7 @@ package venv
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -9,6 +10,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // source is a file or directory of an unpacked wheel.
@@ -23,6 +25,8 @@ type source struct {
 // to the environment.
 type linker struct {
 	root     string
+	site     string              // where modules are imported from
+	tag      string              // in names of bytecode files
 	reserved map[string]bool     // the environment's own: nothing of a wheel stands there
 	real     map[string][]source // directories that are never a symlink, and what is merged into them
 	warnings []string
@@ -65,8 +69,8 @@ func (l *linker) children(rel string, sources []source) (map[string][]source, er
 			return nil, err
 		}
 		for _, e := range entries {
-			// An interpreter wrote it for the files beside it. In a merged directory it makes one of its own.
-			if e.Name() == "__pycache__" {
+			// It is for the files beside it. A merged directory has one of its own.
+			if e.Name() == pycache {
 				continue
 			}
 			children[e.Name()] = append(children[e.Name()], source{s.order, s.wheel, filepath.Join(s.path, e.Name()), e.IsDir()})
@@ -116,7 +120,25 @@ func (l *linker) place(rel string, sources []source) error {
 			l.warn("%s: %s differs from that of %s, which is used", s.wheel, rel, used.wheel)
 		}
 	}
+	if isModule(path.Base(rel)) && strings.HasPrefix(rel, l.site+"/") && l.tag != "" {
+		if err := l.linkBytecode(rel, used.path); err != nil {
+			return err
+		}
+	}
 	return os.Symlink(used.path, filepath.Join(l.root, rel))
+}
+
+// linkBytecode has a module of a merged directory use the bytecode of its wheel. There may be none yet: to Python it is as
+// if there were no file, and one that it writes replaces the link.
+func (l *linker) linkBytecode(rel, module string) error {
+	at := filepath.Join(l.root, bytecodeName(rel, l.tag))
+	if err := os.Mkdir(filepath.Dir(at), 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	if err := os.Chmod(filepath.Dir(at), 0o755); err != nil {
+		return err
+	}
+	return os.Symlink(bytecodeName(module, l.tag), at)
 }
 
 func equalFiles(a, b string) (bool, error) {

@@ -9,6 +9,7 @@
 //	                      bin/         .data/scripts, as they were in the wheel
 //	                      include/     .data/headers
 //	                      data/        .data/data
+//	                      bytecode.json  there is bytecode of all modules in site/
 //	envs/<key>-<X.Y>/env.json          the wheels and the interpreter that it was made for
 //	                 pyvenv.cfg, bin/, lib/pythonX.Y/site-packages/, …
 //	tmp/                               what is being made or deleted; emptied by Open
@@ -44,8 +45,11 @@ import (
 	"github.com/pexpress/pexpress/cache/digest"
 )
 
-// layout is the version of what is on disk; directories of another one are made again.
-const layout = 1
+// The versions of what is on disk; directories of another one are made again.
+const (
+	layout    = 1 // of unpacked wheels
+	envLayout = 2 // of environments
+)
 
 // ErrWheel is wrapped by every error that says that a wheel is refused. Its text names the wheel and the member.
 var ErrWheel = errors.New("wheel refused")
@@ -56,6 +60,10 @@ type Store struct {
 	dir    string
 	envs   singleflight.Group
 	wheels singleflight.Group
+	fills  singleflight.Group
+
+	// Fetch, if it is not nil, is asked for the bytecode of wheels that are unpacked. Set it before the first Env.
+	Fetch Fetch
 
 	mu     sync.Mutex
 	busy   map[string]int    // directories that a running Env needs, which Keep leaves alone

@@ -19,6 +19,7 @@ import (
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/open"
 	"github.com/pexpress/pexpress/codeserver"
+	"github.com/pexpress/pexpress/codeserver/bytecode"
 )
 
 const rootHelp = `codeserver serves locations: each is a stable address, and versions that 'pexpress deploy' moves it to.
@@ -50,6 +51,7 @@ type flags struct {
 	config               string
 	trusted              []string
 	secrets, users       string
+	bytecodeKey          string
 	channels             channelFlags
 }
 
@@ -73,6 +75,7 @@ func serveCommand() *cobra.Command {
 	c.Flags().StringVar(&f.users, "users", "auto", "`RANGE` of ids, such as 60706-61183, for users that locations run as, each its own; none: all run as this one; auto: that range where this host allows")
 	c.Flags().StringVar(&f.config, "config", "", "TOML file with TLS, tokens and who may do what through the control API")
 	c.Flags().StringSliceVar(&f.trusted, "trusted-key", nil, "file of public keys: deploys that none of them has signed are refused (repeatable)")
+	c.Flags().StringVar(&f.bytecodeKey, "bytecode-key", "", "file with a secret of the hosts that share the bytecode of wheels through the cache (default each makes its own)")
 	f.channels.add(c)
 	c.Flags().BoolVar(&f.remote, "allow-unauthenticated-remote-access", false,
 		"listen on addresses that other machines reach: whoever reaches the control API can run any code here")
@@ -154,13 +157,17 @@ func serve(ctx context.Context, f flags, stderr io.Writer) error {
 		return err
 	}
 	defer web.close()
+	key, err := bytecodeKey(f.bytecodeKey)
+	if err != nil {
+		return err
+	}
 	control, err := guard.listen(f)
 	if err != nil {
 		return err
 	}
 	s, err := codeserver.Open(codeserver.Options{
 		State: f.state, Keep: f.keep, DrainTimeout: f.drain, KeepWarm: f.warm, StopGrace: f.grace, AllowRemote: f.remote, Verify: verify, Log: log,
-		Secrets: f.secrets, Channels: channels, OpenResults: opener(f.cache), Users: users, Hidden: f.hidden(),
+		Secrets: f.secrets, Channels: channels, OpenResults: opener(f.cache), BytecodeKey: key, Users: users, Hidden: f.hidden(),
 		Open: func(ctx context.Context) (cache.CAS, io.Closer, error) {
 			cas, _, closer, err := open.Open(spans.With(ctx), f.cache)
 			return cas, closer, err
@@ -188,6 +195,14 @@ func serve(ctx context.Context, f flags, stderr io.Writer) error {
 	closing, cancel := context.WithTimeout(context.Background(), f.grace)
 	defer cancel()
 	return errors.Join(err, s.Close(closing), removeSocket(f.listen))
+}
+
+// bytecodeKey returns the key of those that bytecode is shared with, nil if no file is named.
+func bytecodeKey(path string) (*bytecode.Key, error) {
+	if path == "" {
+		return nil, nil
+	}
+	return bytecode.ReadKey(path)
 }
 
 func removeSocket(address string) error {
