@@ -84,8 +84,8 @@ func (p *Pool) refreshLater(v Version, w *warm) {
 		w.remakes++
 	}
 	p.mu.Unlock()
-	if make && p.pause(pause) {
-		p.work.Go(func() { p.makeSlowly(v, w) })
+	if make {
+		p.after(pause, func(bool) { p.work.Go(func() { p.makeSlowly(v, w) }) })
 	}
 }
 

@@ -50,7 +50,7 @@ type Pool struct {
 	exchange    Exchange // nil if there is none
 	log         *slog.Logger
 	times       times
-	pause       func(time.Duration) bool // returns false if the pool is closed meanwhile
+	after       func(time.Duration, func(open bool)) // calls it then, or when the pool is closed
 	ctx         context.Context          //nolint:containedctx // ends with the pool; what runs in the background runs in it
 	cancel      context.CancelFunc
 	work, late  sync.WaitGroup
@@ -121,7 +121,7 @@ func OpenPool(dir string, exchange Exchange, log *slog.Logger) (*Pool, error) {
 		keys: map[string]*warm{}, slots: make(chan struct{}, 1),
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
-	p.pause = p.sleep
+	p.after = p.later
 	return p, nil
 }
 
@@ -183,12 +183,12 @@ func (l *Launch) Ready() {
 	} else {
 		p.refresh(l.version, w)
 	}
-	p.late.Go(func() {
-		defer l.forget()
-		if p.pause(p.times.late) {
+	p.after(p.times.late, func(open bool) {
+		if open {
 			l.report(w)
 			p.refreshLater(l.version, w)
 		}
+		l.forget()
 	})
 }
 
@@ -315,14 +315,21 @@ func topLevel(modules []string) map[string]bool {
 	return all
 }
 
-// sleep returns false if the pool is closed meanwhile.
-func (p *Pool) sleep(d time.Duration) bool {
-	select {
-	case <-time.After(d):
-		return true
-	case <-p.ctx.Done():
-		return false
+// later calls f after some time, or with false when the pool is closed before.
+func (p *Pool) later(d time.Duration, f func(open bool)) {
+	p.late.Add(1)
+	var once sync.Once
+	call := func(open bool) {
+		once.Do(func() {
+			defer p.late.Done()
+			f(open && p.ctx.Err() == nil)
+		})
 	}
+	stop := context.AfterFunc(p.ctx, func() { call(false) })
+	time.AfterFunc(d, func() {
+		stop()
+		call(true)
+	})
 }
 
 // Keep ends the zygotes of other keys than these, and those that nobody has needed for long, and forgets what is known of
