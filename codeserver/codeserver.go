@@ -10,6 +10,7 @@
 //	python/       unpacked wheels and virtual environments (package venv)
 //	homes/        what versions find in their home directory, one a location
 //	logs/         what versions wrote, a file each
+//	run/          sockets of the versions' shims
 //	lock          held by the one codeserver that uses the directory
 package codeserver
 
@@ -34,8 +35,8 @@ import (
 	"github.com/pexpress/pexpress/codeserver/limits"
 	"github.com/pexpress/pexpress/codeserver/loader"
 	"github.com/pexpress/pexpress/codeserver/secrets"
+	"github.com/pexpress/pexpress/codeserver/sockets"
 	"github.com/pexpress/pexpress/codeserver/venv"
-	"github.com/pexpress/pexpress/codeserver/worker"
 	"github.com/pexpress/pexpress/codeserver/zygote"
 )
 
@@ -54,6 +55,11 @@ type Options struct {
 	KeepWarm time.Duration
 	// StopGrace is how long a process has between SIGTERM and SIGKILL; 10 s if 0.
 	StopGrace time.Duration
+	// AdoptWithin is how long versions go on when the codeserver is gone: the next one on the same state directory takes
+	// them over within this time. They end with it if 0.
+	AdoptWithin time.Duration
+	// Sockets keeps the locations' addresses open between Leave and the next codeserver; it may be nil.
+	Sockets *sockets.Set
 	// AllowRemote lets locations listen on addresses that other machines reach. Whoever reaches them is not asked who
 	// they are.
 	AllowRemote bool
@@ -126,7 +132,7 @@ func Open(opts Options) (*Server, error) {
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.flows, s.endAll = context.WithCancel(context.Background())
 	if err := s.open(); err != nil {
-		return nil, errors.Join(err, s.Close(context.Background()))
+		return nil, errors.Join(err, s.close(context.Background(), true)) // the next try may be a better one
 	}
 	return s, nil
 }
@@ -163,10 +169,6 @@ func (s *Server) open() error {
 			return err
 		}
 	}
-	s.limits = limits.Open(s.opts.State, s.opts.Log)
-	if err := s.limits.Sweep(worker.Owned); err != nil {
-		s.opts.Log.Error("an earlier codeserver has left processes", "error", err)
-	}
 	if s.loader, err = loader.New(filepath.Join(s.opts.State, "store"), s.opts.Open); err != nil {
 		return err
 	}
@@ -182,16 +184,23 @@ func (s *Server) open() error {
 			return fmt.Errorf("location %s: %w", l.name, err)
 		}
 	}
+	s.limits = limits.Open(s.opts.State, s.opts.Log)
+	s.adoptAll(s.findOrphans())
 	for _, l := range s.all() {
 		if err := s.tryListen(l); err != nil {
 			s.opts.Log.Error("a location does not listen, and is tried again", "location", l.name, "error", err)
 			s.tasks.Go(func() { s.listenLater(l) })
 		}
-		s.tasks.Go(func() { s.resume(l, l.current, 0) })
+		if !s.goesOn(l) {
+			s.tasks.Go(func() { s.resume(l, l.current, 0) })
+		}
 	}
 	s.retainSoon()
 	return s.followChannels()
 }
+
+// errInUse says that another codeserver has the lock.
+var errInUse = errors.New("another codeserver uses")
 
 func lockState(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
@@ -200,11 +209,13 @@ func lockState(dir string) (*os.File, error) {
 	}
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		err = fmt.Errorf("another codeserver uses %s", dir)
+		err = fmt.Errorf("%w %s", errInUse, dir)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("lock the state directory: %w", err), f.Close())
 	}
+	// For Stop. Always of one length, so that a full disk takes it.
+	_, _ = fmt.Fprintf(f, "%-20d\n", os.Getpid())
 	return f, nil
 }
 
@@ -229,7 +240,13 @@ func (s *Server) enter(ctx context.Context) (context.Context, func(), error) {
 }
 
 // Close ends all versions. Requests under way have until ctx ends; deploys end at once.
-func (s *Server) Close(ctx context.Context) error {
+func (s *Server) Close(ctx context.Context) error { return s.close(ctx, false) }
+
+// Leave leaves the versions to the next codeserver on the state directory, and else does what Close does. Who connects
+// before that one listens waits, as far as Options.Sockets can be passed to it.
+func (s *Server) Leave(ctx context.Context) error { return s.close(ctx, s.opts.AdoptWithin > 0) }
+
+func (s *Server) close(ctx context.Context, leave bool) error {
 	s.mu.Lock()
 	again := s.closed
 	s.closed = true
@@ -241,18 +258,25 @@ func (s *Server) Close(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(s.calls.Wait)
 	for _, l := range s.all() {
+		if !leave {
+			s.dropSocket(l)
+		}
 		wg.Go(func() {
+			if leave {
+				s.stopListening(l)
+				l.proxy.Settle(ctx)
+			}
 			if l.proxy.Shutdown(ctx) != nil {
 				_ = l.proxy.Close()
 			}
 		})
 	}
 	wg.Wait()
-	s.endAll()
-	for _, l := range s.all() {
-		wg.Go(func() { s.stopVersions(l) })
+	if leave { // before the time of those that are being replaced is over
+		s.stopAll(true)
 	}
-	wg.Wait()
+	s.endAll()
+	s.stopAll(false)
 	s.tasks.Wait()
 	if s.zygotes != nil {
 		s.zygotes.Close()
@@ -272,6 +296,17 @@ func (s *Server) Close(ctx context.Context) error {
 	}
 	return errors.Join(errs...)
 }
+
+func (s *Server) stopAll(leave bool) {
+	var wg sync.WaitGroup
+	for _, l := range s.all() {
+		wg.Go(func() { s.stopVersions(l, leave) })
+	}
+	wg.Wait()
+}
+
+// Check returns when the server's state can be read: never, if something is stuck.
+func (s *Server) Check() { s.all() }
 
 // all returns the locations, sorted by name.
 func (s *Server) all() []*location {

@@ -110,9 +110,12 @@ func (s *Server) replaceHung(ctx context.Context, l *location, v *version, run *
 	s.mu.Unlock()
 	s.opts.Log.Error("a version hangs, another process of it is started", "location", l.name, "version", v.name, "error", why)
 	log.write([]byte("codeserver: " + why.Error() + "; another process is started in its place"))
-	if s.fallBack(l, v) {
-		return true
-	}
+	return s.fallBack(l, v) || s.another(l, v, run)
+}
+
+// another starts another process of a version, moves the traffic to it and ends the one that runs, which stays where no
+// other comes up. The caller has the turn.
+func (s *Server) another(l *location, v *version, run *running) bool {
 	again, err := newVersion(v.spec)
 	if err != nil {
 		return true
@@ -133,7 +136,7 @@ func (s *Server) replaceHung(ctx context.Context, l *location, v *version, run *
 			return true
 		}
 	}
-	s.opts.Log.Error("no other process takes the place of one that hangs", "location", l.name, "version", v.name, "error", err)
+	s.opts.Log.Error("no other process takes the place of one that is to end", "location", l.name, "version", v.name, "error", err)
 	s.abandon([]*transition{t})
 	s.unannounce(l, again)
 	s.mu.Lock()

@@ -75,12 +75,14 @@ func (s *Server) secretValues(ctx context.Context, location string, spec *codese
 
 // group makes the cgroup of a start of a version.
 func (s *Server) group(v *version, p *prepared) (*limits.Group, error) {
-	l := v.spec.GetLimits()
-	g, err := s.limits.Group(fmt.Sprintf("%s-%.12s", p.location, v.name), limits.Limits{
-		Memory: l.GetMemoryBytes(), CPU: l.GetCpuMillis(), Pids: l.GetPids(), OpenFiles: l.GetOpenFiles(),
-	})
+	g, err := s.limits.Group(fmt.Sprintf("%s-%.12s", p.location, v.name), groupLimits(v.spec))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errRefused, err)
 	}
 	return g, nil
+}
+
+func groupLimits(spec *codeserverpb.VersionSpec) limits.Limits {
+	l := spec.GetLimits()
+	return limits.Limits{Memory: l.GetMemoryBytes(), CPU: l.GetCpuMillis(), Pids: l.GetPids(), OpenFiles: l.GetOpenFiles()}
 }

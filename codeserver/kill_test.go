@@ -26,9 +26,13 @@ import (
 // serveEnv has the test's binary serve the directory that it names, until it is killed.
 const serveEnv = "CODESERVER_TEST_SERVE"
 
+// adoptEnv is how long versions of that server go on without it.
+const adoptEnv = "CODESERVER_TEST_ADOPT"
+
 func serveForTest(dir string) {
+	adopt, _ := time.ParseDuration(os.Getenv(adoptEnv))
 	s, err := Open(Options{
-		State: filepath.Join(dir, "state"), StopGrace: time.Second, Keep: 2,
+		State: filepath.Join(dir, "state"), StopGrace: time.Second, Keep: 2, AdoptWithin: adopt,
 		Open: func(context.Context) (cache.CAS, io.Closer, error) {
 			c, err := disk.Open(filepath.Join(dir, "cache"), disk.Options{})
 			return c, c, err

@@ -29,7 +29,10 @@ func (s *Server) bind(l *location, address string) (net.Listener, error) {
 	if listens && sameAddress(address, now) {
 		return nil, nil
 	}
-	listener, err := net.Listen("tcp", address)
+	listener, _, err := s.opts.Sockets.Take(socketName(l), "tcp", address)
+	if listener == nil && err == nil {
+		listener, err = net.Listen("tcp", address)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: location %s cannot listen on %s: %w; choose another address with --listen", errRefused, l.name, address, err)
 	}
@@ -42,6 +45,9 @@ func (s *Server) answer(l *location, listener net.Listener) {
 	old := l.listener
 	l.listener, l.address = listener, listener.Addr().String()
 	s.mu.Unlock()
+	if err := s.opts.Sockets.Keep(socketName(l), listener); err != nil {
+		s.opts.Log.Warn("who connects during a restart is refused", "location", l.name, "error", err)
+	}
 	s.tasks.Go(func() {
 		err := l.proxy.Serve(listener)
 		if err != nil && !errors.Is(err, net.ErrClosed) {
@@ -50,6 +56,25 @@ func (s *Server) answer(l *location, listener net.Listener) {
 	})
 	if old != nil {
 		_ = old.Close()
+	}
+}
+
+// socketName is what a location's socket is kept under.
+func socketName(l *location) string { return "location-" + l.name }
+
+func (s *Server) dropSocket(l *location) {
+	if err := s.opts.Sockets.Drop(socketName(l)); err != nil {
+		s.opts.Log.Warn("close a location's socket", "location", l.name, "error", err)
+	}
+}
+
+// stopListening has nobody be accepted any more: who connects waits in the socket that is kept.
+func (s *Server) stopListening(l *location) {
+	s.mu.Lock()
+	listener := l.listener
+	s.mu.Unlock()
+	if listener != nil {
+		_ = listener.Close()
 	}
 }
 

@@ -90,6 +90,18 @@ type running struct {
 	usage     limits.Usage
 	measured  time.Time // when usage was read
 	counted   bool      // it has ended, and is in its version's past
+
+	record record // what the next codeserver is told
+}
+
+// newRunning returns a process of a version that was started, or taken over.
+func (s *Server) newRunning(w *worker.Worker, v *version, g *limits.Group, r record) *running {
+	run := &running{
+		worker: w, backend: proxy.NewMeasured(fmt.Sprintf("127.0.0.1:%d", r.Port), v.stats), port: r.Port, since: r.Since,
+		group: g, isolation: r.Isolation, record: r,
+	}
+	s.tasks.Go(func() { s.account(v, run) })
+	return run
 }
 
 // newVersion returns a version that has not been started.
@@ -194,8 +206,8 @@ func (l *location) message() *codeserverpb.Location {
 	return m
 }
 
-// stopVersions ends the processes of a location.
-func (s *Server) stopVersions(l *location) {
+// stopVersions ends the processes of a location, or leaves them to the next codeserver.
+func (s *Server) stopVersions(l *location, leave bool) {
 	s.mu.Lock()
 	var all []*version
 	for _, v := range l.known() {
@@ -212,7 +224,11 @@ func (s *Server) stopVersions(l *location) {
 	var wg sync.WaitGroup
 	for i, r := range runs {
 		wg.Go(func() {
-			r.worker.Stop(context.Background())
+			if leave {
+				r.worker.Leave()
+			} else {
+				r.worker.Stop(context.Background())
+			}
 			_ = r.backend.Close()
 			logs[i].close()
 		})

@@ -36,6 +36,7 @@ func (s *Server) remove(ctx context.Context, req *codeserverpb.RemoveRequest) er
 	l.listener = nil
 	s.leaving = append(s.leaving, l)
 	s.mu.Unlock()
+	s.dropSocket(l)
 	if listener != nil {
 		_ = listener.Close()
 	}

@@ -13,7 +13,6 @@ import (
 	"github.com/pexpress/pexpress/cache/merkle"
 	"github.com/pexpress/pexpress/codeserver/loader"
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
-	"github.com/pexpress/pexpress/codeserver/proxy"
 	"github.com/pexpress/pexpress/codeserver/venv"
 	"github.com/pexpress/pexpress/codeserver/worker"
 	"github.com/pexpress/pexpress/codeserver/zygote"
@@ -232,13 +231,18 @@ func (s *Server) startProcess(ctx context.Context, v *version, p *prepared, log 
 			return nil, launch, 0, errors.Join(err, spec.Group.End())
 		}
 	}
+	rec := record{
+		Location: p.location, Version: v.name, Port: port, Role: starting, Since: time.Now(), Forked: launch != nil && launch.Warm(),
+		Isolation: append(spec.Group.Isolation(), s.shutIn(v, p)...), User: p.user, Dirs: []string{spec.Dir, p.env},
+	}
+	if err := s.adoptable(spec, rec); err != nil {
+		return nil, launch, 0, errors.Join(err, spec.Group.End())
+	}
 	w, err := worker.Start(*spec)
 	if err != nil {
 		return nil, launch, 0, fmt.Errorf("%w: %w%s", errNotReady, err, log.lastWords())
 	}
-	run := &running{worker: w, group: spec.Group, isolation: append(spec.Group.Isolation(), s.shutIn(v, p)...), backend: proxy.NewMeasured(fmt.Sprintf("127.0.0.1:%d", port), v.stats), port: port}
-	s.tasks.Go(func() { s.account(v, run) })
-	return run, launch, port, nil
+	return s.newRunning(w, v, spec.Group, rec), launch, port, nil
 }
 
 // spec returns what a version's process is to be, and the port that it is to listen on.

@@ -97,6 +97,7 @@ func (s *Server) tryResume(l *location, v *version) bool {
 	s.mu.Lock()
 	v.state, v.err, run.since = codeserverpb.State_READY, "", time.Now()
 	s.mu.Unlock()
+	s.note(run, serving)
 	l.proxy.Point(run.backend)
 	s.tasks.Go(func() { s.watchProcess(l, v, run) })
 	s.watchHealth(l, v, run)

@@ -104,6 +104,7 @@ func (s *Server) complete(t *transition) {
 		})
 		l.canary, l.canaryPercent = nil, 0
 		s.mu.Unlock()
+		s.note(run, serving)
 		l.proxy.Point(run.backend)
 	}
 	if t.listener != nil {
@@ -162,16 +163,18 @@ func (s *Server) retire(l *location, v *version) {
 		run.unwatch()
 	}
 	ctx, cancel := context.WithCancel(s.flows)
-	kept, letGo := context.WithTimeout(ctx, s.opts.KeepWarm)
+	begun := run.record.lasted(draining)
+	kept, letGo := context.WithTimeout(ctx, s.opts.KeepWarm-begun)
 	end := &retirement{cancel: cancel, letGo: letGo}
 	run.retired = end
 	s.mu.Unlock()
+	s.note(run, draining)
 	s.tasks.Go(func() {
 		defer cancel()
 		defer letGo()
-		draining, done := context.WithTimeout(ctx, s.opts.DrainTimeout)
+		limited, done := context.WithTimeout(ctx, s.opts.DrainTimeout-begun)
 		defer done()
-		err := drain(draining, v, run)
+		err := drain(limited, v, run)
 		if err == nil {
 			s.keepWarm(kept, l, v, run)
 		} else if ctx.Err() == nil {

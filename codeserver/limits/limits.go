@@ -88,7 +88,7 @@ var errAbsent = errors.New("no cgroups")
 // Group makes a group for one start of a version. The name need not be unique. Without cgroups the group is one in name
 // only: Isolation says so.
 func (h *Host) Group(name string, l Limits) (*Group, error) {
-	g := &Group{host: h, limits: l}
+	g := h.None(l)
 	if h.layout == nil {
 		return g, nil
 	}
@@ -105,7 +105,7 @@ func (h *Host) Group(name string, l Limits) (*Group, error) {
 		return nil, err
 	}
 	h.log.Warn("a version has no cgroup of its own", "error", err)
-	return &Group{host: h, limits: l}, nil
+	return h.None(l), nil
 }
 
 // Adopt returns the group that a process of an earlier codeserver is in, nil if it is in none of this host's.
@@ -131,6 +131,9 @@ func (h *Host) Adopt(pid int, l Limits) *Group {
 	}
 	return nil
 }
+
+// None returns a group in name only.
+func (h *Host) None(l Limits) *Group { return &Group{host: h, limits: l} }
 
 // Sweep ends and removes what an earlier codeserver has left, but for groups with a process that is somebody's: its owner
 // ends them.

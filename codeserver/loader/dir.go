@@ -50,6 +50,11 @@ func (l *Loader) Dir(ctx context.Context, t *merkle.Tree, sel Selection, like di
 	return dir, nil
 }
 
+// Unchanged reports whether the directory that Dir has made of a loaded tree still looks as it was made.
+func (l *Loader) Unchanged(t *merkle.Tree, sel Selection) bool {
+	return unchanged(l.dirOf(t.Root(), sel.Name), t, sel)
+}
+
 // unchanged reports whether the selected files still look as they were written. It compares times and sizes, which tells
 // a program that changes its own files; one that hides it runs as the same user, and could do worse.
 func unchanged(dir string, t *merkle.Tree, sel Selection) bool {

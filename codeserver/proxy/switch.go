@@ -30,6 +30,9 @@ const (
 	// A client that has vanished is noticed after pingAfter + pingTimeout.
 	pingAfter   = time.Minute
 	pingTimeout = 20 * time.Second
+
+	settleTimeout = time.Second
+	settleAfter   = 20 * time.Millisecond
 )
 
 // Switch answers on one listener and forwards each request to the backend that
@@ -39,6 +42,7 @@ type Switch struct {
 	server  *http.Server
 	buffers *bufferPool
 	active  counter // requests of all backends, upgraded connections included
+	silent  silent
 	cancel  context.CancelFunc
 
 	mu      sync.Mutex
@@ -59,6 +63,7 @@ func New(logf func(format string, args ...any)) *Switch {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          log.New(lineWriter(logf), "", 0),
+		ConnState:         s.silent.note,
 		// Upgraded connections are out of the server's reach; Close ends them
 		// through the context of their request.
 		BaseContext: func(net.Listener) context.Context { return ctx },
@@ -147,6 +152,20 @@ func (s *Switch) acquireOther(than *Backend) (*Backend, *pool) {
 		return nil, nil
 	}
 	return s.current, s.current.acquire()
+}
+
+// Settle waits, when the listener is closed, until all connections that it has
+// accepted have sent something, at most for a while. To a Shutdown that comes
+// before, the first request of a connection is not under way yet: it is dropped.
+func (s *Switch) Settle(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	_ = s.silent.n.wait(ctx)
+	// What was sent is a request under way a moment later.
+	select {
+	case <-time.After(settleAfter):
+	case <-ctx.Done():
+	}
 }
 
 // Shutdown stops listening, tells HTTP/2 clients to go away, waits for the

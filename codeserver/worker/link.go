@@ -23,8 +23,9 @@ type order struct {
 	End bool `json:"end,omitempty"`
 	// Within is how long the shim waits for another codeserver when this one is gone.
 	Within *time.Duration `json:"within,omitempty"`
-	// Socket and Record come with the first order of all, and with the read end of the version's output.
-	Socket string          `json:"socket,omitempty"`
+	// Socket comes with the first order of all, and with the read end of the version's output.
+	Socket string `json:"socket,omitempty"`
+	// Record is what the next codeserver is told.
 	Record json.RawMessage `json:"record,omitempty"`
 }
 

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pexpress/pexpress/codeserver/limits"
 )
 
 // Orphan is a version's process whose codeserver is gone. It must be adopted, or ended.
@@ -112,7 +114,7 @@ func (o *Orphan) PID() int { return o.hello.PID }
 
 // Adopt takes the process over. Of spec it needs what concerns the log, Group, and Within.
 func (o *Orphan) Adopt(spec Spec) *Worker {
-	_ = send(o.shim.conn, order{Within: &spec.Within}, nil) // a shim that is gone is noticed below
+	_ = o.shim.tell(order{Within: &spec.Within}) // a shim that is gone is noticed below
 	w := o.worker()
 	w.group = spec.Group
 	go w.wait(o.output, spec.Log)
@@ -128,8 +130,26 @@ func (o *Orphan) worker() *Worker {
 	return w
 }
 
-// End ends the process, and returns when nothing of it is left.
-func (o *Orphan) End(ctx context.Context) {
+// Processes lists the version's, as far as they are known: all but those of a version that was forked, if its shim does not
+// say so.
+func (o *Orphan) Processes() []int {
+	var pids []int
+	for _, top := range []int{o.shim.pid(), o.hello.PID} {
+		if top < 2 {
+			continue
+		}
+		for _, p := range Descendants(top) {
+			pids = append(pids, p.PID)
+		}
+	}
+	if o.hello.PID > 1 {
+		pids = append(pids, o.hello.PID)
+	}
+	return pids
+}
+
+// End ends the process, and returns when nothing of it is left, in group neither if it is not nil.
+func (o *Orphan) End(ctx context.Context, group *limits.Group) {
 	if o.output == nil {
 		var err error
 		if o.output, err = os.Open(os.DevNull); err != nil {
@@ -137,6 +157,7 @@ func (o *Orphan) End(ctx context.Context) {
 		}
 	}
 	w := o.worker()
+	w.group = group
 	go w.wait(o.output, func([]byte) {})
 	w.Stop(ctx)
 }

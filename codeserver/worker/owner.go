@@ -170,18 +170,15 @@ func (s *shim) wait() ending {
 	}
 	s.conn.Close()
 	s.mu.Lock()
-	if s.pidfd >= 0 {
-		unix.Close(s.pidfd)
-	}
+	pidfd := s.pidfd
 	s.pidfd = -1
 	s.mu.Unlock()
 	if s.left.Load() {
-		if s.cmd != nil {
-			go func() { _ = s.cmd.Wait() }()
-		}
+		go s.reap(pidfd)
 		return ending{err: ErrLeft}
 	}
 	if s.cmd == nil {
+		s.reap(pidfd)
 		return end
 	}
 	err := s.cmd.Wait()
@@ -193,8 +190,37 @@ func (s *shim) wait() ending {
 	return end
 }
 
+// tellTimeout is how long a shim has to take an order. One that was stopped takes many before there is no room for more.
+const tellTimeout = time.Second
+
+// tell gives the shim an order.
+func (s *shim) tell(o order) error {
+	if err := s.conn.SetWriteDeadline(time.Now().Add(tellTimeout)); err != nil {
+		return err
+	}
+	return send(s.conn, o, nil)
+}
+
+// reap waits for a shim whose parent this process is. That can be so also of one that a codeserver before has started, if
+// this one was executed in its place.
+func (s *shim) reap(pidfd int) {
+	if s.cmd != nil {
+		_ = s.cmd.Wait()
+	}
+	if pidfd < 0 {
+		return
+	}
+	for {
+		err := unix.Waitid(unix.P_PIDFD, pidfd, nil, unix.WEXITED, nil)
+		if !errors.Is(err, unix.EINTR) {
+			break // with ECHILD, mostly
+		}
+	}
+	unix.Close(pidfd)
+}
+
 // end asks the shim to end the version.
-func (s *shim) end() { _ = send(s.conn, order{End: true}, nil) }
+func (s *shim) end() { _ = s.tell(order{End: true}) }
 
 // leave ends the connection, and no more.
 func (s *shim) leave() {

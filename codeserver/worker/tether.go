@@ -89,11 +89,14 @@ func (t *tether) obey(conn *net.UnixConn) (end bool) {
 		if err != nil || o.End {
 			return o.End
 		}
+		t.mu.Lock()
 		if o.Within != nil {
-			t.mu.Lock()
 			t.within = *o.Within
-			t.mu.Unlock()
 		}
+		if o.Record != nil {
+			t.hello.Record = o.Record
+		}
+		t.mu.Unlock()
 	}
 }
 

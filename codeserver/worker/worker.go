@@ -212,6 +212,9 @@ func (w *Worker) Stop(ctx context.Context) {
 	w.end()
 }
 
+// Note changes what another codeserver is told in place of Spec.Record.
+func (w *Worker) Note(record json.RawMessage) error { return w.shim.tell(order{Record: record}) }
+
 // ErrLeft is how a process ended, for this codeserver, that was left to the next one.
 var ErrLeft = errors.New("the process was left to the next codeserver")
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 
 	"github.com/spf13/cobra"
@@ -11,13 +12,15 @@ import (
 
 	"github.com/pexpress/pexpress/cache/auth"
 	"github.com/pexpress/pexpress/codeserver/access"
+	"github.com/pexpress/pexpress/codeserver/sockets"
 )
 
 // guard keeps the control API from those who have no right to it.
 type guard struct {
 	config *access.Config
 	opts   []grpc.ServerOption
-	closed bool // callers have to say who they are
+	closed bool   // callers have to say who they are
+	socket string // to be removed at the end, "" if it is systemd's or there is none
 }
 
 // openGuard returns the guard that a configuration file describes. Without one whoever reaches the address has all rights.
@@ -41,9 +44,18 @@ func openGuard(path, address string, log *slog.Logger) (*guard, error) {
 	return g, nil
 }
 
-// listen opens the control API's address.
-func (g *guard) listen(f flags) (net.Listener, error) {
-	l, err := listen(f.listen, f.remote || g.closed)
+// listen opens the control API's address, or takes it over from systemd or the process before.
+func (g *guard) listen(f flags, set *sockets.Set) (net.Listener, error) {
+	l, systemds, err := passed(set, controlSocket, f.listen)
+	if l == nil && err == nil {
+		l, err = listen(f.listen, f.remote || g.closed)
+	}
+	if err == nil && !systemds {
+		if path, ok := strings.CutPrefix(f.listen, "unix://"); ok {
+			g.socket = path
+		}
+		err = set.Keep(controlSocket, l)
+	}
 	if err != nil {
 		return nil, err
 	}

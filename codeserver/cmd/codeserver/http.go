@@ -15,6 +15,7 @@ import (
 
 	"github.com/pexpress/pexpress/codeserver"
 	"github.com/pexpress/pexpress/codeserver/page"
+	"github.com/pexpress/pexpress/codeserver/sockets"
 )
 
 // web is what is served over HTTP beside the locations: the page. Nothing listens if no address was given.
@@ -27,7 +28,7 @@ type web struct {
 const maxHTTP = 512
 
 // openWeb opens the address, before anything is started: it may be taken, or one that is not for everyone to reach.
-func openWeb(address string, g *guard, log *slog.Logger) (*web, error) {
+func openWeb(address string, g *guard, set *sockets.Set, log *slog.Logger) (*web, error) {
 	h := &web{log: log}
 	if address == "" {
 		return h, nil
@@ -43,7 +44,13 @@ func openWeb(address string, g *guard, log *slog.Logger) (*web, error) {
 		return nil, fmt.Errorf("--http %s can be reached from other machines: say with --config who may do what, and give it "+
 			"tls-cert and tls-key, or use a loopback address", address)
 	}
-	l, err := net.Listen("tcp", address)
+	l, systemds, err := passed(set, pageSocket, address)
+	if l == nil && err == nil {
+		l, err = net.Listen("tcp", address)
+	}
+	if err == nil && !systemds {
+		err = set.Keep(pageSocket, l)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("--http: %w", err)
 	}

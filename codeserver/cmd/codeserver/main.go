@@ -13,13 +13,35 @@ import (
 
 func main() {
 	worker.Main()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	// The first signal ends the work in good order; a second one finds no handler and ends the process.
-	context.AfterFunc(ctx, stop)
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, endings...)
+	go func() {
+		s := <-signals
+		// The first signal ends the work in good order; a second one finds no handler and ends the process.
+		signal.Reset(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+		cancel(signalled{s})
+	}()
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
+	cancel(nil)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "codeserver: "+err.Error())
 		os.Exit(1)
 	}
+}
+
+// endings are the signals that end a codeserver, each in its way.
+var endings = []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR2}
+
+// signalled is why a context ended.
+type signalled struct{ os.Signal }
+
+func (s signalled) Error() string { return s.String() }
+
+// endedBy returns the signal that has ended a context, nil if none has.
+func endedBy(ctx context.Context) os.Signal {
+	if s, ok := context.Cause(ctx).(signalled); ok { //nolint:errorlint // it is the cause itself
+		return s.Signal
+	}
+	return nil
 }

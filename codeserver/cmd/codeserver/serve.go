@@ -11,8 +11,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 
@@ -20,6 +22,7 @@ import (
 	"github.com/pexpress/pexpress/cache/open"
 	"github.com/pexpress/pexpress/codeserver"
 	"github.com/pexpress/pexpress/codeserver/bytecode"
+	"github.com/pexpress/pexpress/codeserver/sockets"
 )
 
 const rootHelp = `codeserver serves locations: each is a stable address, and versions that 'pexpress deploy' moves it to.
@@ -37,7 +40,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(serveCommand(), tokenCommand())
+	root.AddCommand(serveCommand(), stopCommand(), tokenCommand())
 	return root.ExecuteContext(ctx)
 }
 
@@ -47,6 +50,7 @@ type flags struct {
 	http                 string
 	keep                 int
 	drain, grace, warm   time.Duration
+	adopt                time.Duration
 	remote               bool
 	config               string
 	trusted              []string
@@ -55,11 +59,19 @@ type flags struct {
 	channels             channelFlags
 }
 
+const serveHelp = `Serve until ended by a signal:
+
+  SIGINT           ends all
+  SIGTERM, SIGHUP  with --adopt-within leaves the versions to the next codeserver, without ends all
+  SIGUSR2          executes the program anew in this process, which takes over the versions (with --adopt-within) and
+                   the sockets: an upgrade, after which nobody was refused`
+
 func serveCommand() *cobra.Command {
 	var f flags
 	c := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve until ended by SIGTERM or SIGINT",
+		Long:  serveHelp,
 		Args:  cobra.NoArgs,
 		RunE:  func(c *cobra.Command, _ []string) error { return serve(c.Context(), f, c.ErrOrStderr()) },
 	}
@@ -71,6 +83,7 @@ func serveCommand() *cobra.Command {
 	c.Flags().DurationVar(&f.drain, "drain-timeout", time.Hour, "how long a replaced version may finish what it began")
 	c.Flags().DurationVar(&f.warm, "keep-warm", 0, "how long the version before goes on after a switch, so that a rollback needs no start (default not at all)")
 	c.Flags().DurationVar(&f.grace, "stop-grace", 10*time.Second, "time between SIGTERM and SIGKILL")
+	c.Flags().DurationVar(&f.adopt, "adopt-within", 0, "how long versions go on without a codeserver, for the next one to take them over (default not at all)")
 	c.Flags().StringVar(&f.secrets, "secrets", "", "file that says where the secrets of locations are; only its owner may read it")
 	c.Flags().StringVar(&f.users, "users", "auto", "`RANGE` of ids, such as 60706-61183, for users that locations run as, each its own; none: all run as this one; auto: that range where this host allows")
 	c.Flags().StringVar(&f.config, "config", "", "TOML file with TLS, tokens and who may do what through the control API")
@@ -127,8 +140,8 @@ func serve(ctx context.Context, f flags, stderr io.Writer) error {
 	if f.keep < 1 {
 		return fmt.Errorf("--keep %d: the version that serves is kept in any case; say 1 or more", f.keep)
 	}
-	if f.warm < 0 {
-		return fmt.Errorf("--keep-warm %s: say 0 or more", f.warm)
+	if f.warm < 0 || f.adopt < 0 {
+		return fmt.Errorf("--keep-warm %s, --adopt-within %s: say 0 or more", f.warm, f.adopt)
 	}
 	log := slog.New(slog.NewTextHandler(stderr, nil))
 	guard, err := openGuard(f.config, f.listen, log)
@@ -152,7 +165,8 @@ func serve(ctx context.Context, f flags, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	web, err := openWeb(f.http, guard, log)
+	set := sockets.Inherit()
+	web, err := openWeb(f.http, guard, set, log)
 	if err != nil {
 		return err
 	}
@@ -161,13 +175,14 @@ func serve(ctx context.Context, f flags, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	control, err := guard.listen(f)
+	control, err := guard.listen(f, set)
 	if err != nil {
 		return err
 	}
 	s, err := codeserver.Open(codeserver.Options{
 		State: f.state, Keep: f.keep, DrainTimeout: f.drain, KeepWarm: f.warm, StopGrace: f.grace, AllowRemote: f.remote, Verify: verify, Log: log,
 		Secrets: f.secrets, Channels: channels, OpenResults: opener(f.cache), BytecodeKey: key, Users: users, Hidden: f.hidden(),
+		AdoptWithin: f.adopt, Sockets: set,
 		Open: func(ctx context.Context) (cache.CAS, io.Closer, error) {
 			cas, _, closer, err := open.Open(spans.With(ctx), f.cache)
 			return cas, closer, err
@@ -178,23 +193,25 @@ func serve(ctx context.Context, f flags, stderr io.Writer) error {
 	}
 	g := grpc.NewServer(append(guard.opts, spans.ServerOptions()...)...)
 	s.Register(g)
-	ctx, end := context.WithCancel(ctx)
-	defer end()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	if err := web.serve(ctx, s, guard); err != nil {
-		return errors.Join(err, control.Close(), s.Close(ctx))
+		return errors.Join(err, control.Close(), s.Leave(ctx))
 	}
 	done := make(chan error, 1)
 	go func() { done <- g.Serve(control) }()
+	set.CloseRest(log)
 	log.Info("serving", "control", f.listen, "state", f.state, "cache", f.cache)
+	notify(log, daemon.SdNotifyReady)
+	alive, dead := context.WithCancel(context.Background())
+	defer dead()
+	watchdog(alive, s, log)
 	select {
 	case <-ctx.Done():
 	case err = <-done:
 	}
-	log.Info("ending: requests under way are finished", "within", f.grace)
 	g.Stop()
-	closing, cancel := context.WithTimeout(context.Background(), f.grace)
-	defer cancel()
-	return errors.Join(err, s.Close(closing), removeSocket(f.listen))
+	return errors.Join(err, end(endedBy(ctx), s, f, guard, set, log))
 }
 
 // bytecodeKey returns the key of those that bytecode is shared with, nil if no file is named.
@@ -205,11 +222,32 @@ func bytecodeKey(path string) (*bytecode.Key, error) {
 	return bytecode.ReadKey(path)
 }
 
-func removeSocket(address string) error {
-	if path, ok := strings.CutPrefix(address, "unix://"); ok {
-		return os.Remove(path)
+// end ends the codeserver in the way that a signal wants, nil if it ends for another reason.
+func end(why os.Signal, s *codeserver.Server, f flags, guard *guard, set *sockets.Set, log *slog.Logger) error {
+	ctx, cancel := context.WithTimeout(context.Background(), f.grace)
+	defer cancel()
+	log.Info("ending: requests under way are finished", "within", f.grace, "signal", why)
+	switch {
+	case why == syscall.SIGUSR2:
+		notify(log, reloading())
+		if err := s.Leave(ctx); err != nil {
+			return err
+		}
+		program, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		return set.Exec(program, os.Args)
+	case why != syscall.SIGINT && f.adopt > 0:
+		notify(log, daemon.SdNotifyStopping)
+		return s.Leave(ctx)
 	}
-	return nil
+	notify(log, daemon.SdNotifyStopping)
+	err := s.Close(ctx)
+	if guard.socket != "" {
+		err = errors.Join(err, os.Remove(guard.socket))
+	}
+	return err
 }
 
 // listen opens the control API's address. It is closed to others: a socket of this user's, or the loopback interface.
