@@ -69,20 +69,13 @@ func (s *shim) forkInto(spec Spec, self string, lifeline, status, out *os.File) 
 	return nil
 }
 
-// confine puts a process that waits for it, and its keeper, which has the same code in its memory, into their cgroup, and
-// limits what that cannot.
+// confine puts a process that waits for it, and its keeper, which has the same code in its memory, into their cgroup.
 func (c Confinement) confine(f *sandbox.Forked) error {
 	for _, group := range c.Groups {
 		for _, pid := range []int{f.Keeper, f.PID} {
 			if err := os.WriteFile(group+"/cgroup.procs", []byte(strconv.Itoa(pid)), 0); err != nil {
 				return err
 			}
-		}
-	}
-	if c.OpenFiles > 0 {
-		n := uint64(c.OpenFiles)
-		if err := unix.Prlimit(f.PID, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: n, Max: n}, nil); err != nil {
-			return fmt.Errorf("limit open files to %d, which may be more than this host allows: %w", n, err)
 		}
 	}
 	return nil

@@ -245,7 +245,7 @@ func (z *Zygote) fork(r worker.ForkRequest, learn string) error {
 	}
 	if r.Admission != nil {
 		*r.Parent = sandbox.Parent{PID: z.process.Pid, User: z.user}
-		return z.ask(sandboxRequest, map[string]any{"args": r.Args, "env": env, "dir": r.Dir, "learn": learn}, r.Admission, r.Keeper, r.Out)
+		return z.ask(sandboxRequest, map[string]any{"args": r.Args, "env": env, "dir": r.Dir, "learn": learn, "open_files": r.Confine.OpenFiles}, r.Admission, r.Keeper, r.Out)
 	}
 	return z.ask(forkRequest, map[string]any{
 		"args": r.Args, "env": env, "dir": r.Dir, "shim": r.Shim, "shim_argument": r.ShimArgument, "grace": r.Grace.Nanoseconds(),

@@ -193,7 +193,9 @@ def fork_sandboxed(request_fd, admission, link, out):
         if os.getppid() != keeper:
             os._exit(125)
         with open(request_fd, "rb") as f:  # as the version's user: nobody else has what is in it in his memory
-            return 0, json.load(f)
+            request = json.load(f)
+        confine(None, request["open_files"])  # the codeserver has seen to the cgroup
+        return 0, request
     except BaseException as err:
         os.write(out, ("codeserver: the zygote cannot fork: %s\n" % err).encode())
         os._exit(125)
