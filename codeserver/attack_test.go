@@ -148,7 +148,7 @@ func (h *host) victim(d *codeserverpb.Deployed, where map[string]string) {
 	where["home"] = h.s.homeOf(l, l.user)
 	h.s.mu.Unlock()
 	pid := run.worker.PID()
-	where["pid"], where["shim"], where["codeserver"] = fmt.Sprint(pid), fmt.Sprint(h.aShim()), fmt.Sprint(os.Getpid())
+	where["pid"], where["shim"], where["codeserver"] = fmt.Sprint(pid), fmt.Sprint(h.shimOf("victim")), fmt.Sprint(os.Getpid())
 	where["state"], where["log"], where["port"] = h.opts.State, log, fmt.Sprint(run.port)
 	_, where["address"], _ = strings.Cut(d.GetLocation().GetAddress(), ":")
 	where["source"] = filepath.Join(h.opts.State, "store", "trees", l.current.source.Hash()+"-source-"+where["user"])
@@ -166,16 +166,17 @@ func memoryOf(dirs []string) string {
 	return "/sys/fs/cgroup"
 }
 
-// aShim returns a process that owns a version's.
-func (h *host) aShim() int {
-	last := 0
+// shimOf returns the process that owns that of a location's current version.
+func (h *host) shimOf(location string) int {
+	group := h.groupOf(location)[0]
 	for _, p := range worker.Descendants(os.Getpid()) {
-		if strings.HasSuffix(strings.TrimSpace(p.Command), " pexpress-worker") {
-			last = max(last, p.PID)
+		environ, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.PID))
+		if strings.HasSuffix(strings.TrimSpace(p.Command), " pexpress-worker") && strings.Contains(string(environ), group) {
+			return p.PID
 		}
 	}
-	require.NotZero(h.t, last)
-	return last
+	require.Fail(h.t, "no shim of "+location)
+	return 0
 }
 
 // TestAttacks has a location try all it can against another one, and against the host: once started by itself, once forked.

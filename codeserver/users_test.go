@@ -7,14 +7,17 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 	"github.com/pexpress/pexpress/codeserver/sandbox"
+	"github.com/pexpress/pexpress/codeserver/worker"
 )
 
 // withUsers gives locations users of their own.
@@ -152,4 +155,59 @@ func (h *host) post(d *codeserverpb.Deployed, code string) string {
 	b, err := io.ReadAll(resp.Body)
 	require.NoError(h.t, err)
 	return string(b)
+}
+
+// TestKeeper has a version that was forked into a sandbox end in each way. Its parent is not its shim, but a process that
+// tells that one; all of it is told and ended as of a version that starts by itself.
+func TestKeeper(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, withUsers(t))
+	h.deploy(h.spec(greedy("cold")))
+	h.s.zygotes.Wait()
+	d := h.deploy(h.spec(greedy("warm")))
+	restarts := int64(0)
+	again := func(why string) (pid int) {
+		t.Helper()
+		if why != "" {
+			restarts++
+			eventually(t, func() bool { return h.version("web").GetUsage().GetRestarts() == restarts }, "it has ended")
+			h.awaitLog("web", why)
+		}
+		await(t, d.GetLocation().GetAddress(), "warm")
+		require.True(t, h.version("web").GetForked())
+		return int(h.version("web").GetPid())
+	}
+	survivor := func() int {
+		pid, err := strconv.Atoi(h.get(d, "/survivor"))
+		require.NoError(t, err)
+		return pid
+	}
+	ended := func(pid int) {
+		t.Helper()
+		eventually(t, func() bool { return syscall.Kill(pid, 0) != nil }, "it has ended")
+	}
+	pid := again("")
+	require.True(t, worker.Owned(pid), "retention of an adopted version rests on it")
+	left := survivor()
+	ask(d, "crash")
+	pid = again("the process ended with status 3")
+	ended(left)
+	left = survivor()
+	require.NoError(t, syscall.Kill(pid, syscall.SIGSEGV))
+	pid = again("the process was ended by a signal: segmentation fault")
+	ended(left)
+	left = survivor()
+	keeper, err := strconv.Atoi(strings.Fields(readFile(t, fmt.Sprintf("/proc/%d/stat", pid)))[3])
+	require.NoError(t, err)
+	require.NoError(t, syscall.Kill(keeper, syscall.SIGKILL))
+	pid = again("the process was ended by a signal: killed")
+	ended(left)
+	left = survivor()
+	require.NoError(t, syscall.Kill(h.shimOf("web"), syscall.SIGKILL))
+	pid = again("the process that watches over it ended")
+	ended(left)
+	left = survivor()
+	h.close()
+	ended(pid)
+	ended(left)
 }

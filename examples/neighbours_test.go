@@ -191,7 +191,7 @@ func p99(t *testing.T, addresses []string) time.Duration {
 	}
 	wg.Wait()
 	slices.Sort(took)
-	return took[len(took)*99/100]
+	return took[len(took)*99/100].Round(10 * time.Microsecond)
 }
 
 // TestSoakNeighbours has twenty locations share their dependencies' memory, and one of them misbehave in each way: the
@@ -230,12 +230,14 @@ func TestSoakNeighbours(t *testing.T) {
 		require.NoError(t, err)
 		resp.Body.Close()
 		during := p99(t, good)
-		ratio := float64(during) / float64(before)
-		t.Logf("one %s: p99 of the others %v, before %v: %.2f times", what, during.Round(10*time.Microsecond), before.Round(10*time.Microsecond), ratio)
+		h.run("remove", "n00")
+		after := p99(t, good)
+		// What else the machine does is in all three.
+		ratio := float64(during) / float64(max(before, after))
+		t.Logf("one %s: p99 of the others %v, before %v, after %v: %.2f times", what, during, before, after, ratio)
 		if ratio > 1.5 {
 			t.Errorf("one that %s costs the others more than half", what)
 		}
-		h.run("remove", "n00")
 		bad = find(h.events("deploy", "n00"), "deployed", "", "")["address"].(string)
 	}
 }

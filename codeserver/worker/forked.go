@@ -66,6 +66,7 @@ func (s *shim) forkInto(spec Spec, self string, lifeline, status, out *os.File) 
 	if err != nil {
 		return errors.Join(err, f.Kill())
 	}
+	s.version = f.PID
 	return nil
 }
 

@@ -25,6 +25,8 @@ type shim struct {
 	conn *net.UnixConn
 	cmd  *exec.Cmd
 	left atomic.Bool
+	// version is the process that was forked before the shim was started, 0 if none was.
+	version int
 
 	mu     sync.Mutex
 	number int // its pid

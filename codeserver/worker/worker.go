@@ -107,6 +107,11 @@ func start(spec Spec) (*Worker, error) {
 		shim: own, grace: spec.Grace, group: spec.Group, socket: spec.Socket,
 		started: make(chan struct{}), done: make(chan struct{}),
 	}
+	if w.pid = own.version; w.pid != 0 { // it runs, whether or not its shim is up already
+		close(w.started)
+		go w.wait(out, spec.Log)
+		return w, status.Close()
+	}
 	go w.wait(out, spec.Log)
 	return w, w.readPID(status)
 }
