@@ -91,6 +91,7 @@ type Server struct {
 	limits  *limits.Host
 	fleet   *bytecode.Share // nil if bytecode is not shared
 	fills   chan struct{}   // one makes bytecode at a time
+	metrics *metrics
 	ctx     context.Context //nolint:containedctx // ends with the server; what runs in the background runs in it
 	cancel  context.CancelFunc
 	flows   context.Context //nolint:containedctx // ends when requests under way have had their time to end
@@ -131,6 +132,7 @@ func Open(opts Options) (*Server, error) {
 	s := &Server{opts: opts, locations: map[string]*location{}, watchers: map[chan struct{}]bool{}, followed: map[string]followed{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.flows, s.endAll = context.WithCancel(context.Background())
+	s.metrics = newMetrics(s)
 	if err := s.open(); err != nil {
 		return nil, errors.Join(err, s.close(context.Background(), true)) // the next try may be a better one
 	}

@@ -24,6 +24,7 @@ func (s *Server) keepFailure(all []*transition, why error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, t := range all {
+		t.l.done.deploy(t, why)
 		t.l.failure = nil
 		if why != nil {
 			t.l.failure = &codeserverpb.Failure{Version: t.v.name, Time: timestamppb.Now(), Error: text, Stages: t.v.stages}

@@ -72,7 +72,7 @@ func (w logWriter) Write(p []byte) (int, error) {
 func (h *host) open() {
 	s, err := Open(h.opts)
 	require.NoError(h.t, err)
-	h.s, h.g = s, grpc.NewServer()
+	h.s, h.g = s, grpc.NewServer(s.CallOptions()...)
 	s.Register(h.g)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(h.t, err)

@@ -132,6 +132,7 @@ func (s *Server) another(l *location, v *version, run *running) bool {
 		if err = s.switchAll([]*transition{t}); err == nil {
 			s.mu.Lock()
 			again.switched = switched
+			l.done.replaced++
 			s.mu.Unlock()
 			return true
 		}

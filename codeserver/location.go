@@ -35,11 +35,19 @@ type location struct {
 
 	stats *proxy.Stats  // of all versions that it has had
 	past  time.Duration // processor time of processes that have ended
+	done  done
+	lost  logLost
 
 	canary        *version // among loading: it is tried beside the current one
 	canaryPercent int
 
 	failure *codeserverpb.Failure // of the last deploy or rollback; nil if it did not fail
+}
+
+// done counts what has happened to a location since the codeserver's start.
+type done struct {
+	switches, restarts, replaced, fallbacks int64
+	deploys                                 map[string]int64 // by outcome
 }
 
 // version is what a VersionSpec makes, and its process while it has one.

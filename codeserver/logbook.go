@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -28,6 +29,20 @@ type logbook struct {
 	cutOff        int64         // bytes that have gone since the book was opened
 	last          []string      // the last lines of this run
 	grown         chan struct{} // closed when something is written; nil when nothing more will be
+	lost          *logLost      // what is lost is counted here; may be nil
+}
+
+// logLost is what the logs of a location's versions have lost.
+type logLost struct {
+	lines atomic.Int64 // that could not be written
+	bytes atomic.Int64 // that were cut off, being old
+}
+
+func (l *logLost) add(lines, bytes int64) {
+	if l != nil {
+		l.lines.Add(lines)
+		l.bytes.Add(bytes)
+	}
 }
 
 func (s *Server) logPath(l *location, v *version) string {
@@ -55,7 +70,10 @@ func (b *logbook) write(line []byte) {
 	if b.file == nil {
 		return
 	}
-	n, _ := fmt.Fprintf(b.file, "%s %s\n", time.Now().UTC().Format(timeLayout), text)
+	n, err := fmt.Fprintf(b.file, "%s %s\n", time.Now().UTC().Format(timeLayout), text)
+	if err != nil {
+		b.lost.add(1, 0)
+	}
 	b.size += int64(n)
 	if b.size > b.limit {
 		b.cut()
@@ -104,6 +122,7 @@ func (b *logbook) cut() {
 	}
 	_ = b.file.Truncate(0)
 	b.cutOff += b.size
+	b.lost.add(0, b.size)
 	b.size = 0
 }
 
@@ -148,6 +167,7 @@ func (b *logbook) keepHalf() error {
 	old := b.file
 	b.file, b.size = f, n
 	b.cutOff += start
+	b.lost.add(0, start)
 	return old.Close()
 }
 

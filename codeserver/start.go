@@ -129,6 +129,7 @@ func (s *Server) start(ctx context.Context, l *location, v *version, timeout tim
 	if err != nil {
 		return nil, err
 	}
+	log.lost = &l.lost
 	s.mu.Lock()
 	v.log, v.stages = log, nil
 	l.own(v)

@@ -26,6 +26,7 @@ func (s *Server) watchProcess(l *location, v *version, run *running) {
 		v.running, v.state = nil, codeserverpb.State_FAILED
 		v.err = run.worker.Err().Error()
 		v.restarts++
+		l.done.restarts++
 		v.ends++
 		if time.Since(run.since) > lastPause {
 			v.pause = 0
@@ -148,6 +149,9 @@ func (s *Server) fallBack(l *location, v *version) bool {
 		s.opts.Log.Error("no return to the version before", "location", l.name, "error", err)
 		return false
 	}
+	s.mu.Lock()
+	l.done.fallbacks++
+	s.mu.Unlock()
 	s.opts.Log.Error("a version keeps ending, the one before serves again", "location", l.name, "version", v.name, "again", before.name, "error", last)
 	return true
 }

@@ -103,6 +103,7 @@ func (s *Server) complete(t *transition) {
 			return x != v && x.name == v.name && x.running == nil
 		})
 		l.canary, l.canaryPercent = nil, 0
+		l.done.switches++
 		s.mu.Unlock()
 		s.note(run, serving)
 		l.proxy.Point(run.backend)

@@ -97,6 +97,7 @@ func (s *Server) keepStages(v *version, r report) report {
 		s.mu.Lock()
 		v.stages = append(slices.Clip(v.stages), st)
 		s.mu.Unlock()
+		s.metrics.stage(st)
 		s.changed()
 		r(st)
 	}

@@ -90,6 +90,13 @@ func (p *Policy) May(principal string, right Right, location string) bool {
 	return false
 }
 
+// MayReadAll reports whether a principal may read every location, those that there may be one day included.
+func (p *Policy) MayReadAll(principal string) bool {
+	return slices.ContainsFunc(p.grants, func(g Grant) bool {
+		return slices.Contains(g.Locations, "*") && g.gives(principal, Read)
+	})
+}
+
 // Anonymous reports whether someone who shows nothing has any right.
 func (p *Policy) Anonymous() bool {
 	return slices.ContainsFunc(p.grants, func(g Grant) bool { return g.gives(auth.Anonymous, Read) })

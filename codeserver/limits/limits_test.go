@@ -119,6 +119,6 @@ func TestWithout(t *testing.T) {
 func TestUsageOfEnded(t *testing.T) {
 	cmd := exec.Command("true")
 	require.NoError(t, cmd.Run())
-	require.Zero(t, pss(cmd.Process.Pid))
+	require.Zero(t, PSS(cmd.Process.Pid))
 	require.Zero(t, cpuTime(cmd.Process.Pid))
 }

@@ -51,15 +51,15 @@ func (g *Group) Usage(found func() []int) Usage {
 		pids = append(pids, processes(g.Dirs()[0])...)
 	}
 	for _, pid := range pids {
-		u.Memory += pss(pid)
+		u.Memory += PSS(pid)
 	}
 	most := g.seen.note(u.CPU, max(u.Peak, u.Memory))
 	u.CPU, u.Peak, u.Processes = most.CPU, most.Peak, int64(len(pids))
 	return u
 }
 
-// pss reads the memory of a process, 0 if it has ended; see proc_pid_smaps(5).
-func pss(pid int) int64 {
+// PSS reads the memory of a process, 0 if it has ended; see proc_pid_smaps(5).
+func PSS(pid int) int64 {
 	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	for line := range bytes.Lines(b) {
 		var kib int64

@@ -81,6 +81,8 @@ func (c *counting) fetch(ctx context.Context, d digest.Digest) error {
 func (c *counting) count(d digest.Digest) {
 	c.blobs.Add(1)
 	c.bytes.Add(d.Size())
+	c.loader.fetchedBlobs.Add(1)
+	c.loader.fetchedBytes.Add(d.Size())
 }
 
 // remoteReader remembers that it was the cache that failed, and not the host's disk.

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/singleflight"
 
@@ -48,6 +49,19 @@ type Loader struct {
 	// not be read or looked for again.
 	dirs  map[digest.Digest]*merkle.Tree
 	swept bool // nothing is in the store that is not pinned
+
+	fetchedBlobs, fetchedBytes atomic.Int64
+}
+
+// Fetched is what came from the cache since l was made.
+func (l *Loader) Fetched() Stats {
+	return Stats{Blobs: l.fetchedBlobs.Load(), Bytes: l.fetchedBytes.Load()}
+}
+
+// Held is what the host has of its own. All of the store is looked at.
+func (l *Loader) Held(ctx context.Context) (Stats, error) {
+	st, err := l.local.Stats(ctx)
+	return Stats{Blobs: st.Blobs, Bytes: st.Bytes}, err
 }
 
 // Stats says what came from the cache.

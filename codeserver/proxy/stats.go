@@ -18,6 +18,32 @@ type Stats struct {
 	first                   atomic.Pointer[func(begin time.Time)]
 	next                    atomic.Uint64
 	took                    [lastAnswers]atomic.Int64 // nanoseconds; 0 is none yet
+	buckets                 [buckets]atomic.Int64     // answers since s was made, by how long they took; see bounds
+	slow                    atomic.Int64              // that took longer than the last bound
+	sum                     atomic.Int64              // nanoseconds
+}
+
+// bounds are those of the histogram: what took longer than the last is counted only as an answer.
+var bounds = [buckets]float64{.0002, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
+
+const buckets = 17
+
+// Histogram is how long answers took, all since a Stats was made.
+type Histogram struct {
+	Count   uint64
+	Sum     time.Duration
+	Buckets map[float64]uint64 // how many took at most so many seconds
+}
+
+// Histogram returns that of s.
+func (s *Stats) Histogram() Histogram {
+	h := Histogram{Sum: time.Duration(s.sum.Load()), Buckets: map[float64]uint64{}}
+	for i, bound := range bounds {
+		h.Count += uint64(s.buckets[i].Load())
+		h.Buckets[bound] = h.Count
+	}
+	h.Count += uint64(s.slow.Load())
+	return h
 }
 
 // NewStats returns Stats whose requests are counted in above, too.
@@ -72,6 +98,12 @@ func (s *Stats) end(failed bool) {
 func (s *Stats) time(took time.Duration) {
 	for ; s != nil; s = s.above {
 		s.took[(s.next.Add(1)-1)%lastAnswers].Store(max(1, int64(took)))
+		s.sum.Add(int64(took))
+		if i, _ := slices.BinarySearch(bounds[:], took.Seconds()); i < buckets {
+			s.buckets[i].Add(1)
+		} else {
+			s.slow.Add(1)
+		}
 	}
 }
 

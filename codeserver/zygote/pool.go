@@ -57,6 +57,7 @@ type Pool struct {
 
 	mu    sync.Mutex
 	keys  map[string]*warm
+	count counts
 	slots chan struct{} // one zygote is made in the background at a time: it takes a processor from those who serve
 }
 
@@ -147,6 +148,7 @@ func (p *Pool) Launch(ctx context.Context, v Version, spec *worker.Spec, cold bo
 	if !cold {
 		l.zygote = p.take(ctx, &v)
 	}
+	p.countLaunch(l)
 	if l.Warm() {
 		spec.Fork = l.zygote.Learning(l.learn)
 		return l

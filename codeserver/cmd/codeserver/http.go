@@ -97,6 +97,7 @@ func (h *web) serve(ctx context.Context, s *codeserver.Server, g *guard) error {
 	p := page.New(opts)
 	mux := http.NewServeMux()
 	mux.Handle("/", p.Handler())
+	mux.Handle("GET /metrics", guardMetrics(s.Metrics(), opts))
 	server.Handler = mux
 	go p.Run(ctx)
 	go h.run(ctx, server)

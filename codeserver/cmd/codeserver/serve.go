@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -191,7 +192,7 @@ func serve(ctx context.Context, f flags, stderr io.Writer) error {
 	if err != nil {
 		return errors.Join(err, control.Close())
 	}
-	g := grpc.NewServer(append(guard.opts, spans.ServerOptions()...)...)
+	g := grpc.NewServer(slices.Concat(s.CallOptions(), guard.opts, spans.ServerOptions())...)
 	s.Register(g)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
