@@ -211,3 +211,60 @@ func TestKeeper(t *testing.T) {
 	ended(pid)
 	ended(left)
 }
+
+func TestParseUsers(t *testing.T) {
+	none, err := ParseUsers("none")
+	require.NoError(t, err)
+	require.True(t, none.none())
+	require.Equal(t, "--users none", none.Without)
+	auto, err := ParseUsers("auto")
+	require.NoError(t, err)
+	for _, bad := range []string{"", "root", "0-100", "999-2000", "2000", "2000-", "2000-2006", "3000-2000", "2000-99999999999"} {
+		_, err := ParseUsers(bad)
+		require.ErrorContains(t, err, "neither auto, none nor a range", bad)
+	}
+	given, err := ParseUsers("2000-2007")
+	if auto.none() {
+		require.NotEmpty(t, auto.Without)
+		require.ErrorContains(t, err, auto.Without, "what was asked for is not left out in silence")
+		return
+	}
+	require.NoError(t, err)
+	require.Equal(t, DefaultUsers, auto)
+	require.Equal(t, Users{First: 2000, Last: 2007}, given)
+}
+
+// TestUsersInTurn gives ids in turn, none that is somebody's.
+func TestUsersInTurn(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, withUsers(t), func(o *Options) { o.Users.Last = o.Users.First + 7 })
+	h.s.tidy.Lock() // or retention deletes the home that is nobody's
+	defer h.s.tidy.Unlock()
+	first := h.opts.Users.First
+	next := func() int {
+		id, err := h.s.zygoteUser()
+		require.NoError(t, err)
+		return id
+	}
+	require.Equal(t, first, next())
+	require.Equal(t, first+1, next())
+	h.s.mu.Lock()
+	h.s.locations["kept"] = &location{name: "kept", user: first + 2}
+	h.s.mu.Unlock()
+	require.NoError(t, os.MkdirAll(filepath.Join(h.s.homes(), fmt.Sprintf("gone.%d", first+3)), 0o700))
+	require.Equal(t, first+4, next())
+	for range 3 {
+		next()
+	}
+	require.Equal(t, first, next(), "from the beginning again")
+	h.s.mu.Lock()
+	for i := range 8 {
+		h.s.locations[fmt.Sprint(i)] = &location{name: fmt.Sprint(i), user: first + i}
+	}
+	h.s.mu.Unlock()
+	_, err := h.s.zygoteUser()
+	require.ErrorIs(t, err, errNoUser)
+	h.s.mu.Lock()
+	clear(h.s.locations)
+	h.s.mu.Unlock()
+}
