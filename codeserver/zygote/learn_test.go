@@ -236,3 +236,29 @@ func TestFluke(t *testing.T) {
 	require.True(t, b.start(once, false, nil).warm)
 	require.Empty(t, b.others.learned(t).LeftOut)
 }
+
+// TestRandom forks two versions: what was left to the system to seed before differs between them, what was seeded does not.
+func TestRandom(t *testing.T) {
+	b := newBench(t, remembers+"import multiprocessing, random\nOWN = random.Random()\nFIXED = random.Random(3)\nLATER = random.Random()\nLATER.seed(4)\n")
+	const code = "import multiprocessing\nprint('own', dependency.OWN.random(), bytes(multiprocessing.current_process().authkey).hex())\n" +
+		"print('same', dependency.FIXED.random(), dependency.LATER.random())"
+	said := map[string][]string{}
+	for range 3 {
+		for _, line := range strings.Split(b.start(code, false, nil).out.String(), "\n") {
+			if what, rest, ok := strings.Cut(line, " "); ok {
+				said[what] = append(said[what], strings.Fields(rest)...)
+			}
+		}
+	}
+	require.Len(t, said["own"], 6)
+	require.Len(t, set(said["own"]), 6)
+	require.Len(t, set(said["same"]), 2)
+}
+
+func set(all []string) map[string]bool {
+	m := map[string]bool{}
+	for _, s := range all {
+		m[s] = true
+	}
+	return m
+}

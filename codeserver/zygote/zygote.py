@@ -108,13 +108,14 @@ def preload(modules, leave_out):
     failed = []
     guard = Guard(leave_out)
     sys.meta_path.insert(0, guard)
-    for name in modules:
-        if name in sys.modules:
-            continue
-        try:
-            importlib.import_module(name)
-        except BaseException as err:  # some modules raise what is no Exception
-            failed.append([name, "%s: %s" % (type(err).__name__, err)])
+    with Generators(modules):
+        for name in modules:
+            if name in sys.modules:
+                continue
+            try:
+                importlib.import_module(name)
+            except BaseException as err:  # some modules raise what is no Exception
+                failed.append([name, "%s: %s" % (type(err).__name__, err)])
     sys.meta_path.remove(guard)
     return failed
 
@@ -129,11 +130,41 @@ def set_title(args):
     ctypes.memmove(start, title[: end - start - 1].ljust(end - start, b"\0"), end - start)
 
 
+GENERATORS = []  # that modules have made for themselves, seeded by the system
+
+
+class Generators:
+    """While modules are imported, notes which generators of random numbers they leave to the system to seed."""
+
+    def __init__(self, modules):
+        self.random = importlib.import_module("random") if "random" in modules else None
+
+    def __enter__(self):
+        if self.random is None:
+            return
+        self.seed = seed = self.random.Random.seed
+
+        def noting(generator, a=None, version=2):
+            GENERATORS[:] = [g for g in GENERATORS if g is not generator] + ([generator] if a is None else [])
+            return seed(generator, a, version)
+
+        self.random.Random.seed = noting
+
+    def __exit__(self, *args):
+        if self.random is not None:
+            self.random.Random.seed = self.seed
+
+
 def reseed():
-    """Gives the child random numbers of its own. Module random does so by itself."""
+    """Gives the child random numbers of its own. The functions of module random have them by themselves."""
     numpy = sys.modules.get("numpy.random")
     if numpy is not None:
         numpy.seed()
+    for generator in GENERATORS:
+        generator.seed()
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None:
+        process.current_process().authkey = os.urandom(32)
 
 
 def fork(request_fd, lifeline, status, out):
