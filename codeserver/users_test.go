@@ -25,8 +25,8 @@ func withUsers(t *testing.T) func(*Options) {
 	if err := sandbox.Check(); err != nil {
 		t.Skip("needs to be able to shut versions in: ", err)
 	}
-	// Of the codeservers that run at once each has its own.
-	first := DefaultUsers.First + int(ranges.Add(1))*20
+	// Of the codeservers that run at once each has its own, and none those of one that does not belong to the tests.
+	first := 64100 + int(ranges.Add(1))*20
 	return func(o *Options) { o.Users = Users{First: first, Last: first + 19} }
 }
 
