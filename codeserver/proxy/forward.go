@@ -26,6 +26,8 @@ func (s *Switch) serveHTTP(w http.ResponseWriter, in *http.Request) {
 	x := &exchange{s: s, in: in, grpc: IsGRPC(in)}
 	x.w = &response{ResponseWriter: w, lastOnConn: x.unreadHTTP1}
 	if in.Method == http.MethodConnect || in.URL.Opaque != "" {
+		// What follows a CONNECT was meant for whom it asked for, and is no request of this connection.
+		w.Header().Set("Connection", "close")
 		http.Error(w, "this server is not a forward proxy", http.StatusMethodNotAllowed)
 		return
 	}
