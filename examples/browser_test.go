@@ -201,6 +201,30 @@ func (b *browser) fits(where string) {
 	require.LessOrEqual(b.t, eval[int](b, "document.documentElement.scrollWidth"), eval[int](b, "innerWidth"), "%s scrolls sideways", where)
 }
 
+// legible fails if text has less contrast than 4.5 to what is behind it, or a control has no name.
+func (b *browser) legible(where string) {
+	b.t.Helper()
+	require.Empty(b.t, eval[[]string](b, `(() => {
+		const canvas = new OffscreenCanvas(1, 1).getContext('2d', {willReadFrequently: true});
+		const over = (color, below) => {
+			canvas.clearRect(0, 0, 1, 1);
+			for (const c of [below, color]) { canvas.fillStyle = c; canvas.fillRect(0, 0, 1, 1); }
+			return 'rgb(' + canvas.getImageData(0, 0, 1, 1).data.slice(0, 3).join(' ') + ')';
+		};
+		const behind = e => e ? over(getComputedStyle(e).backgroundColor, behind(e.parentElement)) : 'rgb(255 255 255)';
+		const light = color => color.match(/\d+/g).map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+			.reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
+		const faint = [...document.querySelectorAll('body *')].filter(e => e.checkVisibility() && !e.closest('.unseen, :disabled, option') &&
+			[...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())).filter(e => {
+			const back = behind(e), [a, b] = [light(back), light(over(getComputedStyle(e).color, back))].sort((a, b) => b - a);
+			return (a + .05) / (b + .05) < 4.5;
+		}).map(e => 'faint: ' + e.outerHTML.slice(0, 120));
+		const nameless = [...document.querySelectorAll('button, select, input, a, [tabindex="0"]')].filter(e =>
+			!(e.textContent.trim() && e.nodeName !== 'SELECT') && !e.ariaLabel && !(e.labels && e.labels.length)).map(e => 'no name: ' + e.outerHTML.slice(0, 120));
+		return faint.concat(nameless);
+	})()`), where)
+}
+
 // A device is a window in which screenshots are taken.
 type device struct {
 	name          string
@@ -219,12 +243,13 @@ func (b *browser) screenshots(name string, heights map[string]int64) {
 		b.size(d.width, d.height, d.scale)
 		b.fits(name + " on a " + d.name)
 		for _, scheme := range []string{"light", "dark"} {
-			if dir == "" || heights == nil {
-				continue
-			}
 			command(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
 				Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
 			})
+			b.legible(name + " in " + scheme)
+			if dir == "" || heights == nil {
+				continue
+			}
 			b.run(chromedp.Sleep(300 * time.Millisecond))
 			height := min(float64(heights[d.name]), eval[float64](b, "document.documentElement.scrollHeight"))
 			beyond := true

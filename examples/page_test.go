@@ -2,6 +2,7 @@ package examples
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -18,9 +19,14 @@ import (
 
 // withPage has a host's codeserver serve the page.
 func (h *host) withPage(args ...string) (base string) {
-	h.serve = append(h.serve, append([]string{"--http", "127.0.0.1:0"}, args...)...)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(h.t, err)
+	address := l.Addr().String()
+	require.NoError(h.t, l.Close())
+	h.serve = append(h.serve, append([]string{"--http", address}, args...)...)
 	h.start()
-	return h.pageAddress()
+	require.Equal(h.t, "http://"+address, h.pageAddress())
+	return "http://" + address
 }
 
 func (h *host) pageAddress() (base string) {
@@ -35,10 +41,18 @@ func (h *host) pageAddress() (base string) {
 	return base
 }
 
-// pageProject is a project of three locations, with dependencies from the index.
-func pageProject(t *testing.T) *host {
+// pageHost is a host with a project of three locations, with dependencies from the index.
+type pageHost struct {
+	*host
+	stock    string // host:port that the storefront has to reach to start
+	listener net.Listener
+}
+
+func newPageHost(t *testing.T) *pageHost {
 	clients(t)
-	h := newHost(t, nil)
+	h := &pageHost{host: newHost(t, nil), stock: "127.0.0.1:0"}
+	h.setStock(true)
+	t.Cleanup(func() { _ = h.listener.Close() })
 	require.NoError(t, os.CopyFS(h.project, os.DirFS("asgi-hello")))
 	h.write("pyproject.toml", `[project]
 name = "shop"
@@ -50,7 +64,7 @@ python = "3.11"
 [tool.pexpress.location.storefront]
 preset = "asgi"
 app = "hello.app:app"
-env = { HELLO_NAME = "world", FLAG = "`+filepath.Join(h.dir, "flag")+`" }
+env = { HELLO_NAME = "world", STOCK = "`+h.stock+`" }
 readiness = { http-path = "/healthz" }
 limits = { memory = "256MiB", cpu = 1.5, open-files = 512 }
 [tool.pexpress.location.reports]
@@ -65,12 +79,11 @@ limits = { memory = "128MiB", pids = 64 }
 `)
 	h.click("click==8.5.0 --hash=sha256:255bc9599cf7748b4b1a446ccc735421bd08a2ae529a8b88597d3de5664ee360\n")
 	h.greet("Hello", 0)
-	h.setFlag(true)
 	return h
 }
 
 // click says which click the project depends on; "" is the one that the example has.
-func (h *host) click(line string) {
+func (h *pageHost) click(line string) {
 	b, err := os.ReadFile("asgi-hello/requirements.txt")
 	require.NoError(h.t, err)
 	if line != "" {
@@ -80,7 +93,7 @@ func (h *host) click(line string) {
 }
 
 // greet changes the sources: the greeting, and for how many half seconds a version prepares before it is ready.
-func (h *host) greet(greeting string, prepare int) {
+func (h *pageHost) greet(greeting string, prepare int) {
 	h.write("src/hello/greeting.txt", greeting+"\n")
 	b, err := os.ReadFile("asgi-hello/src/hello/app.py")
 	require.NoError(h.t, err)
@@ -88,26 +101,29 @@ func (h *host) greet(greeting string, prepare int) {
 for i in range(`+strconv.Itoa(prepare)+`):
     print("reading the catalogue, part", i + 1, flush=True)
     time.sleep(0.5)
-if os.environ.get("FLAG"):
-    open(os.environ["FLAG"]).close()
+if os.environ.get("STOCK"):
+    import socket
+    host, port = os.environ["STOCK"].split(":")
+    socket.create_connection((host, int(port)), 20).close()
 print("\x1b[32mopen for business\x1b[0m <script>document.title = 'owned'</script>", flush=True)
 GREETING = `, 1)
 	app = strings.Replace(app, "    return PlainTextResponse(f", "    print(\"greeting\", name, flush=True)\n    return PlainTextResponse(f", 1)
 	h.write("src/hello/app.py", app)
 }
 
-// setFlag makes or removes a file that a version of the storefront needs to start.
-func (h *host) setFlag(there bool) {
-	flag := filepath.Join(h.dir, "flag")
-	if there {
-		require.NoError(h.t, os.WriteFile(flag, nil, 0o644))
-	} else {
-		require.NoError(h.t, os.Remove(flag))
+// setStock has something listen where a version of the storefront looks when it starts, or nothing.
+func (h *pageHost) setStock(there bool) {
+	if !there {
+		require.NoError(h.t, h.listener.Close())
+		return
 	}
+	l, err := net.Listen("tcp", h.stock)
+	require.NoError(h.t, err)
+	h.stock, h.listener = l.Addr().String(), l
 }
 
 // locationOf returns what status says of a location.
-func (h *host) locationOf(name string) (address, current string) {
+func (h *pageHost) locationOf(name string) (address, current string) {
 	e := find(h.events("status"), "location", "name", name)
 	require.NotNil(h.t, e)
 	return e["address"].(string), e["current"].(string)
@@ -135,7 +151,7 @@ func visit(t *testing.T, address string, pause time.Duration) (stop func()) {
 // TestPage clicks through the page in a real browser: deploys that happen while it is open, what they changed, a log, a
 // rollback, and what fails.
 func TestPage(t *testing.T) {
-	h := pageProject(t)
+	h := newPageHost(t)
 	b := newBrowser(t, h.withPage())
 	b.open("/")
 	b.reads("main", "Nothing is served here yet", "pexpress deploy")
@@ -160,13 +176,17 @@ func TestPage(t *testing.T) {
 	require.NotEqual(t, first, second)
 	b.reads(compareSection, "click 8.5.0 → 8.5.1", "src/hello/greeting.txt", "7 B (+1 B)", "env GREETER", "set")
 	b.reads(stepsSection, "load deps", "load source", "environment", "ready", "switch", "in all", "fetched")
-	b.pointAt(".chart.memory svg")
-	b.reads(".chart.memory .now", " · ", "MiB")
+	require.Eventually(t, func() bool { // what is above may still change its height
+		b.pointAt(".chart.memory svg")
+		return strings.Contains(b.text(".chart.memory .now"), " · ")
+	}, patience, 200*time.Millisecond, "the chart says what it was under the pointer")
 	b.followLog(h, address)
 	b.rollBack(h, address, first, second)
 	b.failures(h, address)
 	require.NotEqual(t, "owned", eval[string](b, "document.title"), "what a version writes does not run")
 	b.fine()
+	b.restart(h, address, first)
+	b.fine("net::ERR_")
 }
 
 const (
@@ -176,7 +196,7 @@ const (
 )
 
 // deployWatched deploys a version that takes a while, which the page shows while it does.
-func (b *browser) deployWatched(h *host) {
+func (b *browser) deployWatched(h *pageHost) {
 	h.greet("Servus", 6)
 	h.click("")
 	project, err := os.ReadFile(filepath.Join(h.project, "pyproject.toml"))
@@ -194,7 +214,7 @@ func (b *browser) deployWatched(h *host) {
 }
 
 // followLog reads a log while it is written, pauses, and goes on.
-func (b *browser) followLog(h *host, address string) {
+func (b *browser) followLog(h *pageHost, address string) {
 	b.reads(".log", "reading the catalogue, part 6", "open for business <script>document.title = 'owned'</script>")
 	require.NotContains(b.t, b.text(".log"), "[32m", "colours of a terminal are left out")
 	h.get(address, "/?name=Ada")
@@ -221,9 +241,9 @@ func (b *browser) followLog(h *host, address string) {
 }
 
 // rollBack rolls back to a version that cannot start, then to the same when it can.
-func (b *browser) rollBack(h *host, address, first, second string) {
+func (b *browser) rollBack(h *pageHost, address, first, second string) {
 	t := b.t
-	h.setFlag(false)
+	h.setStock(false)
 	b.reads(mainButton, "Roll back to "+first[:12])
 	b.click(mainButton)
 	b.reads("dialog", "Roll back storefront", "will run", first[:12], "instead of", second[:12], "1 wheel")
@@ -233,9 +253,9 @@ func (b *browser) rollBack(h *host, address, first, second string) {
 
 	b.click(mainButton)
 	b.click("dialog button.main")
-	b.reads("dialog", "The rollback failed; what served before goes on.", "FileNotFoundError")
+	b.reads("dialog", "The rollback failed; what served before goes on.", "ConnectionRefusedError")
 	require.Equal(t, "Servus, world!", h.get(address, "/"))
-	h.setFlag(true)
+	h.setStock(true)
 	b.click("dialog button.main")
 	b.reads("dialog", "storefront serves "+first[:12], "ready", "switch")
 	require.Equal(t, "Hello, world!", h.get(address, "/"))
@@ -256,8 +276,23 @@ func (b *browser) rollBack(h *host, address, first, second string) {
 	require.Equal(t, "Servus, world!", h.get(address, "/"))
 }
 
+// restart starts the codeserver anew under the page, which then does what it did before.
+func (b *browser) restart(h *pageHost, address, version string) {
+	b.open("/#/location/storefront")
+	b.reads(".figures", "Serves")
+	h.stop()
+	b.reads("#live", "no answer from the codeserver")
+	h.start()
+	b.reads("#live", "live")
+	b.reads("main", "serving", "Roll back to "+version[:12])
+	b.click(mainButton)
+	b.click("dialog button.main")
+	b.reads("dialog", "storefront serves "+version[:12])
+	require.Equal(b.t, "Hello, world!", h.get(address, "/"))
+}
+
 // failures deploys what does not start.
-func (b *browser) failures(h *host, address string) {
+func (b *browser) failures(h *pageHost, address string) {
 	h.write("src/hello/app.py", "raise RuntimeError('no good <img src=x onerror=alert(1)>')\n")
 	r, err := h.try("deploy", "storefront")
 	require.Error(b.t, err, r.stdout)

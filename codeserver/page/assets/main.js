@@ -59,42 +59,46 @@ function askToken(says) {
 }
 
 async function begin() {
+  stop();
   try {
     session = await call('GET', 'api/session');
     if (session.key) setKey(session.key);
     showWho();
     follow();
   } catch (e) {
-    if (e instanceof Refused && e.status === 401) { session = { sign_in: true }; at('who').replaceChildren(); askToken(''); return; }
+    if (e instanceof Refused && e.status === 401) {
+      session = { sign_in: true };
+      setKey('');
+      at('who').replaceChildren();
+      askToken('');
+      return;
+    }
     lost(e);
-    setTimeout(begin, 3000);
+    setTimeout(begin, 1500);
   }
 }
 
-// follow keeps the state until stop: whenever the stream ends it is asked for again.
+// follow keeps the state until stop. When the stream ends all begins anew: another codeserver has other keys.
 async function follow() {
   stop();
   const mine = stream = new AbortController();
-  while (!mine.signal.aborted) {
-    try {
-      await events('GET', 'api/events', null, mine.signal, (kind, data) => {
-        if (kind !== 'state' || mine.signal.aborted) return;
-        const told = news(state, data);
-        state = data;
-        received = Date.now();
-        const live = at('live');
-        live.className = 'live';
-        live.textContent = 'live';
-        if (told) say(told);
-        show();
-      });
-    } catch (e) {
-      if (mine.signal.aborted) return;
-      if (e instanceof Refused && e.status === 401) { setKey(''); begin(); return; }
-      lost(e);
-    }
-    await new Promise(done => setTimeout(done, 1500));
+  try {
+    await events('GET', 'api/events', null, mine.signal, (kind, data) => {
+      if (kind !== 'state' || mine.signal.aborted) return;
+      const told = news(state, data);
+      state = data;
+      received = Date.now();
+      at('live').className = 'live';
+      at('live').textContent = 'live';
+      if (told) say(told);
+      show();
+    });
+  } catch (e) {
+    if (!mine.signal.aborted) lost(e);
   }
+  if (mine.signal.aborted) return;
+  await new Promise(done => setTimeout(done, 1000));
+  if (!mine.signal.aborted) begin();
 }
 
 function stop() {
@@ -145,6 +149,6 @@ window.addEventListener('hashchange', () => {
 // A page that nobody sees leaves its connection to others: a browser has few for each server.
 document.addEventListener('visibilitychange', () => {
   if (!session || !state) return;
-  if (document.hidden) { stop(); if (page) page.sleep(); } else { follow(); if (page) page.wake(); }
+  if (document.hidden) { stop(); if (page) page.sleep(); } else { begin(); if (page) page.wake(); }
 });
 begin();
