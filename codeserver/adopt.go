@@ -115,6 +115,7 @@ func (s *Server) adopt(o *orphan) error {
 	if err != nil {
 		return err
 	}
+	log.lost = &l.lost
 	group := s.limits.Adopt(o.PID(), groupLimits(v.spec))
 	if group == nil {
 		group = s.limits.None(groupLimits(v.spec))

@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/pexpress/pexpress/cache/digest"
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 )
 
@@ -25,7 +26,7 @@ type service struct {
 
 // Deploy implements codeserverpb.CodeServerServer.
 func (s *service) Deploy(req *codeserverpb.DeployRequest, stream grpc.ServerStreamingServer[codeserverpb.DeployEvent]) error {
-	return s.change(stream, func(ctx context.Context, r report) ([]*codeserverpb.Deployed, error) {
+	return s.change(about(req), stream, func(ctx context.Context, r report) ([]*codeserverpb.Deployed, error) {
 		return s.server.deployAll(ctx, []*codeserverpb.DeployRequest{req}, r)
 	})
 }
@@ -35,14 +36,15 @@ func (s *service) DeployAll(req *codeserverpb.DeployAllRequest, stream grpc.Serv
 	if err := checkDeployAll(req); err != nil {
 		return toStatus(err)
 	}
-	return s.change(stream, func(ctx context.Context, r report) ([]*codeserverpb.Deployed, error) {
+	return s.change(about(req.GetDeploys()...), stream, func(ctx context.Context, r report) ([]*codeserverpb.Deployed, error) {
 		return s.server.deployAll(ctx, req.GetDeploys(), r)
 	})
 }
 
 // Rollback implements codeserverpb.CodeServerServer.
 func (s *service) Rollback(req *codeserverpb.RollbackRequest, stream grpc.ServerStreamingServer[codeserverpb.DeployEvent]) error {
-	return s.change(stream, func(ctx context.Context, r report) ([]*codeserverpb.Deployed, error) {
+	of := []any{"location", limited(req.GetLocation()), "version", limited(req.GetVersion())}
+	return s.change(of, stream, func(ctx context.Context, r report) ([]*codeserverpb.Deployed, error) {
 		return s.server.rollback(ctx, req, r)
 	})
 }
@@ -60,8 +62,8 @@ func (s *service) Remove(ctx context.Context, req *codeserverpb.RemoveRequest) (
 	return &codeserverpb.RemoveResponse{}, nil
 }
 
-// change runs a deploy or rollback, and sends its steps and its end.
-func (s *service) change(stream grpc.ServerStreamingServer[codeserverpb.DeployEvent],
+// change runs a deploy or rollback, and sends its steps and its end. The log says of a failure what it is of.
+func (s *service) change(of []any, stream grpc.ServerStreamingServer[codeserverpb.DeployEvent],
 	do func(context.Context, report) ([]*codeserverpb.Deployed, error),
 ) error {
 	ctx, leave, err := s.server.enter(stream.Context())
@@ -74,12 +76,12 @@ func (s *service) change(stream grpc.ServerStreamingServer[codeserverpb.DeployEv
 		err = errEnding
 	}
 	if err != nil {
-		s.server.opts.Log.Warn("a deploy failed", "error", firstLine(err))
+		s.server.opts.Log.WarnContext(ctx, "a deploy failed", append(of, "error", firstLine(err))...)
 		return toStatus(err)
 	}
 	for _, d := range done {
 		if l := d.GetLocation(); !d.GetUnchanged() {
-			s.server.opts.Log.Info("deployed", "location", l.GetName(), "version", l.GetCurrent(), "address", l.GetAddress())
+			s.server.opts.Log.InfoContext(ctx, "deployed", "location", l.GetName(), "version", l.GetCurrent(), "address", l.GetAddress())
 		}
 		if err := stream.Send(&codeserverpb.DeployEvent{Event: &codeserverpb.DeployEvent_Deployed{Deployed: d}}); err != nil {
 			return err
@@ -87,6 +89,25 @@ func (s *service) change(stream grpc.ServerStreamingServer[codeserverpb.DeployEv
 	}
 	return nil
 }
+
+// about says what deploys are of: location and version of one, the locations of several.
+func about(reqs ...*codeserverpb.DeployRequest) []any {
+	if len(reqs) == 1 {
+		version := ""
+		if _, d, err := digest.Marshal(reqs[0].GetSpec()); err == nil {
+			version = d.Hash()
+		}
+		return []any{"location", limited(reqs[0].GetLocation()), "version", version}
+	}
+	var locations []string
+	for _, r := range reqs {
+		locations = append(locations, limited(r.GetLocation()))
+	}
+	return []any{"locations", locations}
+}
+
+// limited cuts what may not be a name, and may be long.
+func limited(name string) string { return name[:min(len(name), 80)] }
 
 // firstLine leaves out what an error quotes of a version's log.
 func firstLine(err error) string {

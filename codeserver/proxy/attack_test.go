@@ -207,8 +207,18 @@ func TestForwardProxy(t *testing.T) {
 
 // TestSlowHeaders has many connections send headers as slowly as they can: others are answered, and they are ended.
 func TestSlowHeaders(t *testing.T) {
-	_, s, front := startWitness(t)
-	s.server.ReadHeaderTimeout = 300 * time.Millisecond // for a request that has begun; in front of what it is otherwise
+	addr, _ := startHTTP(t, named("a"))
+	s := New(t.Logf)
+	s.server.ReadHeaderTimeout = 300 * time.Millisecond
+	s.Point(NewBackend(addr))
+	l := listen(t)
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(l) }()
+	defer func() {
+		require.NoError(t, s.Close())
+		require.NoError(t, <-done)
+	}()
+	front := l.Addr().String()
 	var slow []net.Conn
 	for range 200 {
 		conn, err := net.Dial("tcp", front)

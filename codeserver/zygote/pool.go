@@ -51,7 +51,7 @@ type Pool struct {
 	log         *slog.Logger
 	times       times
 	after       func(time.Duration, func(open bool)) // calls it then, or when the pool is closed
-	ctx         context.Context          //nolint:containedctx // ends with the pool; what runs in the background runs in it
+	ctx         context.Context                      //nolint:containedctx // ends with the pool; what runs in the background runs in it
 	cancel      context.CancelFunc
 	work, late  sync.WaitGroup
 

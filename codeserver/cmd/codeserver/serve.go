@@ -57,6 +57,7 @@ type flags struct {
 	trusted              []string
 	secrets, users       string
 	bytecodeKey          string
+	logFormat, logLevel  string
 	channels             channelFlags
 }
 
@@ -90,6 +91,8 @@ func serveCommand() *cobra.Command {
 	c.Flags().StringVar(&f.config, "config", "", "TOML file with TLS, tokens and who may do what through the control API")
 	c.Flags().StringSliceVar(&f.trusted, "trusted-key", nil, "file of public keys: deploys that none of them has signed are refused (repeatable)")
 	c.Flags().StringVar(&f.bytecodeKey, "bytecode-key", "", "file with a secret of the hosts that share the bytecode of wheels through the cache (default each makes its own)")
+	c.Flags().StringVar(&f.logFormat, "log-format", "text", "of the log on standard error: text, or json for an object a line")
+	c.Flags().StringVar(&f.logLevel, "log-level", "info", "what is logged: debug, info, warn or error")
 	f.channels.add(c)
 	c.Flags().BoolVar(&f.remote, "allow-unauthenticated-remote-access", false,
 		"listen on addresses that other machines reach: whoever reaches the control API can run any code here")
@@ -144,7 +147,10 @@ func serve(ctx context.Context, f flags, stderr io.Writer) error {
 	if f.warm < 0 || f.adopt < 0 {
 		return fmt.Errorf("--keep-warm %s, --adopt-within %s: say 0 or more", f.warm, f.adopt)
 	}
-	log := slog.New(slog.NewTextHandler(stderr, nil))
+	log, err := newLog(stderr, f.logFormat, f.logLevel)
+	if err != nil {
+		return err
+	}
 	guard, err := openGuard(f.config, f.listen, log)
 	if err != nil {
 		return err
