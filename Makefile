@@ -64,8 +64,8 @@ bench: build $(TOOLS)/versitygw ## measure the design's budgets beside their pee
 bench-cache: build ## measure pexcache beside bazel-remote and a null server, in one run
 	$(GO) run ./examples/bench-cache
 
-soak: build $(TOOLS)/versitygw ## the heavy tests at their full counts
-	PEXPRESS_SOAK=1 $(GO) test -count=1 -timeout 120m -v -run 'Kill|Jitter|Soak|Model' ./...
+soak: build $(TOOLS)/versitygw $(CACHE)/clients/ready ## the heavy tests at their full counts
+	PEXPRESS_SOAK=1 PEXPRESS_TEST_CLIENTS=$(CACHE)/clients $(GO) test -count=1 -timeout 120m -v -run 'Kill|Jitter|Soak|Model' ./...
 
 lint: $(TOOLS)/staticcheck $(TOOLS)/gofumpt $(TOOLS)/govulncheck $(TOOLS)/buildifier $(CACHE)/ruff/bin/ruff ## formatting, vet, staticcheck, layers, known vulnerabilities
 	@bad=$$($(TOOLS)/gofumpt -l $$(git ls-files '*.go' | grep -v '\.pb\.go$$')); test -z "$$bad" || { echo "not gofumpt'ed, run make fmt:"; echo "$$bad"; exit 1; }

@@ -182,7 +182,8 @@ func (h *host) instance(address string) (home, workspace string) {
 // dagster starts one of Dagster's programs on the instance; it ends with the test.
 func (h *host) dagster(home, program string, args ...string) {
 	cmd := exec.Command(program, args...)
-	cmd.Env = append(os.Environ(), "DAGSTER_HOME="+home)
+	// Ticks that a test holds take as long as its deploys, and a tick that its client has given up counts as failed.
+	cmd.Env = append(os.Environ(), "DAGSTER_HOME="+home, "DAGSTER_GRPC_TIMEOUT_SECONDS=600")
 	log, err := os.Create(filepath.Join(h.dir, filepath.Base(program)+".log"))
 	require.NoError(h.t, err)
 	cmd.Stdout, cmd.Stderr = log, log

@@ -177,7 +177,7 @@ func find(events []map[string]any, kind, key, value string) map[string]any {
 
 // deploy deploys and returns the address that serves.
 func (h *host) deploy() (address string, events []map[string]any) {
-	events = h.events("deploy")
+	events = h.events("deploy", "--ready-timeout", "5m") // the first start of much code, on a machine that is busy
 	d := find(events, "deployed", "", "")
 	require.NotNil(h.t, d)
 	return d["address"].(string), events
