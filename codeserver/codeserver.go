@@ -76,7 +76,8 @@ type Options struct {
 	OpenResults func(context.Context) (cache.CAS, cache.ActionCache, io.Closer, error)
 	// BytecodeKey is that of the hosts that share the bytecode of wheels by OpenResults; each makes its own if nil.
 	BytecodeKey *bytecode.Key
-	health      healthTimes // tests have less patience
+	health      healthTimes      // tests have less patience
+	now         func() time.Time // and clocks that are wrong
 	Log         *slog.Logger
 }
 
@@ -89,6 +90,7 @@ type Server struct {
 	pythons interpreters
 	zygotes *zygote.Pool
 	limits  *limits.Host
+	ports   ports
 	fleet   *bytecode.Share // nil if bytecode is not shared
 	fills   chan struct{}   // one makes bytecode at a time
 	metrics *metrics
@@ -148,6 +150,9 @@ func defaults(o *Options) {
 	}
 	if o.StopGrace == 0 {
 		o.StopGrace = 10 * time.Second
+	}
+	if o.now == nil {
+		o.now = time.Now
 	}
 	if o.health == (healthTimes{}) {
 		o.health = defaultHealth

@@ -31,6 +31,9 @@ import (
 
 func TestMain(m *testing.M) {
 	worker.Main()
+	if role := os.Getenv(chaosEnv); role != "" {
+		beChaos(role)
+	}
 	if dir := os.Getenv(serveEnv); dir != "" {
 		serveForTest(dir)
 	}

@@ -39,11 +39,11 @@ const (
 )
 
 // lasted is how long the process has had a role.
-func (r *record) lasted(as role) time.Duration {
+func (r *record) lasted(as role, now time.Time) time.Duration {
 	if r.Role != as {
 		return 0
 	}
-	return max(0, time.Since(r.Since)) // a clock can be set back
+	return max(0, now.Sub(r.Since)) // a clock can be set back
 }
 
 func (s *Server) runDir() string { return filepath.Join(s.opts.State, "run") }
@@ -69,7 +69,7 @@ func (s *Server) adoptable(spec *worker.Spec, r record) error {
 func (s *Server) note(run *running, as role) {
 	s.mu.Lock()
 	if run.record.Role != as {
-		run.record.Role, run.record.Since = as, time.Now()
+		run.record.Role, run.record.Since = as, s.opts.now()
 	}
 	r := run.record
 	s.mu.Unlock()

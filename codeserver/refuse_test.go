@@ -213,7 +213,7 @@ func TestMove(t *testing.T) {
 
 	bad := webApp("bad")
 	bad["app/word.py"] = "raise SystemExit(1)"
-	free, err := freePort()
+	free, err := h.s.ports.give()
 	require.NoError(t, err)
 	other := net.JoinHostPort("127.0.0.1", strconv.Itoa(free))
 	h.refused(codes.FailedPrecondition, &codeserverpb.DeployRequest{Location: "web", Spec: h.spec(bad), Listen: other})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -233,7 +232,7 @@ func (s *Server) startProcess(ctx context.Context, v *version, p *prepared, log 
 		}
 	}
 	rec := record{
-		Location: p.location, Version: v.name, Port: port, Role: starting, Since: time.Now(), Forked: launch != nil && launch.Warm(),
+		Location: p.location, Version: v.name, Port: port, Role: starting, Since: s.opts.now(), Forked: launch != nil && launch.Warm(),
 		Isolation: append(spec.Group.Isolation(), s.shutIn(v, p)...), User: p.user, Dirs: []string{spec.Dir, p.env},
 	}
 	if err := s.adoptable(spec, rec); err != nil {
@@ -248,7 +247,7 @@ func (s *Server) startProcess(ctx context.Context, v *version, p *prepared, log 
 
 // spec returns what a version's process is to be, and the port that it is to listen on.
 func (s *Server) spec(v *version, p *prepared, log func([]byte)) (*worker.Spec, int, error) {
-	port, err := freePort()
+	port, err := s.ports.give()
 	if err != nil {
 		return nil, 0, err
 	}
@@ -269,13 +268,4 @@ func (s *Server) spec(v *version, p *prepared, log func([]byte)) (*worker.Spec, 
 	}
 	spec.Group, err = s.group(v, p)
 	return spec, port, err
-}
-
-// freePort returns a port that nobody listens on now.
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	return l.Addr().(*net.TCPAddr).Port, l.Close()
 }

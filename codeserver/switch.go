@@ -164,7 +164,7 @@ func (s *Server) retire(l *location, v *version) {
 		run.unwatch()
 	}
 	ctx, cancel := context.WithCancel(s.flows)
-	begun := run.record.lasted(draining)
+	begun := run.record.lasted(draining, s.opts.now())
 	kept, letGo := context.WithTimeout(ctx, s.opts.KeepWarm-begun)
 	end := &retirement{cancel: cancel, letGo: letGo}
 	run.retired = end
