@@ -127,11 +127,18 @@ func (b *bench) pexpress(project string, args ...string) ([]event, error) {
 	return events, nil
 }
 
-// startCodeserver starts a codeserver with a state directory and waits until it answers.
-func (b *bench) startCodeserver(state string) error {
-	cmd := exec.Command(filepath.Join(b.top, "bin/codeserver"), "serve", "--state", b.path(state),
-		"--cache", cmp.Or(b.remote, b.path("home/cache")), "--listen", b.socket())
-	cmd.Env = b.env()
+// startCodeserver starts a codeserver with a state directory and waits until it answers. Its log is beside the directory.
+func (b *bench) startCodeserver(state string, more ...string) error {
+	log, err := os.Create(b.path(state + ".log"))
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.Command(filepath.Join(b.top, "bin/codeserver"), append([]string{
+		"serve", "--state", b.path(state),
+		"--cache", cmp.Or(b.remote, b.path("home/cache")), "--listen", b.socket(),
+	}, more...)...)
+	cmd.Env, cmd.Stderr = b.env(), log
 	if err := cmd.Start(); err != nil {
 		return err
 	}
