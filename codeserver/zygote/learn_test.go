@@ -237,6 +237,18 @@ func TestFluke(t *testing.T) {
 	require.Empty(t, b.others.learned(t).LeftOut)
 }
 
+// TestVariables has a module change variables when it is imported, as some do to tell native libraries something: a forked
+// version finds them as if it had imported it, but for its own.
+func TestVariables(t *testing.T) {
+	b := newBench(t, remembers+"os.environ['SET'] = 'by import'\nos.environ.pop('GONE', None)\nos.environ['PORT'] = '9'\nos.environ.setdefault('GIVEN', 'x')\n")
+	const code = "import os\nprint(os.environ['SET'], 'GONE' in os.environ, os.environ['GIVEN'], os.environ['PORT'], os.popen('echo $SET').read())"
+	cold := b.start(code, false, nil, "GONE=1", "GIVEN=by hand")
+	require.Contains(t, cold.out.String(), "by import False by hand 9 by import")
+	warm := b.start(code, false, nil, "GONE=1", "GIVEN=by hand")
+	require.True(t, warm.warm)
+	require.Contains(t, warm.out.String(), "by import False by hand 1 by import", "but for PORT, which only the version knows")
+}
+
 // TestRandom forks two versions: what was left to the system to seed before differs between them, what was seeded does not.
 func TestRandom(t *testing.T) {
 	b := newBench(t, remembers+"import multiprocessing, random\nOWN = random.Random()\nFIXED = random.Random(3)\nLATER = random.Random()\nLATER.seed(4)\n")

@@ -76,9 +76,19 @@ def set_path(args, added):
         sys.orig_argv = [sys.executable] + args
 
 
+CHANGED = {}  # variables that modules set or removed (None) when they were imported, with what they were before
+
+
 def set_environment(env):
+    """Sets the version's variables, and what modules have made of them. What is the version's own no module has seen."""
     os.environ.clear()
     os.environ.update(env)
+    for name, (before, after) in CHANGED.items():
+        if env.get(name) == before:
+            if after is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = after
     time.tzset()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(write_through=bool(env.get("PYTHONUNBUFFERED")))
@@ -106,6 +116,7 @@ def run(args):
 def preload(modules, leave_out):
     """Imports modules in the order in which a start-up did. What cannot be imported here is the version's own."""
     failed = []
+    before = dict(os.environ)
     guard = Guard(leave_out)
     sys.meta_path.insert(0, guard)
     with Generators(modules):
@@ -117,6 +128,9 @@ def preload(modules, leave_out):
             except BaseException as err:  # some modules raise what is no Exception
                 failed.append([name, "%s: %s" % (type(err).__name__, err)])
     sys.meta_path.remove(guard)
+    for name in before.keys() | os.environ.keys():
+        if before.get(name) != os.environ.get(name):
+            CHANGED[name] = before.get(name), os.environ.get(name)
     return failed
 
 
@@ -316,6 +330,8 @@ def become_version(out):
     null = os.open(os.devnull, os.O_RDONLY)
     for fd, to in ((null, 0), (out, 1), (out, 2)):
         os.dup2(fd, to, inheritable=True)
+    if null > 2:
+        os.close(null)
 
 
 def confine(groups, open_files):
@@ -389,6 +405,7 @@ def main():
 
     LIBC = ctypes.CDLL(None, use_errno=True)
     os.set_inheritable(CONTROL, False)
+    os.closerange(CONTROL + 1, 1 << 16)  # what the codeserver was started with
     request = serve(socket.socket(fileno=CONTROL))
     set_title(request["args"])
     os.chdir(request["dir"])

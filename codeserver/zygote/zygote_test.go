@@ -67,9 +67,17 @@ const version = `
 import json, os, random, resource, signal, sys, threading, warnings
 import helper, decimal
 fds = sorted(int(f) for f in os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd/" + f))
+def kinds():
+    for f in os.listdir("/proc/self/fd"):
+        try:
+            kind = os.readlink("/proc/self/fd/" + f).split(":")[0]
+            if not kind.endswith("learn"):
+                yield kind
+        except OSError:
+            pass  # that of the directory
 print(json.dumps({
     "argv": sys.argv, "path": sys.path, "cwd": os.getcwd(), "env": dict(os.environ), "file": __file__, "name": __name__,
-    "main": sys.modules["__main__"].__dict__ is globals(), "fds": [f for f in fds if f < 3],
+    "main": sys.modules["__main__"].__dict__ is globals(), "fds": [f for f in fds if f < 3], "open": sorted(kinds()), "inherited": [f for f in fds if os.path.exists("/proc/self/fd/%d" % f) and os.get_inheritable(f)],
     "sigterm": str(signal.getsignal(signal.SIGTERM)), "sigint": signal.getsignal(signal.SIGINT) is signal.default_int_handler,
     "sigchld": str(signal.getsignal(signal.SIGCHLD)), "sigpipe": str(signal.getsignal(signal.SIGPIPE)),
     "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])), "stdin": os.readlink("/proc/self/fd/0"),
