@@ -200,7 +200,7 @@ func TestKeeper(t *testing.T) {
 	keeper, err := strconv.Atoi(strings.Fields(readFile(t, fmt.Sprintf("/proc/%d/stat", pid)))[3])
 	require.NoError(t, err)
 	require.NoError(t, syscall.Kill(keeper, syscall.SIGKILL))
-	pid = again("the process was ended by a signal: killed")
+	again("the process was ended by a signal: killed")
 	ended(left)
 	left = survivor()
 	require.NoError(t, syscall.Kill(h.shimOf("web"), syscall.SIGKILL))
