@@ -110,15 +110,17 @@ func TestFlood(t *testing.T) {
 	server := startChild(t, dir)
 	defer server.kill()
 	app := webApp("one")
-	app["app/word.py"] = `import sys, threading
+	app["app/word.py"] = `import sys, threading, time
 WORD = "one"
 def flood():
     line = b"y" * 999 + b"\n"
-    for i in range(100):
+    for i in range(50):
         sys.stdout.buffer.write(line * 1000)
-    sys.stdout.buffer.write(b"the end\n")
-    sys.stdout.flush()
-threading.Thread(target=flood).start()
+    while True:  # what comes right after a flood is left out, too
+        sys.stdout.buffer.write(b"the end\n")
+        sys.stdout.flush()
+        time.sleep(0.1)
+threading.Thread(target=flood, daemon=True).start()
 `
 	d, err := deployWith(t.Context(), server, webRequest(makeSpec(t, diskCache(t, dir), app)))
 	require.NoError(t, err)
@@ -134,6 +136,7 @@ threading.Thread(target=flood).start()
 	st, err := os.Stat(log)
 	require.NoError(t, err)
 	require.LessOrEqual(t, st.Size(), int64(maxLog))
+	require.Contains(t, lastOf(log, 1<<10), " lines were left out\n")
 	body, err := get(d.GetLocation().GetAddress(), "/")
 	require.NoError(t, err)
 	require.Equal(t, "one", body)

@@ -151,7 +151,12 @@ class Generators:
     """While modules are imported, notes which generators of random numbers they leave to the system to seed."""
 
     def __init__(self, modules):
-        self.random = importlib.import_module("random") if "random" in modules else None
+        self.random = None
+        if "random" in modules:
+            try:
+                self.random = importlib.import_module("random")
+            except BaseException:  # it is left out, or what it imports: preload tells why
+                pass
 
     def __enter__(self):
         if self.random is None:
