@@ -260,7 +260,8 @@ func (f *fetching) end(ctx context.Context) (Fetched, error) {
 	f.wait(ctx)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.closed = true
+	f.closed = true // first: whoever is told that it has ended finds it closed
+	f.cancel()
 	if len(f.got) == 0 {
 		return Fetched{}, nil
 	}
@@ -276,7 +277,6 @@ func (f *fetching) end(ctx context.Context) (Fetched, error) {
 }
 
 func (f *fetching) wait(ctx context.Context) {
-	defer f.cancel()
 	most, pause := time.NewTimer(fetchMost), time.NewTimer(fetchPause)
 	defer most.Stop()
 	defer pause.Stop()

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -207,9 +208,9 @@ func TestFetch(t *testing.T) {
 	late := make(chan struct{})
 	// Another environment of the same wheels asks for those that have none. Nobody waits for what does not come.
 	h.Fetch = func(ctx context.Context, _ *Interpreter, wheels []Wheel, got func(int, map[string][]byte) error) error {
-		require.Equal(t, []Wheel{beta}, wheels)
+		assert.Equal(t, []Wheel{beta}, wheels)
 		<-ctx.Done()
-		require.ErrorIs(t, got(0, nil), errTooLate)
+		assert.ErrorIs(t, got(0, nil), errTooLate)
 		close(late)
 		return ctx.Err()
 	}
