@@ -26,7 +26,7 @@ build: ## build pexpress, codeserver and pexcache into bin/
 	$(GO) build -trimpath -o bin/ ./plugin/cmd/pexpress ./codeserver/cmd/codeserver ./cache/cmd/pexcache
 
 test: $(TOOLS)/versitygw ## run all tests but the heavy ones with real clients
-	$(GO) test -count=1 ./... # the tests of binaries build them: the test cache does not see what they are made of
+	$(GO) test -count=1 -timeout 20m ./... # the tests of binaries build them: the test cache does not see what they are made of
 
 race: $(TOOLS)/versitygw ## run the same tests under the race detector
 	CGO_ENABLED=1 $(GO) test -race ./...

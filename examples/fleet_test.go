@@ -16,7 +16,7 @@ func newFleet(h *host, n int) []*host {
 	all := []*host{h}
 	h.start()
 	for range n - 1 {
-		m := &host{t: h.t, dir: h.t.TempDir(), project: h.project, remote: h.cache()}
+		m := &host{t: h.t, dir: h.t.TempDir(), project: h.project, remote: h.cache(), serve: h.serve}
 		m.start()
 		all = append(all, m)
 	}
@@ -118,6 +118,7 @@ func TestFleet(t *testing.T) {
 // TestFleetInterrupted ends the command while the second codeserver waits for a version that never gets ready.
 func TestFleetInterrupted(t *testing.T) {
 	h := newHost(t, webProject("one"))
+	h.serve = sameUser // the version opens a file of the test's
 	all := newFleet(h, 2)
 	h.run("deploy", "--to", sockets(all))
 	hangs := filepath.Join(all[1].dir, "state")

@@ -27,7 +27,7 @@ var (
 	// frame matches a line of a Python traceback, in a checkout or in a codeserver's copy of the sources.
 	frame = regexp.MustCompile(`File "([^"\n]+)", line (\d+)`)
 	// served is where a codeserver keeps source trees.
-	served = regexp.MustCompile(`^.*/store/trees/[0-9a-f]{64}-source/`)
+	served = regexp.MustCompile(`^.*/store/trees/[0-9a-f]{64}-source(-[0-9]+)?/`)
 )
 
 // Annotate finds out which file an error is about. project is the directory of the project, absolute; without another file
