@@ -67,6 +67,9 @@ bench-cache: build ## measure pexcache beside bazel-remote and a null server, in
 soak: build $(TOOLS)/versitygw $(CACHE)/clients/ready ## the heavy tests at their full counts
 	PEXPRESS_SOAK=1 PEXPRESS_TEST_CLIENTS=$(CACHE)/clients $(GO) test -count=1 -timeout 120m -v -run 'Kill|Jitter|Soak|Model' ./...
 
+test-packages: build $(CACHE)/clients/ready ## compare versions that start by themselves and forked ones, with twelve real packages
+	PEXPRESS_SOAK=1 PEXPRESS_TEST_CLIENTS=$(CACHE)/clients $(GO) test -count=1 -timeout 30m -v -run 'TestPackages$$' ./examples
+
 lint: $(TOOLS)/staticcheck $(TOOLS)/gofumpt $(TOOLS)/govulncheck $(TOOLS)/buildifier $(CACHE)/ruff/bin/ruff ## formatting, vet, staticcheck, layers, known vulnerabilities
 	@bad=$$($(TOOLS)/gofumpt -l $$(git ls-files '*.go' | grep -v '\.pb\.go$$')); test -z "$$bad" || { echo "not gofumpt'ed, run make fmt:"; echo "$$bad"; exit 1; }
 	$(GO) vet ./...

@@ -249,6 +249,23 @@ func TestVariables(t *testing.T) {
 	require.Contains(t, warm.out.String(), "by import False by hand 1 by import", "but for PORT, which only the version knows")
 }
 
+// TestThreads forks where a module has started a thread when it was imported. Python 3.12 and later warn of that, which would
+// end a version whose warnings are errors: of our fork nothing is said, and the version's filters are its own.
+func TestThreads(t *testing.T) {
+	for _, python := range pythons(t) {
+		b := newBenchOf(t, python, remembers+"import threading, time\nthreading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n")
+		const code = "import threading, warnings\nprint(threading.active_count(), [f[0] for f in warnings.filters])"
+		cold := b.start(code, false, nil, "PYTHONWARNINGS=error")
+		warm := b.start(code, false, nil, "PYTHONWARNINGS=error")
+		require.True(t, warm.warm, "%s %s", python, b.log)
+		lines := strings.Split(warm.out.String(), "\n")
+		require.Len(t, lines, 4, "%s", warm.out)
+		require.Contains(t, lines[1], "1 [", "the thread stays in the zygote")
+		require.Equal(t, strings.Fields(strings.Split(cold.out.String(), "\n")[1])[1:], strings.Fields(lines[1])[1:])
+		require.Empty(t, b.log.String())
+	}
+}
+
 // TestRandom forks two versions: what was left to the system to seed before differs between them, what was seeded does not.
 func TestRandom(t *testing.T) {
 	b := newBench(t, remembers+"import multiprocessing, random\nOWN = random.Random()\nFIXED = random.Random(3)\nLATER = random.Random()\nLATER.seed(4)\n")

@@ -36,9 +36,14 @@ type bench struct {
 
 func newBench(t *testing.T, dependency string) *bench {
 	all := pythons(t)
+	return newBenchOf(t, all[len(all)-1], dependency)
+}
+
+// newBenchOf is newBench with a certain Python.
+func newBenchOf(t *testing.T, python, dependency string) *bench {
 	b := &bench{t: t, dir: t.TempDir(), log: &log{}, others: &others{}}
 	venv := filepath.Join(b.dir, "venv")
-	out, err := exec.Command(all[len(all)-1], "-m", "venv", "--without-pip", venv).CombinedOutput()
+	out, err := exec.Command(python, "-m", "venv", "--without-pip", venv).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	b.install("dependency", dependency)
 	b.python = filepath.Join(venv, "bin/python")
