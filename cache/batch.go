@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pexpress/pexpress/cache/digest"
@@ -46,6 +47,13 @@ type ZstdGetter interface {
 type RangeGetter interface {
 	// GetFrom returns the blob's bytes from offset on, verified as far as a part can be: by stored checksums.
 	GetFrom(ctx context.Context, d digest.Digest, offset int64) (io.ReadCloser, error)
+}
+
+// TreeGetter is a CAS that reads the Directories of a tree at once.
+type TreeGetter interface {
+	// GetTree calls each for Directories of the tree below root, in any order. Some may be absent, and none is verified: the
+	// digest of its bytes says which one it is.
+	GetTree(ctx context.Context, root digest.Digest, each func(*repb.Directory) error) error
 }
 
 // GetAll calls each for every digest, as BatchGetter says. No blob may be larger than limit.

@@ -116,7 +116,7 @@ func TestHTTP(t *testing.T) {
 		if test.code == 200 {
 			require.Equal(t, "token:ci", w.Body.String())
 		} else {
-			require.Contains(t, w.Header().Get("WWW-Authenticate"), "Basic")
+			require.Contains(t, w.Header().Get("WWW-Authenticate"), `Basic realm="pexpress: `)
 			require.NotContains(t, w.Body.String(), token)
 		}
 	}

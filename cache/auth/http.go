@@ -29,9 +29,9 @@ func (a *Authenticator) HTTP(next http.Handler) http.Handler {
 	})
 }
 
-// Challenge answers 401 in a way that has browsers ask for a password.
+// Challenge answers 401 in a way that has browsers ask for a password. The realm is of no one of the project's servers.
 func Challenge(w http.ResponseWriter, says string) {
-	w.Header().Add("WWW-Authenticate", `Basic realm="pexcache: any user name, a token as the password", charset="UTF-8"`)
+	w.Header().Add("WWW-Authenticate", `Basic realm="pexpress: any user name, a token as the password", charset="UTF-8"`)
 	w.Header().Add("WWW-Authenticate", "Bearer")
 	http.Error(w, says, http.StatusUnauthorized)
 }

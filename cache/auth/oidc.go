@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -16,17 +15,19 @@ import (
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
+
+	"github.com/pexpress/pexpress/cache/local"
 )
 
-// Issuer is an OpenID Connect issuer whose tokens are taken.
+// Issuer is an OpenID Connect issuer whose tokens are taken, as a configuration file says it.
 type Issuer struct {
 	// URL is the issuer as its tokens name it, https unless it is on this host.
-	URL string
+	URL string `toml:"issuer"`
 	// Audience must be among the token's: tokens that were made for others are refused.
-	Audience string
+	Audience string `toml:"audience"`
 	// Rules turn claims into a principal, the first that fits. Without any the principal is the issuer's URL and the token's
 	// subject, "{iss}#{sub}": what two issuers call by one name are two.
-	Rules []Rule
+	Rules []Rule `toml:"rule"`
 }
 
 // OIDCOptions are what verifying needs beside the issuers.
@@ -133,11 +134,10 @@ func checkURL(s string) error {
 	if err != nil {
 		return err
 	}
-	local := net.ParseIP(u.Hostname()).IsLoopback() || u.Hostname() == "localhost"
 	if u.RawQuery != "" || strings.Contains(s, "#") {
 		return errors.New("it has a query or a fragment")
 	}
-	if u.Scheme != "https" && !(u.Scheme == "http" && local) || u.Host == "" {
+	if u.Scheme != "https" && !(u.Scheme == "http" && local.IsHost(u.Host)) || u.Host == "" {
 		return errors.New("use https://…: keys that come in the clear prove nothing")
 	}
 	return nil

@@ -4,21 +4,22 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/pexpress/pexpress/cache/lazy"
 )
 
 // Rule turns the claims of a token into a principal.
 type Rule struct {
 	// Claims must all be there with these values, in which * stands for any characters. A claim that is a list fits if one
 	// of its elements does.
-	Claims map[string]string
+	Claims map[string]string `toml:"claims"`
 	// Principal is the name, in which {claim} stands for a claim's value.
-	Principal string
+	Principal string `toml:"principal"`
 }
 
-var inBraces = regexp.MustCompile(`\{[^{}]*\}`)
+var inBraces = lazy.Regexp(`\{[^{}]*\}`)
 
 // rules returns the issuer's rules, or the one that stands for none.
 func (i Issuer) rules() []Rule {
@@ -30,7 +31,7 @@ func (i Issuer) rules() []Rule {
 
 // shape returns the principals that a rule of an issuer may name, as parts between which any text may stand.
 func (r Rule) shape(issuer string) []string {
-	return inBraces.Split(strings.ReplaceAll(r.Principal, "{iss}", issuer), -1)
+	return inBraces().Split(strings.ReplaceAll(r.Principal, "{iss}", issuer), -1)
 }
 
 // meet reports whether two shapes may be of one name. What stands between their first and last parts is not looked at: that
@@ -80,7 +81,7 @@ func (r Rule) fits(claims map[string]any) bool {
 
 func (r Rule) name(claims map[string]any) (string, error) {
 	var err error
-	name := inBraces.ReplaceAllStringFunc(r.Principal, func(s string) string {
+	name := inBraces().ReplaceAllStringFunc(r.Principal, func(s string) string {
 		vs := values(claims[s[1:len(s)-1]])
 		if len(vs) != 1 || vs[0] == "" {
 			err = fmt.Errorf("the principal %q needs the claim %s, and the token has not one value for it", r.Principal, s)

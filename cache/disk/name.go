@@ -1,10 +1,12 @@
 package disk
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -44,7 +46,19 @@ func (n name) file() string { return strings.ReplaceAll(n.digest.String(), "/", 
 
 func (n name) dir(s *Store) string { return s.path(string(n.area), n.digest.Hash()[:2]) }
 
-func (n name) path(s *Store) string { return n.dir(s) + "/" + n.file() }
+// path is made in one step: a build asks for every file of a project.
+func (n name) path(s *Store) string {
+	sum := n.digest.Sum()
+	b := make([]byte, 0, len(s.dir)+100)
+	b = append(append(append(b, s.dir...), '/'), n.area...)
+	b = hex.AppendEncode(append(b, '/'), sum[:1])
+	b = append(b, '/')
+	if fn := n.digest.Function(); fn != digest.SHA256 {
+		b = append(append(b, fn.String()...), '-')
+	}
+	b = append(hex.AppendEncode(b, sum[:]), '-')
+	return string(strconv.AppendInt(b, n.digest.Size(), 10))
+}
 
 func (n name) String() string { return n.area.noun() + " " + n.digest.String() }
 

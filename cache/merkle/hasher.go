@@ -75,6 +75,11 @@ func NewHasher(index string) (*Hasher, error) {
 // Files returns the digest of each file.
 func (h *Hasher) Files(ctx context.Context, paths []string) ([]digest.Digest, error) {
 	digests := make([]digest.Digest, len(paths))
+	h.mu.Lock()
+	if len(h.fresh) == 0 {
+		h.fresh = make(map[string]record, len(paths))
+	}
+	h.mu.Unlock()
 	workers := min(2*runtime.GOMAXPROCS(0), len(paths)/64+1)
 	g, ctx := errgroup.WithContext(ctx)
 	var next atomic.Int64
@@ -117,10 +122,10 @@ func (h *Hasher) file(path string) (digest.Digest, error) {
 		if r, settled, err = hashFile(path); err != nil {
 			return digest.Digest{}, err
 		}
-		h.dirty.Store(true)
 		if !settled {
-			return r.digest, nil
+			return r.digest, nil // nothing was learned that may be kept
 		}
+		h.dirty.Store(true)
 	}
 	h.mu.Lock()
 	h.fresh[path] = r

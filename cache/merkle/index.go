@@ -47,7 +47,7 @@ func encodeIndex(records map[string]record) []byte {
 // decodeIndex returns what it can trust: all of a whole index, nothing of another.
 func decodeIndex(b []byte) map[string]record {
 	const fixed = 5*8 + sha256.Size
-	records := map[string]record{}
+	records := make(map[string]record, len(b)/(fixed+2+50)) // of paths that are as long as most
 	if len(b) < len(indexMagic)+sha256.Size || string(b[:len(indexMagic)]) != indexMagic {
 		return records
 	}

@@ -21,30 +21,56 @@ func Load(ctx context.Context, cas cache.CAS, root digest.Digest) (*Tree, error)
 // LoadKnown is Load, but takes a Directory over from the tree that known returns, which has been checked: most of a tree's
 // Directories are those of the one before. known returns nil for a Directory that is to be read, and may be nil itself.
 func LoadKnown(ctx context.Context, cas cache.CAS, root digest.Digest, known func(digest.Digest) *Tree) (*Tree, error) {
-	read := func(d digest.Digest) ([]byte, error) { return cache.ReadBlob(ctx, cas, d, cache.MaxMessage) }
-	if _, ok := cas.(cache.BatchGetter); !ok {
-		return load(root, known, read)
+	// All at once or level by level, where each question takes its time.
+	early := map[digest.Digest]message{}
+	if t, ok := cas.(cache.TreeGetter); ok && known == nil {
+		early = readTree(ctx, t, root)
 	}
-	// Level by level, where each question takes its time.
-	early, err := readLevels(ctx, cas, root, known)
-	if err != nil {
-		return nil, fmt.Errorf("tree %s: %w", root, err)
-	}
-	return load(root, known, func(d digest.Digest) ([]byte, error) {
-		if data, ok := early[d]; ok {
-			return data, nil
+	if _, ok := cas.(cache.BatchGetter); ok && len(early) == 0 {
+		var err error
+		if early, err = readLevels(ctx, cas, root, known); err != nil {
+			return nil, fmt.Errorf("tree %s: %w", root, err)
 		}
-		return read(d) // and says what is wrong with it
+	}
+	return load(root, known, func(d digest.Digest) (message, error) {
+		if m, ok := early[d]; ok {
+			return m, nil
+		}
+		data, err := cache.ReadBlob(ctx, cas, d, cache.MaxMessage)
+		return message{data: data}, err
 	})
+}
+
+// message is a Directory that has been read.
+type message struct {
+	data []byte
+	msg  *repb.Directory // what data says, nil if that has not been looked at
 }
 
 // maxEarly bounds the Directories that are read before they are checked; others are read one by one.
 const maxEarly = 64 << 20
 
+// readTree reads what it can of a tree's Directories: not every cache answers, and what is left out is read later.
+func readTree(ctx context.Context, cas cache.TreeGetter, root digest.Digest) map[digest.Digest]message {
+	early := map[digest.Digest]message{}
+	left := maxEarly
+	_ = cas.GetTree(ctx, root, func(dir *repb.Directory) error {
+		data, _, err := digest.Marshal(dir)
+		if left -= len(data); err == nil && left < 0 {
+			err = ErrTooLarge
+		}
+		if err == nil {
+			early[root.Function().FromBytes(data)] = message{data, dir}
+		}
+		return err
+	})
+	return early
+}
+
 // readLevels reads the Directories of a tree that are not known, those of a level at once. What cannot be read, or is no
 // Directory, is left out.
-func readLevels(ctx context.Context, cas cache.CAS, root digest.Digest, known func(digest.Digest) *Tree) (map[digest.Digest][]byte, error) {
-	early, asked := map[digest.Digest][]byte{}, map[digest.Digest]bool{}
+func readLevels(ctx context.Context, cas cache.CAS, root digest.Digest, known func(digest.Digest) *Tree) (map[digest.Digest]message, error) {
+	early, asked := map[digest.Digest]message{}, map[digest.Digest]bool{}
 	left := int64(maxEarly)
 	for level, depth := []digest.Digest{root}, 0; len(level) > 0 && depth <= maxDepth; depth++ {
 		var ask, next []digest.Digest
@@ -60,8 +86,8 @@ func readLevels(ctx context.Context, cas cache.CAS, root digest.Digest, known fu
 				return
 			}
 			data = bytes.Clone(data)
-			if dir, err := parseDirectory(ask[i], data); err == nil {
-				early[ask[i]] = data
+			if dir, err := ParseDirectory(ask[i], data); err == nil {
+				early[ask[i]] = message{data: data}
 				next = append(next, dir.Directories...)
 			}
 		})
@@ -75,7 +101,7 @@ func readLevels(ctx context.Context, cas cache.CAS, root digest.Digest, known fu
 
 // FromProto returns the tree of a REAPI Tree message, checked.
 func FromProto(p *repb.Tree) (*Tree, error) {
-	blobs := map[digest.Digest][]byte{}
+	blobs := map[digest.Digest]message{}
 	var root digest.Digest
 	for i, msg := range append([]*repb.Directory{p.GetRoot()}, p.GetChildren()...) {
 		data, d, err := digest.Marshal(msg)
@@ -85,12 +111,12 @@ func FromProto(p *repb.Tree) (*Tree, error) {
 		if i == 0 {
 			root = d
 		}
-		blobs[d] = data
+		blobs[d] = message{data, msg}
 	}
-	return load(root, nil, func(d digest.Digest) ([]byte, error) {
+	return load(root, nil, func(d digest.Digest) (message, error) {
 		b, ok := blobs[d]
 		if !ok {
-			return nil, cache.NotFound("Directory of a Tree", d)
+			return message{}, cache.NotFound("Directory of a Tree", d)
 		}
 		return b, nil
 	})
@@ -100,12 +126,12 @@ func FromProto(p *repb.Tree) (*Tree, error) {
 type loader struct {
 	tree   *Tree
 	known  func(digest.Digest) *Tree
-	read   func(digest.Digest) ([]byte, error)
+	read   func(digest.Digest) (message, error)
 	weight map[digest.Digest]int // entries below a Directory, shared ones counted as often as they stand there
 	height map[digest.Digest]int // Directories below each other in a Directory, itself not counted
 }
 
-func load(root digest.Digest, known func(digest.Digest) *Tree, read func(digest.Digest) ([]byte, error)) (*Tree, error) {
+func load(root digest.Digest, known func(digest.Digest) *Tree, read func(digest.Digest) (message, error)) (*Tree, error) {
 	l := &loader{
 		tree: &Tree{root: root, dirs: map[digest.Digest]*directory{}}, known: known, read: read,
 		weight: map[digest.Digest]int{}, height: map[digest.Digest]int{},
@@ -151,23 +177,25 @@ func (l *loader) directory(d digest.Digest) (*directory, error) {
 			return t.dirs[d], nil
 		}
 	}
-	data, err := l.read(d)
+	m, err := l.read(d)
 	if err != nil {
 		return nil, fmt.Errorf("Directory %s: %w", d, err)
 	}
-	msg := &repb.Directory{}
-	if err := proto.Unmarshal(data, msg); err != nil {
-		return nil, fmt.Errorf("blob %s is not a Directory: %w", d, err)
+	if m.msg == nil {
+		m.msg = &repb.Directory{}
+		if err := proto.Unmarshal(m.data, m.msg); err != nil {
+			return nil, fmt.Errorf("blob %s is not a Directory: %w", d, err)
+		}
 	}
-	if err := checkDirectory(msg, d.Function()); err != nil {
+	if err := checkDirectory(m.msg, d.Function()); err != nil {
 		return nil, fmt.Errorf("Directory %s: %w", d, err)
 	}
-	return newDirectory(msg, data, d.Function()), nil
+	return newDirectory(m.msg, m.data, d.Function()), nil
 }
 
 // checkDirectory checks names, their order and their digests.
 func checkDirectory(msg *repb.Directory, fn digest.Function) error {
-	seen := map[string]bool{}
+	seen := make(map[string]bool, len(msg.GetFiles())+len(msg.GetDirectories())+len(msg.GetSymlinks()))
 	last := ""
 	check := func(name string, first bool) error {
 		if err := checkName(name); err != nil {

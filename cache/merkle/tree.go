@@ -44,7 +44,9 @@ type directory struct {
 
 // newDirectory returns a Directory whose digests have been checked.
 func newDirectory(msg *repb.Directory, data []byte, fn digest.Function) *directory {
-	d := &directory{msg: msg, data: data}
+	d := &directory{
+		msg: msg, data: data, files: make([]digest.Digest, 0, len(msg.GetFiles())), dirs: make([]digest.Digest, 0, len(msg.GetDirectories())),
+	}
 	for _, f := range msg.GetFiles() {
 		fd, _ := fn.FromProto(f.GetDigest())
 		d.files = append(d.files, fd)

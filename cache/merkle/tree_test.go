@@ -2,6 +2,8 @@ package merkle
 
 import (
 	"context"
+	"errors"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -179,6 +181,62 @@ func TestLoadByLevels(t *testing.T) {
 	_, got := Load(t.Context(), &inLevels{CAS: bare}, root)
 	require.EqualError(t, got, want.Error())
 	require.ErrorIs(t, got, cache.ErrNotFound)
+}
+
+// TestLoadAtOnce loads from a CAS that hands out trees: whole, in part, not at all, or with what nobody asked for.
+func TestLoadAtOnce(t *testing.T) {
+	tree, other := small(t, 0, 1, 2, 3, 4), small(t, 4)
+	for name, c := range map[string]struct {
+		dirs   []*repb.Directory
+		fails  error
+		single int // Directories that are read one by one
+	}{
+		"whole": {dirs: messages(tree)},
+		"part":  {dirs: messages(tree)[1:], fails: errors.New("broken"), single: 1},
+		"none":  {fails: errors.New("unimplemented"), single: len(tree.order)},
+		"more":  {dirs: append(messages(other), messages(tree)...)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cas := memory.New()
+			require.NoError(t, tree.Put(t.Context(), cas))
+			trees := &atOnce{CAS: cas, dirs: c.dirs, fails: c.fails}
+			loaded, err := Load(t.Context(), trees, tree.Root())
+			require.NoError(t, err)
+			requireSame(t, tree, loaded)
+			require.Equal(t, c.single, trees.single)
+		})
+	}
+	_, err := Load(t.Context(), &atOnce{CAS: memory.New(), dirs: messages(tree)[:1]}, tree.Root())
+	require.ErrorIs(t, err, cache.ErrNotFound)
+}
+
+func messages(t *Tree) (msgs []*repb.Directory) {
+	for _, d := range t.order {
+		msgs = append(msgs, t.dirs[d].msg)
+	}
+	return msgs
+}
+
+// atOnce is a CAS that hands out trees.
+type atOnce struct {
+	cache.CAS
+	dirs   []*repb.Directory
+	fails  error
+	single int
+}
+
+func (a *atOnce) GetTree(_ context.Context, _ digest.Digest, each func(*repb.Directory) error) error {
+	for _, d := range a.dirs {
+		if err := each(d); err != nil {
+			return err
+		}
+	}
+	return a.fails
+}
+
+func (a *atOnce) Get(ctx context.Context, d digest.Digest) (io.ReadCloser, error) {
+	a.single++
+	return a.CAS.Get(ctx, d)
 }
 
 // inLevels is a CAS that answers for many blobs at once.

@@ -127,7 +127,7 @@ func (w *walk) visit(d digest.Digest, data []byte, err error) error {
 	if err != nil {
 		return fmt.Errorf("Directory %s: %w", d, err)
 	}
-	dir, err := parseDirectory(d, data)
+	dir, err := ParseDirectory(d, data)
 	if err != nil {
 		return err
 	}
@@ -155,9 +155,10 @@ const (
 	treeChildren         = 2
 )
 
-// parseDirectory reads the digests of a Directory's nodes, which are by the same function as its own.
-func parseDirectory(d digest.Digest, data []byte) (Directory, error) {
-	dir := Directory{Digest: d, Data: data}
+// ParseDirectory reads the digests of a Directory's nodes, which are by the same function as its own. It shares data's memory.
+func ParseDirectory(d digest.Digest, data []byte) (Directory, error) {
+	const node = 110 // bytes of most
+	dir := Directory{Digest: d, Data: data, Files: make([]digest.Digest, 0, len(data)/node)}
 	err := fields(data, func(num protowire.Number, node []byte) error {
 		if num != directoryFiles && num != directoryDirectories {
 			return nil

@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/httpcache"
+	"github.com/pexpress/pexpress/cache/local"
 )
 
 // The variables that hold what a server is shown: a bearer's token, or the files of a client certificate and its key; and
@@ -54,8 +54,8 @@ func credentialsFor(address string) ([]grpc.DialOption, error) {
 // tokenFor returns the token to show at u, "" if there is none. It is kept from networks that could read it.
 func tokenFor(u *url.URL) (string, error) {
 	token := os.Getenv(tokenVariable)
-	local := u.Scheme == "unix" || u.Hostname() == "localhost" || net.ParseIP(u.Hostname()).IsLoopback()
-	if secure := u.Scheme == "grpcs" || u.Scheme == "https"; token != "" && !secure && !local {
+	here := u.Scheme == "unix" || local.IsHost(u.Host)
+	if secure := u.Scheme == "grpcs" || u.Scheme == "https"; token != "" && !secure && !here {
 		return "", fmt.Errorf("cache %s: %s would cross the network in the clear: use %ss://, or unset it", u.Redacted(), tokenVariable, u.Scheme)
 	}
 	return token, nil

@@ -6,11 +6,12 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/disk"
+	"github.com/pexpress/pexpress/cache/lazy"
+	"github.com/pexpress/pexpress/cache/local"
 	"github.com/pexpress/pexpress/cache/remote"
 )
 
@@ -22,7 +23,7 @@ const MaxBytes = 50 << 30
 //	a directory's path or file:///directory     package disk
 //	grpc://host:port[/instance]                 package remote
 //	grpcs://host:port[/instance]                with TLS and credentials, see credentials.go
-//	unix:///socket                              package remote
+//	unix:///socket, unix:/socket                package remote
 //	http://host:port[/instance], https://…      package httpcache: Bazel's HTTP protocol
 //	s3://bucket[/prefix][?instance=name]        package s3, without a server between
 func Open(ctx context.Context, address string) (cache.CAS, cache.ActionCache, io.Closer, error) {
@@ -57,9 +58,12 @@ func Check(address string) error {
 	if dir, ok := Dir(address); ok && dir != "" {
 		return nil
 	}
+	if path, ok := local.Socket(address); ok && path != "" {
+		return nil
+	}
 	switch scheme, rest, _ := strings.Cut(address, "://"); {
 	case rest == "":
-	case scheme == "grpc", scheme == "grpcs", scheme == "unix", scheme == "http", scheme == "https":
+	case scheme == "grpc", scheme == "grpcs", scheme == "http", scheme == "https":
 		return nil
 	case scheme == "s3":
 		_, _, err := parseBucket(address)
@@ -68,18 +72,18 @@ func Check(address string) error {
 	return fmt.Errorf("cache address %q: use %s", address, Forms)
 }
 
-var withScheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*:`)
+var withScheme = lazy.Regexp(`^[A-Za-z][A-Za-z0-9+.-]*:`)
 
 // Dir returns the directory that an address names; false if it names none.
 func Dir(address string) (string, bool) {
 	if path, ok := strings.CutPrefix(address, "file://"); ok {
 		return path, filepath.IsAbs(path)
 	}
-	return address, !withScheme.MatchString(address) && !hostPort.MatchString(address)
+	return address, !withScheme().MatchString(address) && !hostPort().MatchString(address)
 }
 
 // hostPort is what is left of an address without its scheme: meant as a server, and no directory's name.
-var hostPort = regexp.MustCompile(`^[0-9A-Za-z.\[\]:-]+:[0-9]+(/[^/]*)?$`)
+var hostPort = lazy.Regexp(`^[0-9A-Za-z.\[\]:-]+:[0-9]+(/[^/]*)?$`)
 
 func openDisk(dir string) (cache.CAS, cache.ActionCache, io.Closer, error) {
 	if dir == "" {

@@ -32,7 +32,7 @@ func TestDir(t *testing.T) {
 func TestRefused(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for _, address := range []string{
-		"", "unix:/tmp/x.sock", "file:/tmp/x", "file://localhost/x", "file://relative", "http://", "https://host?x", "grpc:host", "s3://", "s3:bucket",
+		"", "unix:tmp/x.sock", "unix://", "file:/tmp/x", "file://localhost/x", "file://relative", "http://", "https://host?x", "grpc:host", "s3://", "s3:bucket",
 		"s3://bucket:1/x", "s3://bucket/x?instanc=y", "s3://user@bucket/x",
 	} {
 		_, _, _, err := open.Open(t.Context(), address)
@@ -51,7 +51,7 @@ func TestTokensStayPrivate(t *testing.T) {
 	require.NotContains(t, err.Error(), "secret")
 	_, _, _, err = open.Open(t.Context(), "http://cache.example")
 	require.ErrorContains(t, err, "in the clear: use https://")
-	for _, address := range []string{"grpc://127.0.0.1:8980", "grpc://localhost:8980", "unix:///tmp/s", "grpcs://cache.example:8980/main", "https://cache.example/main"} {
+	for _, address := range []string{"grpc://127.0.0.1:8980", "grpc://localhost:8980", "unix:///tmp/s", "unix:/tmp/s", "grpcs://cache.example:8980/main", "https://cache.example/main"} {
 		_, _, closer, err := open.Open(t.Context(), address)
 		require.NoError(t, err, address)
 		require.NoError(t, closer.Close())

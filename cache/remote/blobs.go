@@ -105,6 +105,30 @@ func (c *Cache) GetMany(ctx context.Context, ds []digest.Digest, each func(i int
 	return flush()
 }
 
+// GetTree implements cache.TreeGetter.
+func (c *Cache) GetTree(ctx context.Context, root digest.Digest, each func(*repb.Directory) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := repb.NewContentAddressableStorageClient(c.conn).GetTree(ctx, &repb.GetTreeRequest{
+		InstanceName: c.instance, DigestFunction: functionOf(root), RootDigest: root.Proto(),
+	})
+	for err == nil {
+		var resp *repb.GetTreeResponse
+		if resp, err = stream.Recv(); err != nil {
+			break
+		}
+		for _, dir := range resp.GetDirectories() {
+			if err := each(dir); err != nil {
+				return err
+			}
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return c.rpcError("tree", root, err)
+}
+
 // getBatch asks for small blobs at once. What it hands on has been verified.
 func (c *Cache) getBatch(ctx context.Context, ds []digest.Digest, each func(i int, data []byte, err error)) error {
 	if len(ds) == 0 {

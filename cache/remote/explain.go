@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 
 	"google.golang.org/grpc/codes"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/digest"
+	"github.com/pexpress/pexpress/cache/lazy"
 )
 
 // Error is a call that a server refused or did not answer. Its text is one line: which cache, what is wrong, what to do.
@@ -33,7 +33,7 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.Err }
 
 // layers are what gRPC and the SDK's retries put before what was said.
-var layers = regexp.MustCompile(`^(rpc error: code = \w+ desc = |retry budget exhausted \(\d+ attempts\): |connection error: desc = |"?transport: |Error while dialing: )+`)
+var layers = lazy.Regexp(`^(rpc error: code = \w+ desc = |retry budget exhausted \(\d+ attempts\): |connection error: desc = |"?transport: |Error while dialing: )+`)
 
 // detail returns what was said, without the layers that carried it.
 func detail(err error) string {
@@ -41,25 +41,7 @@ func detail(err error) string {
 	if s, ok := status.FromError(err); ok {
 		text = s.Message()
 	}
-	return strings.ReplaceAll(strings.TrimSuffix(layers.ReplaceAllString(text, ""), `"`), `\"`, `"`)
-}
-
-// hints say what a failed connection means, by what its error's text has in it. The first that fits holds.
-var hints = []struct{ text, says string }{
-	{"does not look like a TLS handshake", "the server speaks without TLS: write grpc:// for grpcs://, or http:// for https://"},
-	{"HTTP response to HTTPS client", "the server speaks without TLS: write http:// for https://"},
-	{"looked like an HTTP/1.1 header", "this is a server's HTTP address: use its gRPC address, or write http:// for grpc://"},
-	{"error reading server preface", "the server does not speak gRPC in the clear: if it has TLS, write grpcs:// for grpc://"},
-	{"unknown authority", "no authority known here signed the server's certificate: name the file of its authority in PEXPRESS_CACHE_CA"},
-	{"certificate is valid for", "the server's certificate is for another name: use a name that it is for"},
-	{"doesn't contain any IP SANs", "the server's certificate is for a name and not for an IP address: use the name"},
-	{"has expired or is not yet valid", "the server's certificate has expired, or a clock is wrong: who runs the cache can renew it"},
-	{"certificate required", "the server asks for a client certificate: set PEXPRESS_CACHE_CERT and PEXPRESS_CACHE_KEY"},
-	{"no such host", "there is no host of that name: check the address, in PEXPRESS_CACHE or --cache"},
-	{"no such file or directory", "there is no such socket: is the server running?"},
-	{"connection refused", "nothing listens there: is the server running? Another address: PEXPRESS_CACHE or --cache"},
-	{"no route to host", "the host cannot be reached: check the address, in PEXPRESS_CACHE or --cache"},
-	{"i/o timeout", "the host does not answer: check the address, in PEXPRESS_CACHE or --cache"},
+	return strings.ReplaceAll(strings.TrimSuffix(layers().ReplaceAllString(text, ""), `"`), `\"`, `"`)
 }
 
 // unknownInstance is what a server says of an instance that it does not serve.
@@ -70,10 +52,13 @@ const unknownInstance = "the configuration has no such instance"
 func Explain(target string, code codes.Code, text string) string {
 	switch code {
 	case codes.Unavailable, codes.Unknown:
-		for _, h := range hints {
+		for _, h := range webHints {
 			if strings.Contains(text, h.text) {
 				return h.says
 			}
+		}
+		if says := cacheWords.Hint(text); says != "" {
+			return says
 		}
 		if broken(text) {
 			return "the connection broke off: run the command again; what was stored before is kept"
@@ -93,15 +78,15 @@ func Explain(target string, code codes.Code, text string) string {
 			return fmt.Sprintf("the server has no %s: the address's path names it, as in grpc://HOST:PORT/INSTANCE", name)
 		}
 	case codes.ResourceExhausted:
-		return afterDigest.ReplaceAllString(text, "")
+		return afterDigest().ReplaceAllString(text, "")
 	case codes.DeadlineExceeded:
-		return "no answer in time: run the command again; what was stored before is kept"
+		return "no answer in time: is the server stopped, overloaded or cut off? Run the command again then; what was stored before is kept"
 	}
 	return ""
 }
 
 // afterDigest matches what precedes the reason why a blob was not taken.
-var afterDigest = regexp.MustCompile(`^(put blob [0-9a-f]+/[0-9]+: )+`)
+var afterDigest = lazy.Regexp(`^(put blob [0-9a-f]+/[0-9]+: )+`)
 
 // broken reports whether a connection ended while it was used.
 func broken(text string) bool {

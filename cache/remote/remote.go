@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/bazelbuild/remote-apis-sdks/go/pkg/client"
@@ -55,6 +56,10 @@ func functionOf(d digest.Digest) repb.DigestFunction_Value {
 // Dial returns a client of the cache at target: grpc://host:port[/instance], grpcs://… (TLS) or unix:///socket. It
 // makes no request; the first call that fails says that the cache cannot be reached.
 func Dial(ctx context.Context, target string, opts ...grpc.DialOption) (*Cache, error) {
+	return dial(ctx, target, defaultPatience, opts...)
+}
+
+func dial(ctx context.Context, target string, p patience, opts ...grpc.DialOption) (*Cache, error) {
 	address, instance, secure, err := parse(target)
 	if err != nil {
 		return nil, err
@@ -63,12 +68,12 @@ func Dial(ctx context.Context, target string, opts ...grpc.DialOption) (*Cache, 
 	if secure {
 		creds = credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12})
 	}
-	opts = append([]grpc.DialOption{grpc.WithTransportCredentials(creds), grpc.WithNoProxy()}, append(traces.DialOptions(ctx), opts...)...)
+	opts = slices.Concat([]grpc.DialOption{grpc.WithTransportCredentials(creds), grpc.WithNoProxy()}, p.dialOptions(), traces.DialOptions(ctx), opts)
 	conn, err := grpc.NewClient(address, opts...)
 	if err != nil {
 		return nil, fmt.Errorf("cache %s: %w", target, err)
 	}
-	sdk, err := client.NewClientFromConnection(ctx, instance, conn, conn, client.StartupCapabilities(false))
+	sdk, err := client.NewClientFromConnection(ctx, instance, conn, conn, append(p.options(), client.StartupCapabilities(false))...)
 	if err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("cache %s: %w", target, err)

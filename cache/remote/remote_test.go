@@ -3,12 +3,15 @@ package remote_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net"
 	"path/filepath"
 	"testing"
 
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/cachetest"
@@ -85,6 +88,31 @@ func TestDialRefuses(t *testing.T) {
 	for _, target := range []string{"", "/dir", "http://host:1", "grpc://host", "grpc://%zz"} {
 		_, err := remote.Dial(context.Background(), target)
 		require.Error(t, err, target)
+	}
+}
+
+// TestGetTree reads trees by each function: all Directories of one that is there, and an error for one that is not.
+func TestGetTree(t *testing.T) {
+	for _, fn := range digest.Functions {
+		c := pair(t)
+		put := func(dir *repb.Directory) digest.Digest {
+			b, err := proto.Marshal(dir)
+			require.NoError(t, err)
+			d := fn.FromBytes(b)
+			require.NoError(t, c.Put(t.Context(), d, bytes.NewReader(b)))
+			return d
+		}
+		sub := &repb.Directory{Symlinks: []*repb.SymlinkNode{{Name: "l", Target: "x"}}}
+		d := put(sub)
+		root := &repb.Directory{Directories: []*repb.DirectoryNode{{Name: "a", Digest: d.Proto()}, {Name: "b", Digest: d.Proto()}}}
+		var got []*repb.Directory
+		each := func(dir *repb.Directory) error { got = append(got, dir); return nil }
+		require.NoError(t, c.GetTree(t.Context(), put(root), each))
+		require.Len(t, got, 2)
+		require.True(t, proto.Equal(root, got[0]) && proto.Equal(sub, got[1]), "%v", got)
+		require.ErrorIs(t, c.GetTree(t.Context(), fn.FromBytes([]byte("gone")), each), cache.ErrNotFound)
+		stop := errors.New("stop")
+		require.Equal(t, stop, c.GetTree(t.Context(), put(root), func(*repb.Directory) error { return stop }))
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pexpress/pexpress/cache/auth"
+	"github.com/pexpress/pexpress/cache/local"
 )
 
 // check refuses configurations that make no sense, or give away more than they say.
@@ -141,7 +142,7 @@ func (c *config) checkAddresses() error {
 
 // reachable reports whether other machines, or other users of this one, can connect to an address that is not loopback.
 func reachable(address string) (bool, error) {
-	if path, ok := strings.CutPrefix(address, "unix://"); ok {
+	if path, ok := local.Socket(address); ok {
 		if !strings.HasPrefix(path, "/") {
 			return false, errors.New("write unix:///path/of/socket")
 		}
@@ -151,9 +152,5 @@ func reachable(address string) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("%w: use host:port or unix:///socket", err)
 	}
-	if host == "localhost" {
-		return false, nil
-	}
-	ip := net.ParseIP(host)
-	return ip == nil || !ip.IsLoopback(), nil
+	return !local.IsHost(host), nil
 }

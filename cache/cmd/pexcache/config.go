@@ -1,14 +1,9 @@
 package main
 
 import (
-	"bytes"
-	"errors"
-	"fmt"
 	"os"
-	"strings"
 	"time"
 
-	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -16,6 +11,7 @@ import (
 	"github.com/pexpress/pexpress/cache/instance"
 	"github.com/pexpress/pexpress/cache/observe"
 	"github.com/pexpress/pexpress/cache/s3"
+	"github.com/pexpress/pexpress/cache/tomlfile"
 )
 
 // config is what serve is told, by flags and by a file with the same keys. Tables are in the file only.
@@ -43,7 +39,7 @@ type config struct {
 	InTheClear  bool     `toml:"insecure-tokens-and-blobs-in-the-clear"`
 
 	Prices    map[string]float64 `toml:"s3-prices"`
-	OIDC      []oidcConfig       `toml:"oidc"`
+	OIDC      []auth.Issuer      `toml:"oidc"`
 	Instances []instanceConfig   `toml:"instance"`
 }
 
@@ -58,17 +54,6 @@ type storage struct {
 	S3PathStyle bool          `toml:"s3-path-style"`
 	S3SSE       string        `toml:"s3-sse"`
 	S3SSEKey    string        `toml:"s3-sse-key"`
-}
-
-type oidcConfig struct {
-	Issuer   string     `toml:"issuer"`
-	Audience string     `toml:"audience"`
-	Rules    []oidcRule `toml:"rule"`
-}
-
-type oidcRule struct {
-	Claims    map[string]string `toml:"claims"`
-	Principal string            `toml:"principal"`
 }
 
 type instanceConfig struct {
@@ -154,48 +139,15 @@ func (c *config) decode(path string) error {
 	if err != nil {
 		return configErrorf("configuration: %w", err)
 	}
-	dec := toml.NewDecoder(bytes.NewReader(b)).DisallowUnknownFields()
-	if err := dec.Decode(c); err != nil {
-		return configErrorf("configuration %s: %w", path, explain(err))
+	if err := tomlfile.Decode(b, c); err != nil {
+		return configErrorf("configuration %s: %w", path, err)
 	}
 	return nil
-}
-
-// explain says where in the file the error is.
-func explain(err error) error {
-	var unknown *toml.StrictMissingError
-	if errors.As(err, &unknown) && len(unknown.Errors) > 0 {
-		var keys []string
-		for i := range unknown.Errors {
-			line, _ := unknown.Errors[i].Position()
-			keys = append(keys, fmt.Sprintf("line %d: there is no key %q", line, strings.Join(unknown.Errors[i].Key(), ".")))
-		}
-		return errors.New(strings.Join(keys, "; "))
-	}
-	var bad *toml.DecodeError
-	if errors.As(err, &bad) {
-		line, column := bad.Position()
-		return fmt.Errorf("line %d, column %d: %s", line, column, strings.TrimPrefix(bad.Error(), "toml: "))
-	}
-	return err
 }
 
 // authenticated reports whether callers can say who they are.
 func (c *config) authenticated() bool {
 	return c.TLSClientCA != "" || c.Tokens != "" || len(c.OIDC) > 0
-}
-
-// issuers returns the OpenID Connect issuers.
-func (c *config) issuers() []auth.Issuer {
-	var all []auth.Issuer
-	for _, o := range c.OIDC {
-		i := auth.Issuer{URL: o.Issuer, Audience: o.Audience}
-		for _, r := range o.Rules {
-			i.Rules = append(i.Rules, auth.Rule{Claims: r.Claims, Principal: r.Principal})
-		}
-		all = append(all, i)
-	}
-	return all
 }
 
 // instances returns what is served. Without authentication everyone is anonymous and has every right, since there is no

@@ -1,19 +1,17 @@
 package main
 
 import (
-	"errors"
-	"fmt"
 	"net"
 	"os"
-	"path/filepath"
-	"strings"
 
 	"golang.org/x/net/netutil"
+
+	"github.com/pexpress/pexpress/cache/local"
 )
 
 // listen opens an address for at most so many connections. A unix socket is this user's alone.
 func listen(address string, connections int) (net.Listener, error) {
-	path, unix := strings.CutPrefix(address, "unix://")
+	path, unix := local.Socket(address)
 	var l net.Listener
 	var err error
 	if unix {
@@ -28,23 +26,9 @@ func listen(address string, connections int) (net.Listener, error) {
 }
 
 func listenUnix(path string) (net.Listener, error) {
-	if err := removeStale(path); err != nil {
-		return nil, err
-	}
-	// Made where nobody else can reach it, then moved: at no moment is it open to others.
-	private, err := os.MkdirTemp(filepath.Dir(path), ".socket*")
+	l, err := local.Listen(path)
 	if err != nil {
 		return nil, err
-	}
-	defer os.RemoveAll(private)
-	tmp := filepath.Join(private, "s")
-	l, err := net.Listen("unix", tmp)
-	if err != nil {
-		return nil, err
-	}
-	l.(*net.UnixListener).SetUnlinkOnClose(false)
-	if err := errors.Join(os.Chmod(tmp, 0o600), os.Rename(tmp, path)); err != nil {
-		return nil, errors.Join(err, l.Close())
 	}
 	return &unixListener{l, path}, nil
 }
@@ -62,23 +46,4 @@ func (l *unixListener) Close() error {
 		err = os.Remove(l.path)
 	}
 	return err
-}
-
-// removeStale removes the socket of a server that is gone, and only that.
-func removeStale(path string) error {
-	st, err := os.Lstat(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if st.Mode()&os.ModeSocket == 0 {
-		return fmt.Errorf("%s is there and is no socket: choose another address", path)
-	}
-	if c, err := net.Dial("unix", path); err == nil {
-		c.Close()
-		return fmt.Errorf("another server answers on %s", path)
-	}
-	return os.Remove(path)
 }

@@ -124,13 +124,13 @@ func (n *node) build(ctx, background context.Context) error {
 	var creds []grpc.ServerOption
 	var webTLS *tls.Config
 	if n.c.TLSCert != "" {
-		certs, err := openCertificates(n.c.TLSCert, n.c.TLSKey, n.c.TLSClientCA)
+		certs, err := auth.OpenCertificates(n.c.TLSCert, n.c.TLSKey, n.c.TLSClientCA)
 		if err != nil {
 			return configError{err}
 		}
-		watched = append(watched, certs.reload)
-		creds = append(creds, grpc.Creds(credentials.NewTLS(certs.config("h2"))))
-		webTLS = certs.config("h2", "http/1.1")
+		watched = append(watched, certs.Reload)
+		creds = append(creds, grpc.Creds(credentials.NewTLS(certs.TLS("h2"))))
+		webTLS = certs.TLS("h2", "http/1.1")
 	}
 	origins, err := asset.ParseAllowed(n.c.Origins)
 	if err != nil {
@@ -182,7 +182,7 @@ func (n *node) authentication() (*auth.Authenticator, []reloader, error) {
 		watched = append(watched, tokens.Reload)
 	}
 	if len(n.c.OIDC) > 0 {
-		issuers, err := auth.NewOIDC(n.c.issuers(), auth.OIDCOptions{})
+		issuers, err := auth.NewOIDC(n.c.OIDC, auth.OIDCOptions{})
 		if err != nil {
 			return nil, nil, err
 		}

@@ -169,7 +169,7 @@ func notifySocket(t *testing.T) <-chan string {
 func TestUnixSocket(t *testing.T) {
 	dir := t.TempDir()
 	socket := filepath.Join(dir, "s")
-	p := start(t, "--disk", filepath.Join(dir, "disk"), "--listen", "unix://"+socket)
+	p := start(t, "--disk", filepath.Join(dir, "disk"), "--listen", "unix:"+socket)
 	conn := dialRaw(t, "unix://"+socket)
 	_, err := repb.NewCapabilitiesClient(conn).GetCapabilities(t.Context(), &repb.GetCapabilitiesRequest{})
 	require.NoError(t, err)

@@ -1,4 +1,4 @@
-package main
+package auth
 
 import (
 	"crypto/sha256"
@@ -7,24 +7,31 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"sync/atomic"
 )
 
-// certificates serves TLS with files that may change while it runs.
-type certificates struct {
+// Certificates has a server speak TLS with files that may change while it runs: certificates are renewed.
+type Certificates struct {
 	cert, key, ca string
-	sum           [sha256.Size]byte
 	now           atomic.Pointer[tls.Config]
+
+	mu  sync.Mutex // one reads at a time
+	sum [sha256.Size]byte
 }
 
-func openCertificates(cert, key, ca string) (*certificates, error) {
-	c := &certificates{cert: cert, key: key, ca: ca}
-	_, err := c.reload()
+// OpenCertificates reads the server's certificate chain and its key, and the authorities whose client certificates are
+// taken; none are if ca is empty.
+func OpenCertificates(cert, key, ca string) (*Certificates, error) {
+	c := &Certificates{cert: cert, key: key, ca: ca}
+	_, err := c.Reload()
 	return c, err
 }
 
-// reload reads the files, and reports whether they had changed. If they make no sense, those from before still hold.
-func (c *certificates) reload() (changed bool, err error) {
+// Reload reads the files again, and reports whether they had changed. If they make no sense, those from before still hold.
+func (c *Certificates) Reload() (changed bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	h := sha256.New()
 	var parts [3][]byte
 	for i, path := range []string{c.cert, c.key, c.ca} {
@@ -53,16 +60,18 @@ func (c *certificates) reload() (changed bool, err error) {
 		if !next.ClientCAs.AppendCertsFromPEM(parts[2]) {
 			return false, fmt.Errorf("TLS: %s: %w", c.ca, errors.New("no certificate in PEM form"))
 		}
-		// Who shows none may have a token instead; package auth refuses those who have neither.
+		// Who shows none may have a token instead; an Authenticator refuses those who have neither.
 		next.ClientAuth = tls.VerifyClientCertIfGiven
+		// A session that is resumed would bring a certificate in that an authority taken out of the file has signed.
+		next.SessionTicketsDisabled = true
 	}
 	c.sum = sum
 	c.now.Store(next)
 	return true, nil
 }
 
-// config returns a configuration that follows the files, for a server that speaks the given protocols.
-func (c *certificates) config(protocols ...string) *tls.Config {
+// TLS returns a configuration that follows the files, for a server that speaks these protocols within TLS.
+func (c *Certificates) TLS(protocols ...string) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12, NextProtos: protocols,
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
