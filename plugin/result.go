@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"unicode"
 
@@ -12,20 +11,21 @@ import (
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/digest"
+	"github.com/pexpress/pexpress/cache/lazy"
 	"github.com/pexpress/pexpress/cache/merkle"
 	"github.com/pexpress/pexpress/plugin/sandbox"
 )
 
 // validName is what a builder or one of its kinds may be called.
-var validName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,63}$`)
+var validName = lazy.Regexp(`^[a-z0-9][a-z0-9-]{0,63}$`)
 
 // checkDescription checks what becomes part of Actions and of messages.
 func checkDescription(d Description) error {
-	if !validName.MatchString(d.Name) {
+	if !validName().MatchString(d.Name) {
 		return fmt.Errorf("its name %.80q is not made of lower-case letters, digits and hyphens", d.Name)
 	}
 	for _, k := range d.Kinds {
-		if !validName.MatchString(k) {
+		if !validName().MatchString(k) {
 			return fmt.Errorf("its kind %.80q is not made of lower-case letters, digits and hyphens", k)
 		}
 	}

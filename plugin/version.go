@@ -4,10 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/pexpress/pexpress/cache/lazy"
 )
 
 // ProtocolVersion is the version of the protocol that this package speaks, as a host and as a builder. A host offers what
@@ -31,14 +32,14 @@ func checkOffer() error {
 
 // go-plugin has no type for these, only text.
 var (
-	otherVersion = regexp.MustCompile(`(?i)incompatible API version with plugin\. Plugin version: (\d+)`)
-	otherCore    = regexp.MustCompile(`(?i)incompatible core API version with plugin\. Plugin version: (\d+)`)
+	otherVersion = lazy.Regexp(`(?i)incompatible API version with plugin\. Plugin version: (\d+)`)
+	otherCore    = lazy.Regexp(`(?i)incompatible core API version with plugin\. Plugin version: (\d+)`)
 )
 
 // versionError says what to do about a handshake of another version; nil if an error is about something else.
 func versionError(err error) error {
 	text := err.Error()
-	if m := otherVersion.FindStringSubmatch(text); m != nil {
+	if m := otherVersion().FindStringSubmatch(text); m != nil {
 		theirs, aerr := strconv.Atoi(m[1])
 		what := "it is older than this pexpress: install a newer release of the builder"
 		if aerr != nil || theirs > ProtocolVersion {
@@ -46,7 +47,7 @@ func versionError(err error) error {
 		}
 		return fmt.Errorf("%w: the builder answers with version %s, this pexpress speaks %d; %s", ErrProtocol, m[1], ProtocolVersion, what)
 	}
-	if m := otherCore.FindStringSubmatch(text); m != nil {
+	if m := otherCore().FindStringSubmatch(text); m != nil {
 		return fmt.Errorf("%w: the first field of the builder's handshake is %s, and go-plugin's own version is %d; docs/plugins.md has the line",
 			ErrProtocol, m[1], coreVersion)
 	}

@@ -47,7 +47,7 @@ func (r *seenReader) Read(p []byte) (int, error) {
 
 // FindMissing implements cache.CAS.
 func (s *Seen) FindMissing(ctx context.Context, ds []digest.Digest) ([]digest.Digest, error) {
-	var ask []digest.Digest
+	ask := make([]digest.Digest, 0, len(ds))
 	s.mu.Lock()
 	for _, d := range ds {
 		if !s.there[d] {
@@ -68,6 +68,9 @@ func (s *Seen) FindMissing(ctx context.Context, ds []digest.Digest) ([]digest.Di
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(s.there) == 0 {
+		s.there = make(map[digest.Digest]bool, len(ask))
+	}
 	for _, d := range ask {
 		if !gone[d] {
 			s.there[d] = true

@@ -7,9 +7,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/pexpress/pexpress/cache/lazy"
 )
 
 // Annotation is a message about a place in the checkout.
@@ -23,11 +24,11 @@ type Annotation struct {
 
 var (
 	// place matches where a message begins that names a file, as all of pexpress' do: pyproject.toml:12: …, or /path/pylock.toml: ….
-	place = regexp.MustCompile(`(?:^|[\s"'(])([^\s"'():]+\.(?:toml|py|txt|cfg|lock|yaml|yml|json))(?::(\d+))?(?::\d+)?:`)
+	place = lazy.Regexp(`(?:^|[\s"'(])([^\s"'():]+\.(?:toml|py|txt|cfg|lock|yaml|yml|json))(?::(\d+))?(?::\d+)?:`)
 	// frame matches a line of a Python traceback, in a checkout or in a codeserver's copy of the sources.
-	frame = regexp.MustCompile(`File "([^"\n]+)", line (\d+)`)
+	frame = lazy.Regexp(`File "([^"\n]+)", line (\d+)`)
 	// served is where a codeserver keeps source trees.
-	served = regexp.MustCompile(`^.*/store/trees/[0-9a-f]{64}-source(-[0-9]+)?/`)
+	served = lazy.Regexp(`^.*/store/trees/[0-9a-f]{64}-source(-[0-9]+)?/`)
 )
 
 // Annotate finds out which file an error is about. project is the directory of the project, absolute; without another file
@@ -35,15 +36,15 @@ var (
 func Annotate(workspace, project, title, message string) Annotation {
 	a := Annotation{Level: "error", Title: title, Message: message}
 	// The last frame that is the project's own is where it went wrong.
-	frames := frame.FindAllStringSubmatch(message, -1)
+	frames := frame().FindAllStringSubmatch(message, -1)
 	for i := len(frames) - 1; i >= 0; i-- {
-		name := served.ReplaceAllString(frames[i][1], "")
+		name := served().ReplaceAllString(frames[i][1], "")
 		if a.File = inCheckout(workspace, project, name); a.File != "" {
 			a.Line, _ = strconv.Atoi(frames[i][2]) // digits
 			return a
 		}
 	}
-	for _, m := range place.FindAllStringSubmatch(message, -1) {
+	for _, m := range place().FindAllStringSubmatch(message, -1) {
 		if a.File = inCheckout(workspace, project, m[1]); a.File != "" {
 			a.Line, _ = strconv.Atoi(m[2])
 			return a

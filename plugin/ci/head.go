@@ -7,10 +7,11 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"regexp"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/pexpress/pexpress/cache/lazy"
 )
 
 // headTime is how long git may take to ask.
@@ -19,7 +20,7 @@ const headTime = 2 * time.Minute
 // ErrHead says that the branch's present commit could not be asked for.
 var ErrHead = errors.New("cannot tell which commit the branch is at now")
 
-var commitHash = regexp.MustCompile(`^[0-9a-f]{40}([0-9a-f]{24})?$`)
+var commitHash = lazy.Regexp(`^[0-9a-f]{40}([0-9a-f]{24})?$`)
 
 // Head asks the remote of the checkout in dir which commit a branch is at; "" if there is no such branch any more.
 func Head(ctx context.Context, dir, branch string) (string, error) {
@@ -41,7 +42,7 @@ func Head(ctx context.Context, dir, branch string) (string, error) {
 	}
 	for line := range strings.Lines(string(out)) {
 		commit, name, _ := strings.Cut(strings.TrimSpace(line), "\t")
-		if name == ref && commitHash.MatchString(commit) {
+		if name == ref && commitHash().MatchString(commit) {
 			return commit, nil
 		}
 	}

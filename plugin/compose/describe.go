@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 
+	"github.com/pexpress/pexpress/cache/lazy"
 	"github.com/pexpress/pexpress/cache/merkle"
 	"github.com/pexpress/pexpress/plugin/action"
 	"github.com/pexpress/pexpress/plugin/pex"
@@ -148,7 +148,7 @@ func summarize(ctx context.Context, path, kind string) (*Summary, error) {
 	return s, err
 }
 
-var shebang = regexp.MustCompile(`^#!/usr/bin/env python(3\.[0-9]+)\n`)
+var shebang = lazy.Regexp(`^#!/usr/bin/env python(3\.[0-9]+)\n`)
 
 // readPEX finds in a PEX what a summary says of it; the platform stands nowhere in it.
 func (s *Summary) readPEX(dir string) error {
@@ -156,7 +156,7 @@ func (s *Summary) readPEX(dir string) error {
 	if err != nil {
 		return fmt.Errorf("%w: %s is not a PEX: %w", ErrInput, dir, err)
 	}
-	m := shebang.FindSubmatch(main)
+	m := shebang().FindSubmatch(main)
 	if m == nil {
 		return fmt.Errorf("%w: %s/__main__.py does not say which Python it is for: pexpress has not made it", ErrInput, dir)
 	}

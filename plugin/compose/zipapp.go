@@ -5,10 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"regexp"
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/digest"
+	"github.com/pexpress/pexpress/cache/lazy"
 	"github.com/pexpress/pexpress/cache/merkle"
 	"github.com/pexpress/pexpress/plugin/pex"
 )
@@ -25,9 +25,9 @@ type ZipappRequest struct {
 }
 
 var (
-	moduleName = regexp.MustCompile(`^[A-Za-z_][\w.]*(:[A-Za-z_][\w.]*)?$`)
-	scriptName = regexp.MustCompile(`^[\w][\w.-]*$`)
-	pythonPath = regexp.MustCompile(`^/[^\s"\\]{1,120}$`)
+	moduleName = lazy.Regexp(`^[A-Za-z_][\w.]*(:[A-Za-z_][\w.]*)?$`)
+	scriptName = lazy.Regexp(`^[\w][\w.-]*$`)
+	pythonPath = lazy.Regexp(`^/[^\s"\\]{1,120}$`)
 )
 
 // Zipapp writes one executable file with the wheels of deps.pex and the files of source.pex, as `pexpress export` does.
@@ -54,11 +54,11 @@ func (r *ZipappRequest) check() error {
 	switch {
 	case r.Module != "" && r.Script != "":
 		return fmt.Errorf("%w: a zipapp runs a module or a script, not both", ErrInput)
-	case r.Module != "" && !moduleName.MatchString(r.Module):
+	case r.Module != "" && !moduleName().MatchString(r.Module):
 		return fmt.Errorf("%w: %q is not a module such as pkg.mod, nor one with a function, pkg.mod:main", ErrInput, r.Module)
-	case r.Script != "" && !scriptName.MatchString(r.Script):
+	case r.Script != "" && !scriptName().MatchString(r.Script):
 		return fmt.Errorf("%w: %q is not the name of a script", ErrInput, r.Script)
-	case r.Interpreter != "" && !pythonPath.MatchString(r.Interpreter):
+	case r.Interpreter != "" && !pythonPath().MatchString(r.Interpreter):
 		return fmt.Errorf("%w: %q is not the absolute path of an interpreter that a first line can hold", ErrInput, r.Interpreter)
 	}
 	return nil

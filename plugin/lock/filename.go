@@ -3,9 +3,10 @@ package lock
 import (
 	"fmt"
 	"math"
-	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/pexpress/pexpress/cache/lazy"
 )
 
 // filename is what a wheel's file name says (PEP 427).
@@ -17,11 +18,11 @@ type filename struct {
 
 // wheelName is what a wheel may be called: PEP 427 escapes everything else, and what is not escaped ends in file names and
 // on terminals.
-var wheelName = regexp.MustCompile(`^[A-Za-z0-9_.+!-]+$`)
+var wheelName = lazy.Regexp(`^[A-Za-z0-9_.+!-]+$`)
 
 func parseFilename(s string) (filename, error) {
 	parts := strings.Split(strings.TrimSuffix(s, ".whl"), "-")
-	if !strings.HasSuffix(s, ".whl") || len(parts) != 5 && len(parts) != 6 || !wheelName.MatchString(s) {
+	if !strings.HasSuffix(s, ".whl") || len(parts) != 5 && len(parts) != 6 || !wheelName().MatchString(s) {
 		return filename{}, fmt.Errorf("%.200q is not a wheel's file name, NAME-VERSION[-BUILD]-PYTHON-ABI-PLATFORM.whl", s)
 	}
 	f := filename{name: NormalizeName(parts[0]), version: parts[1]}

@@ -9,10 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"regexp"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"github.com/pexpress/pexpress/cache/lazy"
 )
 
 // ErrLock is wrapped by every error about what a lock says.
@@ -115,9 +116,9 @@ func (l *Lock) DefaultPython() string {
 	return ""
 }
 
-var separators = regexp.MustCompile(`[-_.]+`)
+var separators = lazy.Regexp(`[-_.]+`)
 
 // NormalizeName returns a project's name as PEP 503 normalizes it.
 func NormalizeName(name string) string {
-	return strings.ToLower(separators.ReplaceAllString(name, "-"))
+	return strings.ToLower(separators().ReplaceAllString(name, "-"))
 }

@@ -48,7 +48,7 @@ func (t Target) ranks() map[string]int {
 
 // platforms returns the platform tags that the target's platform runs, best first.
 func (t Target) platforms() []string {
-	m := platformTag.FindStringSubmatch(t.Platform)
+	m := platformTag().FindStringSubmatch(t.Platform)
 	if m == nil {
 		return nil
 	}

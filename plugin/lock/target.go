@@ -2,11 +2,13 @@ package lock
 
 import (
 	"fmt"
-	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
 	version "github.com/aquasecurity/go-pep440-version"
+
+	"github.com/pexpress/pexpress/cache/lazy"
 )
 
 // DefaultPlatform is what is built for unless something else is asked: glibc 2.28 and later, as on every Linux
@@ -33,14 +35,14 @@ func (t Target) String() string {
 }
 
 var (
-	pythonVersion = regexp.MustCompile(`^(3\.[0-9]{1,3})(\.[0-9]{1,4})?$`)
-	platformTag   = regexp.MustCompile(`^(?:(manylinux|musllinux|macosx)_([0-9]{1,3})_([0-9]{1,3})|linux|win)_([a-z0-9_]{1,20})$`)
-	legacyTag     = regexp.MustCompile(`^manylinux(1|2010|2014)_([a-z0-9_]{1,20})$`)
+	pythonVersion = lazy.Regexp(`^(3\.[0-9]{1,3})(\.[0-9]{1,4})?$`)
+	platformTag   = lazy.Regexp(`^(?:(manylinux|musllinux|macosx)_([0-9]{1,3})_([0-9]{1,3})|linux|win)_([a-z0-9_]{1,20})$`)
+	legacyTag     = lazy.Regexp(`^manylinux(1|2010|2014)_([a-z0-9_]{1,20})$`)
 )
 
 // ParseTarget reads a Python version, "3.11" or "3.11.7", and a platform tag.
 func ParseTarget(python, platform string) (Target, error) {
-	m := pythonVersion.FindStringSubmatch(python)
+	m := pythonVersion().FindStringSubmatch(python)
 	if m == nil {
 		return Target{}, fmt.Errorf("%.40q is not a Python version such as 3.11 or 3.11.7", python)
 	}
@@ -48,10 +50,10 @@ func ParseTarget(python, platform string) (Target, error) {
 	if m[2] != "" {
 		t.Patch = python
 	}
-	if l := legacyTag.FindStringSubmatch(platform); l != nil {
+	if l := legacyTag().FindStringSubmatch(platform); l != nil {
 		t.Platform = map[string]string{"1": "manylinux_2_5_", "2010": "manylinux_2_12_", "2014": "manylinux_2_17_"}[l[1]] + l[2]
 	}
-	p := platformTag.FindStringSubmatch(t.Platform)
+	p := platformTag().FindStringSubmatch(t.Platform)
 	if p == nil || p[1] == "manylinux" && p[2] != "2" {
 		return Target{}, fmt.Errorf("%.60q is not a platform tag such as manylinux_2_28_x86_64, musllinux_1_2_aarch64, macosx_14_0_arm64 or win_amd64", platform)
 	}
@@ -77,7 +79,7 @@ func (t Target) admittedBy(specifiers string) (bool, error) {
 	candidates := []string{t.Patch}
 	if t.Patch == "" {
 		candidates = candidates[:0]
-		for patch := range 100 {
+		for _, patch := range patches(specifiers) {
 			candidates = append(candidates, fmt.Sprintf("%s.%d", t.Python, patch))
 		}
 	}
@@ -88,6 +90,24 @@ func (t Target) admittedBy(specifiers string) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// lastPatch is the last of a minor version that is thought of.
+const lastPatch = 99
+
+// patches returns patch versions of which one satisfies the specifiers if any from 0 to lastPatch does: what they say of
+// one can differ from what they say of the next only at a number that stands in them. To try all takes milliseconds.
+func patches(specifiers string) []int {
+	all := []int{0, lastPatch}
+	for _, digits := range strings.FieldsFunc(specifiers, func(r rune) bool { return r < '0' || r > '9' }) {
+		if n, err := strconv.Atoi(digits); err == nil {
+			for _, near := range []int{n - 1, n, n + 1} {
+				all = append(all, min(max(near, 0), lastPatch))
+			}
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // Applies evaluates an environment marker (PEP 508) for the target.
@@ -105,7 +125,7 @@ func (t Target) environment() *environment {
 		"implementation_name": "cpython", "platform_python_implementation": "CPython",
 		"platform_release": "", "platform_version": "",
 	}
-	m := platformTag.FindStringSubmatch(t.Platform)
+	m := platformTag().FindStringSubmatch(t.Platform)
 	machine := ""
 	if m != nil {
 		machine = m[4]

@@ -4,15 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"regexp"
-	"slices"
 	"strings"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/digest"
+	"github.com/pexpress/pexpress/cache/lazy"
 	"github.com/pexpress/pexpress/cache/merkle"
 	"github.com/pexpress/pexpress/plugin"
 )
@@ -143,7 +141,7 @@ func checkSourceName(top string) error {
 	return nil
 }
 
-var notInNames = regexp.MustCompile(`[-_.]+`)
+var notInNames = lazy.Regexp(`[-_.]+`)
 
 // requirementOf returns the requirement that pins a wheel's version, from its file name (PEP 427): pex activates what
 // requirements name, and nothing else.
@@ -153,7 +151,7 @@ func requirementOf(wheel string) (string, error) {
 		return "", fmt.Errorf("%w: %q is not a wheel's file name, NAME-VERSION[-BUILD]-PYTHON-ABI-PLATFORM.whl",
 			plugin.ErrInvalidAction, wheel)
 	}
-	name := strings.ToLower(notInNames.ReplaceAllString(parts[0], "-"))
+	name := strings.ToLower(notInNames().ReplaceAllString(parts[0], "-"))
 	return name + "==" + strings.ReplaceAll(parts[1], "_", "-"), nil
 }
 
@@ -169,16 +167,14 @@ func (c *composer) store(ctx context.Context, cas cache.CAS) (*repb.ActionResult
 	}
 	c.blobs[td] = data
 	for d, b := range t.Blobs() {
-		c.blobs[d] = b
+		// Most Directories are those of the inputs, and there.
+		if _, input := c.root.Directory(d); !input {
+			c.blobs[d] = b
+		}
 	}
-	// Most Directories are those of the inputs: a question costs less than to send them.
-	missing, err := cas.FindMissing(ctx, slices.Collect(maps.Keys(c.blobs)))
-	if err != nil {
-		return nil, fmt.Errorf("store %s: %w", c.output, err)
-	}
-	blobs := make([]cache.Blob, len(missing))
-	for i, d := range missing {
-		blobs[i] = cache.Blob{Digest: d, Data: c.blobs[d]}
+	blobs := make([]cache.Blob, 0, len(c.blobs))
+	for d, b := range c.blobs {
+		blobs = append(blobs, cache.Blob{Digest: d, Data: b})
 	}
 	if err := cache.PutAll(ctx, cas, blobs); err != nil {
 		return nil, fmt.Errorf("store %s: %w", c.output, err)

@@ -7,8 +7,10 @@
 package pex
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
@@ -68,6 +70,7 @@ func (builder) Build(ctx context.Context, cas cache.CAS, d digest.Digest) (*repb
 type inputs struct {
 	kind      string
 	output    string
+	root      *merkle.Tree
 	spec      action.Spec
 	wheels    []action.File // sorted by name
 	source    *merkle.Tree
@@ -93,7 +96,7 @@ func readInputs(ctx context.Context, cas cache.CAS, d digest.Digest) (*inputs, e
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", plugin.ErrInputUnreadable, err)
 	}
-	in := &inputs{kind: args[2], output: command.GetOutputPaths()[0]}
+	in := &inputs{kind: args[2], output: command.GetOutputPaths()[0], root: tree}
 	return in, in.read(ctx, cas, tree)
 }
 
@@ -158,36 +161,39 @@ func (in *inputs) read(ctx context.Context, cas cache.CAS, root *merkle.Tree) er
 		}
 	}
 	in.zipped = made[zipFile]
-	if err := readJSON(ctx, cas, made, action.SpecFile, &in.spec); err != nil {
-		return err
-	}
-	if err := readJSON(ctx, cas, made, factsFile, &in.bootstrap.facts); err != nil {
-		return err
-	}
-	content, err := readInput(ctx, cas, made, bootFile)
-	in.bootstrap.boot = string(content)
-	return err
-}
-
-func readJSON(ctx context.Context, cas cache.CAS, files map[string]digest.Digest, name string, v any) error {
-	content, err := readInput(ctx, cas, files, name)
+	content, err := readFiles(ctx, cas, made, action.SpecFile, factsFile, bootFile)
 	if err != nil {
 		return err
 	}
+	in.bootstrap.boot = string(content[2])
+	return errors.Join(readJSON(action.SpecFile, content[0], &in.spec), readJSON(factsFile, content[1], &in.bootstrap.facts))
+}
+
+func readJSON(name string, content []byte, v any) error {
 	if err := json.Unmarshal(content, v); err != nil {
 		return fmt.Errorf("%w: %s: %w", plugin.ErrInvalidAction, name, err)
 	}
 	return nil
 }
 
-func readInput(ctx context.Context, cas cache.CAS, files map[string]digest.Digest, name string) ([]byte, error) {
-	d, ok := files[name]
-	if !ok {
-		return nil, fmt.Errorf("%w: the input root has no %s", plugin.ErrInvalidAction, name)
+// readFiles returns the contents of input files, which are asked for at once.
+func readFiles(ctx context.Context, cas cache.CAS, files map[string]digest.Digest, names ...string) ([][]byte, error) {
+	contents, ds := make([][]byte, len(names)), make([]digest.Digest, len(names))
+	for i, name := range names {
+		var ok bool
+		if ds[i], ok = files[name]; !ok {
+			return nil, fmt.Errorf("%w: the input root has no %s", plugin.ErrInvalidAction, name)
+		}
+		if ds[i].Size() > maxBootstrap {
+			return nil, fmt.Errorf("%w: %s has %d bytes, which is more than %d", plugin.ErrInvalidAction, name, ds[i].Size(), maxBootstrap)
+		}
 	}
-	b, err := cache.ReadBlob(ctx, cas, d, maxBootstrap)
-	if err != nil {
+	var unread error
+	err := cache.GetAll(ctx, cas, ds, maxBootstrap, func(i int, data []byte, err error) {
+		contents[i], unread = bytes.Clone(data), errors.Join(unread, err)
+	})
+	if err = errors.Join(err, unread); err != nil {
 		return nil, fmt.Errorf("%w: %w", plugin.ErrInputUnreadable, err)
 	}
-	return b, nil
+	return contents, nil
 }

@@ -6,15 +6,16 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/pexpress/pexpress/cache/lazy"
 )
 
 // configure applies the project's own configuration to the locations that dagster_cloud.yaml names.
 func (p *Project) configure(t *table, locations []Location) {
-	if p.Python = t.string("python"); p.Python != "" && !exactPython.MatchString(p.Python) {
+	if p.Python = t.string("python"); p.Python != "" && !exactPython().MatchString(p.Python) {
 		t.errorf("python", `must be a version such as "3.11", it is %q`, p.Python)
 	}
 	if p.Platforms = t.stringOrList("platform"); len(p.Platforms) > 0 {
@@ -35,7 +36,7 @@ func (p *Project) configure(t *table, locations []Location) {
 	}
 	if named != nil {
 		for _, name := range slices.Sorted(maps.Keys(named.m)) {
-			if !locationName.MatchString(name) {
+			if !locationName().MatchString(name) {
 				named.errorf(name, "is no name for a location: %s", nameRule)
 			}
 			if byName[name] == nil {
@@ -71,13 +72,13 @@ type shared struct {
 	extras, groups, roots []string
 }
 
-var lockName = regexp.MustCompile(`^pylock(\.[^.]+)?\.toml$`)
+var lockName = lazy.Regexp(`^pylock(\.[^.]+)?\.toml$`)
 
 // readShared reads the shared settings of t on top of those above it.
 func readShared(t *table, s shared) shared {
 	if lock := t.string("lock"); lock != "" {
 		s.lock = lock
-		if !lockName.MatchString(filepath.Base(lock)) {
+		if !lockName().MatchString(filepath.Base(lock)) {
 			t.errorf("lock", "must name a file pylock.toml or pylock.NAME.toml (PEP 751), it is %q", lock)
 		}
 		if !filepath.IsLocal(lock) {
@@ -182,7 +183,7 @@ func readEntry(t *table, e *Entry) {
 
 func presetNames() string { return strings.Join(slices.Sorted(maps.Keys(entryKeys)), ", ") }
 
-var appSpec = regexp.MustCompile(`^[\w.]+:[\w.]+$`)
+var appSpec = lazy.Regexp(`^[\w.]+:[\w.]+$`)
 
 // entryArgs checks that the keys present are those of the preset and makes Entry.Args of them.
 func entryArgs(t *table, preset string, need, may []string, value map[string][]string) []string {
@@ -208,7 +209,7 @@ func entryArgs(t *table, preset string, need, may []string, value map[string][]s
 		}
 		return args
 	case "asgi", "wsgi":
-		if !appSpec.MatchString(value["app"][0]) {
+		if !appSpec().MatchString(value["app"][0]) {
 			t.errorf("app", `must be "module:name", it is %q`, value["app"][0])
 		}
 		return value["app"]

@@ -104,7 +104,7 @@ var codeSources = []struct{ key, flag string }{
 // and the working directory is a flag that only says where modules are looked for.
 func (l *cloudLocation) location(dir string) (Location, error) {
 	loc := Location{Name: l.Name, Dir: dir, Entry: Entry{Preset: "dagster"}}
-	if !locationName.MatchString(l.Name) {
+	if !locationName().MatchString(l.Name) {
 		return loc, fmt.Errorf("location_name %q is no name for a location: %s", l.Name, nameRule)
 	}
 	var valid, given []string

@@ -7,9 +7,10 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/pexpress/pexpress/cache/lazy"
 )
 
 // An Output is a tree that a plugin makes of files of the project. Versions have it beside the two PEXes.
@@ -23,7 +24,7 @@ type Output struct {
 }
 
 // outputName is what a codeserver accepts.
-var outputName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,63}$`)
+var outputName = lazy.Regexp(`^[a-z0-9][a-z0-9-]{0,63}$`)
 
 // readOutputs reads [tool.pexpress.output.NAME].
 func readOutputs(t *table) (outputs []Output) {
@@ -31,7 +32,7 @@ func readOutputs(t *table) (outputs []Output) {
 		return nil
 	}
 	for _, name := range slices.Sorted(maps.Keys(t.m)) {
-		if !outputName.MatchString(name) {
+		if !outputName().MatchString(name) {
 			t.errorf(name, "is no name for an output: 1 to 64 lower-case letters, digits and hyphens")
 		}
 		sub := t.sub(name)

@@ -17,6 +17,7 @@ import (
 	"sync"
 
 	"github.com/pexpress/pexpress/cache/durable"
+	"github.com/pexpress/pexpress/cache/lazy"
 )
 
 // DefaultLock is the name of the lock file unless the configuration says another.
@@ -192,7 +193,7 @@ func ownConfig(dir string, pyproject *document) (*document, *table, error) {
 	return doc, doc.table("", doc.root), nil
 }
 
-var exactPython = regexp.MustCompile(`^([0-9]+\.[0-9]+)(\.[0-9]+)?$`)
+var exactPython = lazy.Regexp(`^([0-9]+\.[0-9]+)(\.[0-9]+)?$`)
 
 // pythonVersionFile returns the minor version that .python-version names, or "" if it names none exactly.
 func pythonVersionFile(dir string) string {
@@ -200,7 +201,7 @@ func pythonVersionFile(dir string) string {
 	if err != nil {
 		return ""
 	}
-	m := exactPython.FindStringSubmatch(strings.TrimSpace(string(b)))
+	m := exactPython().FindStringSubmatch(strings.TrimSpace(string(b)))
 	if m == nil {
 		return ""
 	}
@@ -208,7 +209,7 @@ func pythonVersionFile(dir string) string {
 }
 
 // locationName is what the codeserver accepts.
-var locationName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+var locationName = lazy.Regexp(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 
 // safeName makes a location's name of a directory's.
 func safeName(s string) string {

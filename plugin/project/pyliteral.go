@@ -3,6 +3,8 @@ package project
 import (
 	"regexp"
 	"strings"
+
+	"github.com/pexpress/pexpress/cache/lazy"
 )
 
 // This file reads Python without running it: the literals that a setup.py passes to setup(), and those assigned at a
@@ -63,9 +65,9 @@ type pyToken struct {
 }
 
 var (
-	pyNameStart = regexp.MustCompile(`^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*`)
-	pyNumber    = regexp.MustCompile(`^[0-9][\w.]*`)
-	pyQuote     = regexp.MustCompile(`^([rRuUbBfF]{0,2})("""|'''|"|')`)
+	pyNameStart = lazy.Regexp(`^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*`)
+	pyNumber    = lazy.Regexp(`^[0-9][\w.]*`)
+	pyQuote     = lazy.Regexp(`^([rRuUbBfF]{0,2})("""|'''|"|')`)
 )
 
 func pyTokens(s string) []pyToken {
@@ -98,7 +100,7 @@ func pyTokens(s string) []pyToken {
 
 // pyTokenAt returns the token that s begins with and its length.
 func pyTokenAt(s string) (pyToken, int) {
-	if m := pyQuote.FindStringSubmatch(s); m != nil {
+	if m := pyQuote().FindStringSubmatch(s); m != nil {
 		prefix, quote := strings.ToLower(m[1]), m[2]
 		value, n := pyUnquote(s[len(m[0]):], quote, strings.Contains(prefix, "r"))
 		kind := pyString
@@ -107,10 +109,10 @@ func pyTokenAt(s string) (pyToken, int) {
 		}
 		return pyToken{kind: kind, text: value}, len(m[0]) + n
 	}
-	if m := pyNameStart.FindString(s); m != "" {
+	if m := pyNameStart().FindString(s); m != "" {
 		return pyToken{kind: pyName, text: m}, len(m)
 	}
-	if m := pyNumber.FindString(s); m != "" {
+	if m := pyNumber().FindString(s); m != "" {
 		return pyToken{kind: pyComputed, text: m}, len(m)
 	}
 	for _, op := range []string{"==", "!=", "<=", ">=", "+=", "->", ":="} {

@@ -3,10 +3,10 @@ package project
 import (
 	"fmt"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"github.com/pexpress/pexpress/cache/durable"
+	"github.com/pexpress/pexpress/cache/lazy"
 	"github.com/pexpress/pexpress/plugin/lock"
 )
 
@@ -20,11 +20,11 @@ type requirement struct {
 	text   string // as written
 }
 
-var requirementForm = regexp.MustCompile(`^([A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)\s*(?:\[([^\]]*)\])?\s*(.*)$`)
+var requirementForm = lazy.Regexp(`^([A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)\s*(?:\[([^\]]*)\])?\s*(.*)$`)
 
 func parseRequirement(s string) (requirement, error) {
 	r := requirement{text: strings.TrimSpace(s)}
-	m := requirementForm.FindStringSubmatch(r.text)
+	m := requirementForm().FindStringSubmatch(r.text)
 	if m == nil {
 		return r, fmt.Errorf("%q is not a requirement (PEP 508)", s)
 	}
@@ -142,7 +142,7 @@ func optionValue(line string) string {
 	return strings.TrimSpace(line[2:])
 }
 
-var pathExtras = regexp.MustCompile(`^(.*?)\[([^\]]*)\]$`)
+var pathExtras = lazy.Regexp(`^(.*?)\[([^\]]*)\]$`)
 
 // parseRequirementLine parses a requirement, or what pip also takes: a bare path or URL.
 func parseRequirementLine(line string) (requirement, error) {
@@ -154,7 +154,7 @@ func parseRequirementLine(line string) (requirement, error) {
 	r := requirement{text: line}
 	r.url, r.marker, _ = strings.Cut(line, ";")
 	r.url, r.marker = strings.TrimSpace(r.url), strings.TrimSpace(r.marker)
-	if m := pathExtras.FindStringSubmatch(r.url); m != nil {
+	if m := pathExtras().FindStringSubmatch(r.url); m != nil {
 		r.url, r.extras = m[1], splitList(m[2])
 	}
 	return r, nil

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/pexpress/pexpress/cache/durable"
+	"github.com/pexpress/pexpress/cache/lazy"
 )
 
 // unknownVersion is the version of a project whose build backend would ask version control for it.
@@ -118,7 +119,7 @@ func (d *description) versionFlit() string {
 	return d.versionAttr(cmp.Or(str(module), strings.ReplaceAll(d.Name, "-", "_")) + ".__version__")
 }
 
-var pkgInfoVersion = regexp.MustCompile(`(?m)^Version: (\S+)\s*$`)
+var pkgInfoVersion = lazy.Regexp(`(?m)^Version: (\S+)\s*$`)
 
 // versionPkgInfo reads the PKG-INFO that an unpacked source distribution has.
 func (d *description) versionPkgInfo() string {
@@ -126,7 +127,7 @@ func (d *description) versionPkgInfo() string {
 	if err != nil {
 		return ""
 	}
-	if m := pkgInfoVersion.FindStringSubmatch(string(b)); m != nil {
+	if m := pkgInfoVersion().FindStringSubmatch(string(b)); m != nil {
 		return m[1]
 	}
 	return ""

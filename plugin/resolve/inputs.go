@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+
+	"github.com/pexpress/pexpress/cache/lazy"
 )
 
 // inputs returns the files to read requirements from.
@@ -18,7 +20,7 @@ func (r *Request) inputs() ([]string, error) {
 		return r.Inputs, nil
 	}
 	for _, name := range []string{"uv.lock", "pyproject.toml", "requirements.txt", "setup.cfg", "setup.py"} {
-		if r.has(name) && (describes[name] == nil || r.matches(name, describes[name])) {
+		if r.has(name) && (describes[name] == nil || r.matches(name, describes[name]())) {
 			return append([]string{name}, r.beside(name)...), nil
 		}
 	}
@@ -36,9 +38,9 @@ func (r *Request) beside(name string) []string {
 }
 
 // describes finds what makes a file one that says what a project requires: those of only tools' settings say nothing.
-var describes = map[string]*regexp.Regexp{
-	"pyproject.toml": regexp.MustCompile(`(?m)^\s*\[\s*(project|tool\s*\.\s*poetry)\b`),
-	"setup.cfg":      regexp.MustCompile(`(?m)^\[(metadata|options)\]`),
+var describes = map[string]func() *regexp.Regexp{
+	"pyproject.toml": lazy.Regexp(`(?m)^\s*\[\s*(project|tool\s*\.\s*poetry)\b`),
+	"setup.cfg":      lazy.Regexp(`(?m)^\[(metadata|options)\]`),
 }
 
 func (r *Request) has(name string) bool {

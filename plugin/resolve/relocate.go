@@ -3,13 +3,14 @@ package resolve
 import (
 	"fmt"
 	"path/filepath"
-	"regexp"
 	"strconv"
+
+	"github.com/pexpress/pexpress/cache/lazy"
 )
 
 // pathKey finds the paths in a lock that uv has written. They stand at the beginning of an inline table: elsewhere the
 // text would be inside of a string, where its quotes are escaped.
-var pathKey = regexp.MustCompile(`(\{ path = )("(?:[^"\\]|\\.)*")`)
+var pathKey = lazy.Regexp(`(\{ path = )("(?:[^"\\]|\\.)*")`)
 
 // relocate makes the paths of a lock, which are relative to where uv has written it, relative to where it will be kept.
 func relocate(content []byte, from, to string) ([]byte, error) {
@@ -20,8 +21,8 @@ func relocate(content []byte, from, to string) ([]byte, error) {
 	if from, err = real(from); err != nil {
 		return nil, err
 	}
-	content = pathKey.ReplaceAllFunc(content, func(match []byte) []byte {
-		m := pathKey.FindSubmatch(match)
+	content = pathKey().ReplaceAllFunc(content, func(match []byte) []byte {
+		m := pathKey().FindSubmatch(match)
 		path, uerr := strconv.Unquote(string(m[2]))
 		if uerr != nil {
 			err = fmt.Errorf("uv has written the path %s, which cannot be read: %w", m[2], uerr)

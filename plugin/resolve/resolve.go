@@ -10,8 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 
+	"github.com/pexpress/pexpress/cache/lazy"
 	"github.com/pexpress/pexpress/plugin/fetch"
 )
 
@@ -131,14 +131,14 @@ func (r *Request) exportArgs(project, out string) []string {
 	return args
 }
 
-var manylinux = regexp.MustCompile(`^manylinux_(2_[0-9]+)_(x86_64|aarch64)$`)
+var manylinux = lazy.Regexp(`^manylinux_(2_[0-9]+)_(x86_64|aarch64)$`)
 
 // uvPlatform returns uv's name for the only platform, "" if there are several or uv has none.
 func uvPlatform(platforms []string) string {
 	if len(platforms) != 1 {
 		return ""
 	}
-	if m := manylinux.FindStringSubmatch(platforms[0]); m != nil {
+	if m := manylinux().FindStringSubmatch(platforms[0]); m != nil {
 		switch m[1] {
 		case "2_17", "2_28", "2_31", "2_32", "2_33", "2_34", "2_35", "2_36", "2_37", "2_38", "2_39", "2_40":
 			return m[2] + "-manylinux_" + m[1]

@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"debug/elf"
-	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
@@ -31,17 +30,14 @@ func (l *Launched) command(env []string) (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	arg, err := json.Marshal(within.Setup{
+	setup := within.Setup{
 		Program: program, Args: l.opts.Command, Dir: l.opts.Dir, ReadOnly: append(libraries(program), l.opts.ReadOnly...),
-	})
-	if err != nil {
-		return nil, err
 	}
 	attr.Cloneflags = namespaces
 	attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
 	attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
 	// By this name the program is found even when its file was replaced or removed meanwhile, as an update does.
-	cmd := exec.Command("/proc/self/exe", within.Arg, string(arg))
+	cmd := exec.Command("/proc/self/exe", setup.Arguments()...)
 	cmd.Env, cmd.SysProcAttr = append(env, "TMPDIR=/tmp", "PATH=/usr/bin:/bin"), attr
 	return cmd, nil
 }

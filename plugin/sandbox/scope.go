@@ -3,7 +3,6 @@ package sandbox
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/digest"
+	"github.com/pexpress/pexpress/cache/merkle"
 )
 
 // maxWritten bounds what one build may write.
@@ -83,34 +83,33 @@ func (s *Scoped) open(d digest.Digest, k kind, b []byte) error {
 		if err := proto.Unmarshal(b, &a); err != nil {
 			return fmt.Errorf("blob %s is not an Action: %w", d, err)
 		}
-		return errors.Join(s.add(a.GetCommandDigest(), file), s.add(a.GetInputRootDigest(), directoryMessage))
-	}
-	var dir repb.Directory
-	if err := proto.Unmarshal(b, &dir); err != nil {
-		return fmt.Errorf("blob %s is not a Directory: %w", d, err)
-	}
-	for _, f := range dir.GetFiles() {
-		if err := s.add(f.GetDigest(), file); err != nil {
+		command, err := digest.FromProto(a.GetCommandDigest())
+		if err != nil {
 			return err
 		}
-	}
-	for _, c := range dir.GetDirectories() {
-		if err := s.add(c.GetDigest(), directoryMessage); err != nil {
+		root, err := digest.FromProto(a.GetInputRootDigest())
+		if err != nil {
 			return err
 		}
+		s.add(command, file)
+		s.add(root, directoryMessage)
+		return nil
+	}
+	dir, err := merkle.ParseDirectory(d, b)
+	if err != nil {
+		return err
+	}
+	for _, f := range dir.Files {
+		s.add(f, file)
+	}
+	for _, c := range dir.Directories {
+		s.add(c, directoryMessage)
 	}
 	return nil
 }
 
 // add brings a blob into scope. What is a Directory in one place and a file in another stays a Directory.
-func (s *Scoped) add(p *repb.Digest, k kind) error {
-	d, err := digest.FromProto(p)
-	if err != nil {
-		return err
-	}
-	s.inScope[d] = max(s.inScope[d], k)
-	return nil
-}
+func (s *Scoped) add(d digest.Digest, k kind) { s.inScope[d] = max(s.inScope[d], k) }
 
 // Put implements cache.CAS.
 func (s *Scoped) Put(ctx context.Context, d digest.Digest, r io.Reader) error {

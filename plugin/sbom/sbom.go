@@ -11,13 +11,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 
 	"github.com/CycloneDX/cyclonedx-go"
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/digest"
+	"github.com/pexpress/pexpress/cache/lazy"
 	"github.com/pexpress/pexpress/cache/merkle"
 	"github.com/pexpress/pexpress/plugin/lock"
 )
@@ -32,7 +32,7 @@ const (
 )
 
 // wheelName is what a wheel's file may be called (PEP 427).
-var wheelName = regexp.MustCompile(`^([A-Za-z0-9_.]+)-([A-Za-z0-9_.+!]+)(-[0-9][A-Za-z0-9_.]*)?(-[A-Za-z0-9_.]+){3}\.whl$`)
+var wheelName = lazy.Regexp(`^([A-Za-z0-9_.]+)-([A-Za-z0-9_.+!]+)(-[0-9][A-Za-z0-9_.]*)?(-[A-Za-z0-9_.]+){3}\.whl$`)
 
 // Write returns the document for the deps.pex whose root Directory has the digest. A licence is what the wheel's METADATA
 // declares; of a wheel that the cache lacks it is left out.
@@ -88,7 +88,7 @@ func wheels(ctx context.Context, cas cache.CAS, t *merkle.Tree) ([]cyclonedx.Com
 		if !ok {
 			continue
 		}
-		m := wheelName.FindStringSubmatch(file)
+		m := wheelName().FindStringSubmatch(file)
 		if m == nil {
 			return nil, fmt.Errorf("%w: %.200q is not a wheel's file name", ErrNotDeps, file)
 		}

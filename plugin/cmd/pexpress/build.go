@@ -35,6 +35,7 @@ func (s *session) build(ctx context.Context, names []string) ([]*built, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.several = len(locs) > 1
 	var all []*built
 	for _, loc := range locs {
 		b, err := s.buildLocation(ctx, loc)

@@ -18,6 +18,9 @@ type builders struct {
 	ui    *ui
 	mu    sync.Mutex
 	start *starting
+
+	end    sync.Once
+	endErr error // set by end
 }
 
 // starting is a builder that starts, or has started.
@@ -70,17 +73,19 @@ func (b *builders) begin() *starting {
 
 // close ends the builder. One that still starts, which nobody needs any more, is waited for: it takes milliseconds.
 func (b *builders) close() error {
-	b.mu.Lock()
-	st := b.start
-	b.mu.Unlock()
-	if st == nil {
-		return nil
-	}
-	<-st.done
-	if st.err != nil {
-		return nil // whoever needed it was told
-	}
-	return st.process.Close()
+	b.end.Do(func() {
+		b.mu.Lock()
+		st := b.start
+		b.mu.Unlock()
+		if st == nil {
+			return
+		}
+		<-st.done
+		if st.err == nil { // else whoever needed it was told
+			b.endErr = st.process.Close()
+		}
+	})
+	return b.endErr
 }
 
 // builderCommand is the process that the built-in builder runs in.

@@ -3,12 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strconv"
 
 	"github.com/spf13/cobra"
 
 	"github.com/pexpress/pexpress/cache/disk"
+	"github.com/pexpress/pexpress/cache/lazy"
 	"github.com/pexpress/pexpress/cache/open"
 	"github.com/pexpress/pexpress/plugin/project"
 )
@@ -104,11 +104,11 @@ func (a *app) cacheGCCommand() *cobra.Command {
 	return c
 }
 
-var sizeForm = regexp.MustCompile(`^([0-9]{1,15}(?:\.[0-9]{1,9})?) ?(B|KiB|MiB|GiB|TiB)?$`)
+var sizeForm = lazy.Regexp(`^([0-9]{1,15}(?:\.[0-9]{1,9})?) ?(B|KiB|MiB|GiB|TiB)?$`)
 
 // parseSize reads a number of bytes with an optional unit: B, KiB, MiB, GiB or TiB.
 func parseSize(s string) (int64, error) {
-	m := sizeForm.FindStringSubmatch(s)
+	m := sizeForm().FindStringSubmatch(s)
 	if m == nil {
 		return 0, fmt.Errorf("%q is not a size such as 500MiB or 20GiB", s)
 	}

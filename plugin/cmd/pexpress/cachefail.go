@@ -4,12 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"regexp"
 	"strconv"
 	"strings"
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/pexpress/pexpress/cache/lazy"
 	"github.com/pexpress/pexpress/cache/remote"
 )
 
@@ -45,7 +45,7 @@ func isCacheFailure(err error) bool {
 }
 
 // answered matches what package httpcache says of an answer that is none of a cache's.
-var answered = regexp.MustCompile(`the cache answered (\d{3})[^:]*: (.*)`)
+var answered = lazy.Regexp(`the cache answered (\d{3})[^:]*: (.*)`)
 
 // ofStatus are the codes that a pexcache's HTTP answers stand for.
 var ofStatus = map[int]codes.Code{
@@ -58,12 +58,16 @@ func webFailure(address string, err error) error {
 	var request *url.Error
 	if errors.As(err, &request) && strings.HasPrefix(request.URL, strings.TrimSuffix(address, "/")+"/") {
 		text := request.Err.Error()
-		if says := remote.Explain(address, codes.Unavailable, text); says != "" {
+		says := remote.Explain(address, codes.Unavailable, text)
+		if says == "" && request.Timeout() {
+			says = remote.Explain(address, codes.DeadlineExceeded, text)
+		}
+		if says != "" {
 			text = says
 		}
 		return unavailableError{cacheError{fmt.Errorf("cache %s: %s", address, text)}}
 	}
-	m := answered.FindStringSubmatch(err.Error())
+	m := answered().FindStringSubmatch(err.Error())
 	if m == nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 )
 
-// canary is how a new version is tried before it gets all requests; percent 0 is not at all.
+// canary is how a new version is tried before it gets all requests; percent 0, which nobody can ask for, is not at all.
 type canary struct {
 	percent, errors, latency int
 	duration                 time.Duration
@@ -24,9 +24,10 @@ func (t *canary) flags(c *cobra.Command) {
 	c.Flags().IntVar(&t.latency, "canary-latency", 0, "end the canary when its median latency exceeds this `PERCENT` of the old version's (default not looked at)")
 }
 
-func (t *canary) check() error {
-	switch {
-	case t.percent < 0 || t.percent > 99:
+// check refuses what makes no trial, also a share of 0 that was asked for: the version would get all requests untried.
+func (t *canary) check(c *cobra.Command) error {
+	switch asked := c.Flags().Changed("canary"); {
+	case asked && t.percent < 1 || t.percent > 99:
 		return usageError{fmt.Errorf("--canary %d: a share is 1 to 99 percent", t.percent)}
 	case t.percent != 0 && t.duration <= 0:
 		return usageError{fmt.Errorf("--canary-for %s: say more than nothing", t.duration)}

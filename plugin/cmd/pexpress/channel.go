@@ -17,7 +17,6 @@ import (
 	"github.com/pexpress/pexpress/cache/digest"
 	"github.com/pexpress/pexpress/cache/open"
 	"github.com/pexpress/pexpress/codeserver/channel"
-	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 	"github.com/pexpress/pexpress/codeserver/provenance"
 	"github.com/pexpress/pexpress/plugin/project"
 )
@@ -41,7 +40,7 @@ func (a *app) channelPublishCommand() *cobra.Command {
 		Short: "Build, and have the channel's followers serve it",
 		Long: `Build each location (all, if none is named) and move the channel to it. Other locations of the channel stay as they
 are, unless --only says that it is to have these alone.`,
-		Args: cobra.MinimumNArgs(1),
+		Args: takes(1, -1, "give the NAME of a channel"),
 		RunE: func(c *cobra.Command, args []string) error {
 			keyFile = first(keyFile, os.Getenv("PEXPRESS_SIGN_KEY"))
 			if keyFile == "" {
@@ -75,6 +74,7 @@ func (s *session) publish(ctx context.Context, name string, names []string, key 
 	if err != nil {
 		return err
 	}
+	s.several = len(locs) > 1
 	for _, loc := range locs {
 		if p.Locations[loc.Name], err = s.release(ctx, loc, key); err != nil {
 			return fmt.Errorf("location %s: %w", loc.Name, err)
@@ -141,7 +141,7 @@ func (a *app) channelShowCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "show NAME",
 		Short: "Show what a channel's pointer in the cache says",
-		Args:  cobra.ExactArgs(1),
+		Args:  takes(1, 1, "give the NAME of a channel"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := channel.CheckName(args[0]); err != nil {
 				return usageError{err}
@@ -221,16 +221,4 @@ func releasesText(p *channel.Pointer) string {
 		all = append(all, l+"@"+short(names[l]))
 	}
 	return strings.Join(all, ", ")
-}
-
-// channelText says how a location stands to its channel.
-func channelText(l *codeserverpb.Location) string {
-	switch {
-	case l.GetChannel() == "":
-		return ""
-	case l.GetChannelError() == "":
-		return ", follows channel " + l.GetChannel()
-	}
-	line, _, _ := strings.Cut(l.GetChannelError(), "\n")
-	return ", cannot follow channel " + l.GetChannel() + ": " + line
 }

@@ -8,13 +8,13 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/pexpress/pexpress/cache/local"
 	"github.com/pexpress/pexpress/cache/open"
 	"github.com/pexpress/pexpress/plugin/ci"
 	"github.com/pexpress/pexpress/plugin/project"
@@ -186,12 +186,11 @@ func (j *ciJob) token(ctx context.Context, audience, gitlabVariable string) (str
 	return token, err
 }
 
-// serverContext has the codeserver shown a token. Its API has no encryption: the token goes over a socket or the loopback
-// interface only, as to a proxy that forwards it.
+// serverContext has a codeserver shown a token that is reached without encryption: the token goes over a socket or the
+// loopback interface only.
 func (j *ciJob) serverContext(ctx context.Context, address string) (context.Context, error) {
 	host, _, err := net.SplitHostPort(address)
-	local := strings.HasPrefix(address, "unix://") || err == nil && (host == "localhost" || net.ParseIP(host).IsLoopback())
-	if !local {
+	if _, socket := local.Socket(address); !socket && (err != nil || !local.IsHost(host)) {
 		return ctx, nil
 	}
 	token, err := j.token(ctx, j.opts.serverAudience, gitlabServerToken)

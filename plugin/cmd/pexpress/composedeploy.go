@@ -26,11 +26,11 @@ import (
 
 // descriptorRequest is a deploy of what a build tool has made.
 type descriptorRequest struct {
-	file       string
-	from       []string
-	locations  []string
-	to, listen string
-	timeout    time.Duration
+	file      string
+	from      []string
+	locations []string
+	to        string
+	deployOptions
 }
 
 // deployDescriptor deploys by digest: nothing is built.
@@ -64,6 +64,7 @@ func (a *app) deployDescriptor(ctx context.Context, r descriptorRequest) error {
 		},
 		ReadyTimeout: durationpb.New(r.timeout),
 		Listen:       first(r.listen, d.Run.Listen),
+		Restart:      r.restart,
 	}
 	if err := a.sign(ctx, req, provenance.Deploy{}); err != nil {
 		return err

@@ -4,14 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/merkle"
@@ -22,10 +19,9 @@ import (
 )
 
 func (a *app) deployCommand() *cobra.Command {
-	var to, listen, descriptor string
+	var to, descriptor string
 	var from []string
-	var timeout time.Duration
-	var trial canary
+	var opts deployOptions
 	var roll rollout
 	var timings bool
 	c := &cobra.Command{
@@ -39,6 +35,9 @@ switch together: when one of them does not become ready, or cannot be built, all
 With --canary the new version gets that share of the requests first. The command waits until the trial is over; it fails,
 and the old version has all requests again, when the new one fails more of them, or when the command is ended before.
 
+A version that serves already is left as it is. With --restart a new process of it is started all the same and takes the
+traffic over, as a new version would: for a secret that was changed.
+
 The codeserver reads the same cache: give both the same address.
 
 With --to A,B,C all is built once and deployed to these codeservers in that order, --window of them at a time. When one
@@ -48,7 +47,7 @@ With --descriptor nothing is built: the trees are those that a build tool has ma
 described. Their files must be in the cache, or come from the directories that --from names.`,
 		ValidArgsFunction: a.completeLocations,
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := trial.check(); err != nil {
+			if err := opts.trial.check(c); err != nil {
 				return err
 			}
 			hosts, err := roll.hosts(first(to, os.Getenv("PEXPRESS_CODESERVER")))
@@ -59,13 +58,13 @@ described. Their files must be in the cache, or come from the directories that -
 				if len(hosts) > 0 {
 					return usageError{errors.New("several codeservers are for what is built here: deploy a --descriptor to one after the other")}
 				}
-				if trial.percent != 0 {
+				if opts.trial.percent != 0 {
 					return usageError{errors.New("--canary is for a location that is built here, not for --descriptor")}
 				}
 				if timings {
 					return usageError{errors.New("--timings is for what is built here, not for --descriptor")}
 				}
-				return a.deployDescriptor(c.Context(), descriptorRequest{descriptor, from, args, to, listen, timeout})
+				return a.deployDescriptor(c.Context(), descriptorRequest{descriptor, from, args, to, opts})
 			}
 			return a.with(c.Context(), func(s *session) error {
 				a.timings.mark("open")
@@ -73,29 +72,38 @@ described. Their files must be in the cache, or come from the directories that -
 					if timings {
 						return usageError{errors.New("--timings is for one codeserver")}
 					}
-					locs, err := s.deployLocations(args, listen, trial)
+					locs, err := s.deployLocations(args, opts)
 					if err != nil {
 						return err
 					}
 					return s.deployFleet(c.Context(), hosts, roll, func() ([]*codeserverpb.DeployRequest, error) {
-						return s.deployRequests(c.Context(), locs, listen, timeout, trial)
+						return s.deployRequests(c.Context(), locs, opts)
 					})
 				}
-				return s.deploy(c.Context(), args, to, listen, timeout, trial, timings)
+				return s.deploy(c.Context(), args, to, opts, timings)
 			})
 		},
 	}
 	serverFlag(c, &to)
-	c.Flags().StringVar(&listen, "listen", "", "address that the location answers on (default: as before, or a free port)")
-	c.Flags().DurationVar(&timeout, "ready-timeout", time.Minute, "how long the new version may take to become ready")
+	c.Flags().StringVar(&opts.listen, "listen", "", "address that the location answers on (default: as before, or a free port)")
+	c.Flags().DurationVar(&opts.timeout, "ready-timeout", time.Minute, "how long the new version may take to become ready")
+	c.Flags().BoolVar(&opts.restart, "restart", false, "start a new process also of a version that serves already")
 	c.Flags().BoolVar(&timings, "timings", false, "show how long each step has taken, from the start of the command to the first answer")
-	trial.flags(c)
+	opts.trial.flags(c)
 	roll.flags(c)
 	c.Flags().StringVar(&descriptor, "descriptor", "", "deploy what this file describes, by digest")
 	c.Flags().StringSliceVar(&from, "from", nil, "`DEPS_DIR,SOURCE_DIR` of a descriptor's trees, for files that the cache lacks")
 	a.signFlag(c)
 	a.targetFlags(c)
 	return c
+}
+
+// deployOptions are how versions are to be deployed.
+type deployOptions struct {
+	listen  string
+	timeout time.Duration
+	trial   canary
+	restart bool
 }
 
 func serverFlag(c *cobra.Command, to *string) {
@@ -120,8 +128,8 @@ func (a *app) dial(ctx context.Context, to string) (*client.Client, error) {
 	return c, nil
 }
 
-func (s *session) deploy(ctx context.Context, names []string, to, listen string, timeout time.Duration, trial canary, timings bool) error {
-	locs, err := s.deployLocations(names, listen, trial)
+func (s *session) deploy(ctx context.Context, names []string, to string, opts deployOptions, timings bool) error {
+	locs, err := s.deployLocations(names, opts)
 	if err != nil {
 		return err
 	}
@@ -131,10 +139,11 @@ func (s *session) deploy(ctx context.Context, names []string, to, listen string,
 	}
 	defer c.Close()
 	start := time.Now()
-	reqs, err := s.deployRequests(ctx, locs, listen, timeout, trial)
+	reqs, err := s.deployRequests(ctx, locs, opts)
 	if err != nil {
 		return err
 	}
+	go s.builders.close() //nolint:errcheck // closing the session says so: the builder ends while the codeserver works
 	err = s.sendDeploy(ctx, c, reqs, start)
 	if err != nil && len(reqs) == 1 {
 		return fmt.Errorf("location %s: %w", reqs[0].GetLocation(), err)
@@ -146,31 +155,33 @@ func (s *session) deploy(ctx context.Context, names []string, to, listen string,
 }
 
 // deployLocations returns the named locations, all if there are none, if they can be deployed so.
-func (s *session) deployLocations(names []string, listen string, trial canary) ([]*project.Location, error) {
+func (s *session) deployLocations(names []string, opts deployOptions) ([]*project.Location, error) {
 	locs, err := s.locations(names)
 	if err != nil {
 		return nil, err
 	}
-	if listen != "" && len(locs) > 1 {
+	if opts.listen != "" && len(locs) > 1 {
 		return nil, usageError{errors.New("--listen is for one location: name it")}
 	}
-	if trial.percent != 0 && len(locs) > 1 {
+	if opts.trial.percent != 0 && len(locs) > 1 {
 		return nil, usageError{errors.New("--canary is for one location: name it")}
 	}
 	return locs, nil
 }
 
 // deployRequests builds locations, and returns what is to be asked of the codeserver.
-func (s *session) deployRequests(ctx context.Context, locs []*project.Location, listen string, timeout time.Duration, trial canary) ([]*codeserverpb.DeployRequest, error) {
+func (s *session) deployRequests(ctx context.Context, locs []*project.Location, opts deployOptions) ([]*codeserverpb.DeployRequest, error) {
 	var err error
+	s.several = len(locs) > 1
 	reqs := make([]*codeserverpb.DeployRequest, len(locs))
 	for i, loc := range locs {
-		if reqs[i], err = s.deployRequest(ctx, loc, listen, timeout); err != nil {
+		if reqs[i], err = s.deployRequest(ctx, loc, opts.listen, opts.timeout); err != nil {
 			return nil, fmt.Errorf("location %s: %w", loc.Name, err)
 		}
+		reqs[i].Restart = opts.restart
 	}
 	if len(reqs) == 1 {
-		reqs[0].Canary = trial.message()
+		reqs[0].Canary = opts.trial.message()
 	}
 	return reqs, nil
 }
@@ -191,68 +202,49 @@ func entry(loc *project.Location, roots []string) *codeserverpb.Entry {
 	return e
 }
 
+// changeTimeout is how long a deploy waits to say what has changed, which it does without.
+const changeTimeout = 3 * time.Second
+
 // reportChange says what of source.pex differs from the last build of this checkout.
-func (s *session) reportChange(ctx context.Context, last lastPlan, b *built) error {
+func (s *session) reportChange(ctx context.Context, last lastPlan, b *built) {
 	if last.SourceRoot.IsZero() || last.SourceRoot == b.source.Root {
-		return nil
+		return
 	}
+	within, cancel := context.WithTimeout(ctx, changeTimeout)
+	defer cancel()
 	var after *merkle.Tree
-	before, err := merkle.Load(ctx, s.cas, last.SourceRoot)
+	before, err := merkle.Load(within, s.cas, last.SourceRoot)
 	if err == nil {
-		after, err = merkle.Load(ctx, s.cas, b.source.Root)
+		after, err = merkle.Load(within, s.cas, b.source.Root)
 	}
 	if errors.Is(err, cache.ErrNotFound) {
-		return nil // one of them was evicted: there is nothing to compare
+		return // one of them was evicted: there is nothing to compare
 	}
 	if err != nil {
-		return err
+		if ctx.Err() == nil {
+			s.app.ui.warn(fmt.Sprintf("what has changed in source.pex is not known: %v", err))
+		}
+		return
 	}
 	changes := build.Diff(before, after)
 	n, bytes := build.NewDirectories(before, after)
 	text := "source.pex differs from the last build in:"
+	if s.several {
+		text = "source.pex of " + b.location.Name + " differs from the last build in:"
+	}
 	for _, c := range changes {
 		text += fmt.Sprintf("\n  %-8s %s (%s)", c.Kind, c.Path, size(c.Size))
 	}
 	text += fmt.Sprintf("\n  and %s (%s)", count(n, "Directory"), size(bytes))
-	s.app.ui.event("changed", map[string]any{"files": changes, "directories": n, "directory_bytes": bytes}, "%s", text)
-	return nil
-}
-
-// eventStream is the answer to Deploy and to Rollback.
-type eventStream interface {
-	Recv() (*codeserverpb.DeployEvent, error)
-}
-
-// follow reports a deploy's events until the version serves.
-func (a *app) follow(stream eventStream, start time.Time) error {
-	served := false
-	for {
-		ev, err := stream.Recv()
-		if err == io.EOF {
-			a.timings.deployed()
-			if !served {
-				return unavailableError{errors.New("the codeserver ended the deploy without a word: see its log")}
-			}
-			return nil
-		}
-		if err != nil {
-			return deployError(err)
-		}
-		if st := ev.GetStage(); st != nil {
-			a.reportStage(st)
-		}
-		if d := ev.GetDeployed(); d != nil {
-			served = true
-			l := d.GetLocation()
-			a.addresses[l.GetName()] = l.GetAddress()
-			a.reportDeployed(d, time.Since(start))
-		}
-	}
+	s.app.ui.event("changed", map[string]any{"location": b.location.Name, "files": changes, "directories": n, "directory_bytes": bytes}, "%s", text)
 }
 
 func (a *app) reportStage(st *codeserverpb.Stage) {
 	a.timings.stage(st)
 	text := fmt.Sprintf("%-14s %9s", st.GetName(), took(st.GetTook().AsDuration()))
+	if st.GetNote() != "" {
+		text += "  " + st.GetNote()
+	}
 	if st.GetLocation() != "" {
 		text += "  " + st.GetLocation()
 	}
@@ -260,7 +252,7 @@ func (a *app) reportStage(st *codeserverpb.Stage) {
 		text += fmt.Sprintf("  fetched %s, %s", count(st.GetFetchedBlobs(), "blob"), size(st.GetFetchedBytes()))
 	}
 	a.ui.event("stage", map[string]any{
-		"stage": st.GetName(), "location": st.GetLocation(), "milliseconds": milliseconds(st.GetTook().AsDuration()),
+		"stage": st.GetName(), "note": st.GetNote(), "location": st.GetLocation(), "milliseconds": milliseconds(st.GetTook().AsDuration()),
 		"fetched_blobs": st.GetFetchedBlobs(), "fetched_bytes": st.GetFetchedBytes(),
 	}, "%s", text)
 }
@@ -271,9 +263,12 @@ func (a *app) reportDeployed(d *codeserverpb.Deployed, total time.Duration) {
 	if d.GetUnchanged() {
 		how = "unchanged, serving"
 	}
+	if d.GetMoved() {
+		how = "moved, serving"
+	}
 	a.ui.event("deployed", map[string]any{
 		"location": l.GetName(), "version": l.GetCurrent(), "address": l.GetAddress(),
-		"unchanged": d.GetUnchanged(), "milliseconds": milliseconds(total),
+		"unchanged": d.GetUnchanged(), "moved": d.GetMoved(), "milliseconds": milliseconds(total),
 	}, "%-14s %9s  %s %s at %s", "deployed", took(total), how, l.GetName()+"@"+short(l.GetCurrent()), l.GetAddress())
 }
 
@@ -283,29 +278,4 @@ func short(version string) string {
 		return version[:12]
 	}
 	return version
-}
-
-// answer is a codeserver's error: its words for people, its status for the code.
-type answer struct{ st *status.Status }
-
-func (a *answer) Error() string { return a.st.Message() }
-
-// GRPCStatus lets status.Code find the code.
-func (a *answer) GRPCStatus() *status.Status { return a.st }
-
-// deployError sorts a codeserver's answer by what the user can do.
-func deployError(err error) error {
-	st := status.Convert(err)
-	msg := &answer{st}
-	switch st.Code() {
-	case codes.FailedPrecondition:
-		return notReadyError{msg}
-	case codes.InvalidArgument, codes.NotFound:
-		return inputError{msg}
-	case codes.Unavailable, codes.Aborted, codes.Unauthenticated, codes.PermissionDenied:
-		return unavailableError{fmt.Errorf("codeserver: %w", msg)}
-	case codes.Canceled:
-		return context.Canceled
-	}
-	return fmt.Errorf("codeserver: %w (%s)", msg, st.Code())
 }

@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -23,9 +26,7 @@ func (s *session) deployRequest(ctx context.Context, loc *project.Location, list
 	if err != nil {
 		return nil, err
 	}
-	if err := s.reportChange(ctx, last, b); err != nil {
-		return nil, err
-	}
+	s.later.Go(func() { s.reportChange(ctx, last, b) })
 	req := &codeserverpb.DeployRequest{
 		Location: loc.Name, Spec: b.spec(), ReadyTimeout: durationpb.New(timeout), Listen: first(listen, loc.Listen),
 	}
@@ -46,9 +47,96 @@ func (s *session) sendDeploy(ctx context.Context, c *client.Client, reqs []*code
 	if err != nil {
 		return deployError(err)
 	}
+	s.later.Wait()
 	err = s.app.follow(stream, start)
 	if status.Code(err) == codes.NotFound {
 		return unavailableError{err} // of the trees: those were just built, into another cache
 	}
 	return err
+}
+
+// eventStream is the answer to Deploy and to Rollback.
+type eventStream interface {
+	Recv() (*codeserverpb.DeployEvent, error)
+}
+
+// nextDeployed hands a deploy's steps on until a version serves. io.EOF says that there is no other.
+func nextDeployed(stream eventStream, stage func(*codeserverpb.Stage)) (*codeserverpb.Deployed, error) {
+	for {
+		ev, err := stream.Recv()
+		if err == io.EOF {
+			return nil, io.EOF
+		}
+		if err != nil {
+			return nil, deployError(err)
+		}
+		if st := ev.GetStage(); st != nil {
+			stage(st)
+		}
+		if d := ev.GetDeployed(); d != nil {
+			return d, nil
+		}
+	}
+}
+
+// errNoWord says that a deploy has ended before a version served.
+var errNoWord = unavailableError{errors.New("the codeserver ended the deploy without a word: see its log")}
+
+// untilDeployed is nextDeployed where there must be one.
+func untilDeployed(stream eventStream, stage func(*codeserverpb.Stage)) (*codeserverpb.Deployed, error) {
+	d, err := nextDeployed(stream, stage)
+	if err == io.EOF {
+		return nil, errNoWord
+	}
+	return d, err
+}
+
+// follow reports a deploy's events until all versions serve.
+func (a *app) follow(stream eventStream, start time.Time) error {
+	for served := false; ; served = true {
+		d, err := nextDeployed(stream, a.reportStage)
+		if err == io.EOF {
+			a.timings.deployed()
+			if !served {
+				return errNoWord
+			}
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		l := d.GetLocation()
+		a.addresses[l.GetName()] = l.GetAddress()
+		a.reportDeployed(d, time.Since(start))
+	}
+}
+
+// answer is a codeserver's error: its words for people, its status for the code.
+type answer struct{ st *status.Status }
+
+func (a *answer) Error() string { return a.st.Message() }
+
+// GRPCStatus lets status.Code find the code.
+func (a *answer) GRPCStatus() *status.Status { return a.st }
+
+// deployError sorts a codeserver's answer by what the user can do.
+func deployError(err error) error {
+	st, server := status.Convert(err), "codeserver"
+	var call *client.Error
+	if errors.As(err, &call) {
+		server += " " + call.Addr
+	}
+	msg := &answer{st}
+	switch st.Code() {
+	case codes.FailedPrecondition:
+		return notReadyError{msg}
+	case codes.InvalidArgument, codes.NotFound:
+		return inputError{msg}
+	case codes.Unavailable, codes.Aborted, codes.Unauthenticated, codes.PermissionDenied:
+		msg.st = status.New(st.Code(), serverHint(st.Code(), st.Message()))
+		return unavailableError{fmt.Errorf("%s: %w", server, msg)}
+	case codes.Canceled:
+		return context.Canceled
+	}
+	return fmt.Errorf("%s: %w (%s)", server, msg, st.Code())
 }

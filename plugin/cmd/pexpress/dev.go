@@ -15,7 +15,7 @@ import (
 )
 
 func (a *app) devCommand() *cobra.Command {
-	var to string
+	var to, secrets string
 	var timeout time.Duration
 	c := &cobra.Command{
 		Use:   "dev [LOCATION...]",
@@ -25,14 +25,19 @@ deps.pex is made of. A version that does not become ready is shown with the end 
 serving. What is saved while a deploy is under way is deployed right after.
 
 It deploys to the codeserver of --to or $PEXPRESS_CODESERVER, else to the one of $PEXPRESS_HOME; if none answers there,
-one is started, and ended with this command. The codeserver that the project's configuration names is not used: it is
+one is started, with the --secrets file if there is one, and ended with this command. The codeserver that the project's configuration names is not used: it is
 where 'pexpress deploy' goes.`,
 		ValidArgsFunction: a.completeLocations,
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.dev(c.Context(), devOptions{args, first(to, os.Getenv("PEXPRESS_CODESERVER")), timeout})
+			to = first(to, os.Getenv("PEXPRESS_CODESERVER"))
+			if to != "" && secrets != "" {
+				return usageError{errors.New("--secrets is for the codeserver that dev starts: the one of --to or $PEXPRESS_CODESERVER has its own")}
+			}
+			return a.dev(c.Context(), devOptions{args, to, secrets, timeout})
 		},
 	}
-	c.Flags().StringVar(&to, "to", "", "address of the codeserver: unix:///socket or host:port [$PEXPRESS_CODESERVER] (default: that of $PEXPRESS_HOME, started if need be)")
+	c.Flags().StringVar(&to, "to", "", "address of the codeserver: unix:///socket, host:port or grpcs://host:port [$PEXPRESS_CODESERVER] (default: that of $PEXPRESS_HOME, started if need be)")
+	c.Flags().StringVar(&secrets, "secrets", "", "`file` that says where the values of secret-env are, for the codeserver that is started")
 	c.Flags().DurationVar(&timeout, "ready-timeout", time.Minute, "how long a new version may take to become ready")
 	a.targetFlags(c)
 	return c
@@ -42,6 +47,7 @@ where 'pexpress deploy' goes.`,
 type devOptions struct {
 	names   []string
 	to      string
+	secrets string
 	timeout time.Duration
 }
 
@@ -230,8 +236,11 @@ func (d *dev) connect(ctx context.Context) error {
 	}
 	socket := filepath.Join(d.app.home, "codeserver.sock")
 	c, err := d.app.dial(ctx, "unix://"+socket)
+	if err == nil && d.opts.secrets != "" {
+		d.show.warning("a codeserver answers at " + socket + " already: it has the secrets that it was started with, not those of --secrets")
+	}
 	if err != nil {
-		if d.server, err = d.app.startServer(socket); err != nil {
+		if d.server, err = d.app.startServer(socket, d.opts.secrets); err != nil {
 			return err
 		}
 		if c, err = d.server.await(ctx, "unix://"+socket); err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -76,31 +75,13 @@ func (d *dev) tryDeploy(ctx context.Context, loc *project.Location, b batch) (*c
 	if err != nil {
 		return nil, deployError(err)
 	}
-	deployed, err := d.app.untilDeployed(stream, b.began)
+	d.session.later.Wait()
+	deployed, err := untilDeployed(stream, d.app.reportStage)
 	if err == nil {
+		d.app.reportDeployed(deployed, time.Since(b.began))
 		d.last[loc.Name] = attempt{name.Hash(), false}
 	}
 	return deployed, err
-}
-
-// untilDeployed reports a deploy's events until the version serves.
-func (a *app) untilDeployed(stream eventStream, start time.Time) (*codeserverpb.Deployed, error) {
-	for {
-		ev, err := stream.Recv()
-		if err == io.EOF {
-			return nil, unavailableError{errors.New("the codeserver ended the deploy without a word: see its log")}
-		}
-		if err != nil {
-			return nil, deployError(err)
-		}
-		if st := ev.GetStage(); st != nil {
-			a.reportStage(st)
-		}
-		if dep := ev.GetDeployed(); dep != nil {
-			a.reportDeployed(dep, time.Since(start))
-			return dep, nil
-		}
-	}
 }
 
 // failed shows what is wrong, and what serves all the same.

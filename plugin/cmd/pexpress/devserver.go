@@ -24,8 +24,8 @@ type ownServer struct {
 }
 
 // startServer starts a codeserver on the socket where every command looks for one, with its state in $PEXPRESS_HOME, so
-// that what was served last is served again, at the same addresses.
-func (a *app) startServer(socket string) (*ownServer, error) {
+// that what was served last is served again, at the same addresses. secrets is its file of secrets, if there is one.
+func (a *app) startServer(socket, secrets string) (*ownServer, error) {
 	program, err := findCodeserver()
 	if err != nil {
 		return nil, err
@@ -40,7 +40,11 @@ func (a *app) startServer(socket string) (*ownServer, error) {
 		return nil, err
 	}
 	defer log.Close()
-	s.cmd = exec.Command(program, "serve", "--state", filepath.Join(dir, "state"), "--cache", a.cache, "--listen", "unix://"+socket)
+	args := []string{"serve", "--state", filepath.Join(dir, "state"), "--cache", a.cache, "--listen", "unix://" + socket}
+	if secrets != "" {
+		args = append(args, "--secrets", secrets)
+	}
+	s.cmd = exec.Command(program, args...)
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	// Ctrl-C is for this process, which ends the codeserver in its turn; and the kernel does if this one is killed.
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}

@@ -45,11 +45,7 @@ func (s *session) explain(ctx context.Context, names []string) error {
 }
 
 func (s *session) explainLocation(ctx context.Context, loc *project.Location) error {
-	deps, err := s.planDeps(ctx, loc)
-	if err != nil {
-		return err
-	}
-	source, err := s.planSource(ctx, loc, deps.target)
+	deps, source, err := s.plan(ctx, loc)
 	if err != nil {
 		return err
 	}

@@ -46,28 +46,28 @@ Run the two directories as: PEX_PATH=OUT/deps.pex python OUT/source.pex -m your.
 	return c
 }
 
-// buildOne builds the only location that is named, or the project's only one.
-func (s *session) buildOne(ctx context.Context, names []string) (*built, error) {
+// one returns the only location that is named, or the project's only one. how says how to name it.
+func (s *session) one(names []string, how string) (*project.Location, error) {
 	locs, err := s.locations(names)
 	if err != nil {
 		return nil, err
 	}
-	if len(locs) != 1 {
-		return nil, usageError{fmt.Errorf("the project has %d locations: name one", len(locs))}
+	if len(locs) == 1 {
+		return locs[0], nil
 	}
-	return s.buildLocation(ctx, locs[0])
+	var all []string
+	for _, l := range locs {
+		all = append(all, l.Name)
+	}
+	return nil, usageError{fmt.Errorf("there are several locations, %s: name one, %s", strings.Join(all, ", "), how)}
 }
 
 // outName returns where to export to, which must not exist: what is there is found before anything is built.
-func (s *session) outName(names []string, layout, out string) (string, error) {
+func outName(loc *project.Location, layout, out string) (string, error) {
 	if out == "" {
-		locs, err := s.locations(names)
-		if err != nil {
-			return "", err
-		}
-		out = locs[0].Name + "." + layout
+		out = loc.Name + "." + layout
 		if layout == "zipapp" {
-			out = locs[0].Name + ".pex"
+			out = loc.Name + ".pex"
 		}
 	}
 	if _, err := os.Lstat(out); err == nil {
@@ -103,11 +103,14 @@ func (s *session) export(ctx context.Context, names []string, layout, out string
 	if len(s.project.Outputs) > 0 && layout == "zipapp" {
 		return inputErrorf("a zipapp has no place for the output %s of the project: pass --layout packed or --layout loose", s.project.Outputs[0].Name)
 	}
-	out, err := s.outName(names, layout, out)
+	loc, err := s.one(names, "as in 'pexpress export LOCATION'")
 	if err != nil {
 		return err
 	}
-	b, err := s.buildOne(ctx, names)
+	if out, err = outName(loc, layout, out); err != nil {
+		return err
+	}
+	b, err := s.buildLocation(ctx, loc)
 	if err != nil {
 		return err
 	}

@@ -143,7 +143,7 @@ func (f *fleet) deploy(ctx context.Context, m *member) error {
 	}
 	m.result = "unchanged"
 	for range f.reqs {
-		d, err := f.next(stream, m)
+		d, err := untilDeployed(stream, f.stage(m))
 		if status.Code(err) == codes.NotFound {
 			return unavailableError{err} // of the trees: that codeserver reads another cache
 		}
@@ -162,22 +162,17 @@ func (f *fleet) deploy(ctx context.Context, m *member) error {
 	return nil
 }
 
-// next reports a deploy's events until a version serves.
-func (f *fleet) next(stream eventStream, m *member) (*codeserverpb.Deployed, error) {
-	for {
-		ev, err := stream.Recv()
-		if err != nil {
-			return nil, deployError(err)
+// stage returns what reports the steps of one codeserver. A person is shown those that there is something to say about.
+func (f *fleet) stage(m *member) func(*codeserverpb.Stage) {
+	return func(st *codeserverpb.Stage) {
+		text := ""
+		if st.GetNote() != "" {
+			text = "%-14s %9s  %s: %s"
 		}
-		if st := ev.GetStage(); st != nil {
-			f.app.ui.event("stage", map[string]any{
-				"host": m.address, "stage": st.GetName(), "location": st.GetLocation(), "milliseconds": milliseconds(st.GetTook().AsDuration()),
-				"fetched_blobs": st.GetFetchedBlobs(), "fetched_bytes": st.GetFetchedBytes(),
-			}, "")
-		}
-		if d := ev.GetDeployed(); d != nil {
-			return d, nil
-		}
+		f.app.ui.event("stage", map[string]any{
+			"host": m.address, "stage": st.GetName(), "note": st.GetNote(), "location": st.GetLocation(), "milliseconds": milliseconds(st.GetTook().AsDuration()),
+			"fetched_blobs": st.GetFetchedBlobs(), "fetched_bytes": st.GetFetchedBytes(),
+		}, text, st.GetName(), took(st.GetTook().AsDuration()), m.address, st.GetNote())
 	}
 }
 

@@ -74,7 +74,7 @@ func (f *fleet) back(ctx context.Context, m *member) {
 		if m.before[name] == "" {
 			_, err = m.client.Remove(ctx, &codeserverpb.RemoveRequest{Location: name, IfCurrent: &version})
 		} else {
-			err = f.rollBack(ctx, m, name)
+			err = f.rollBack(ctx, m, name, version)
 		}
 		if err == nil {
 			m.result = "moved back"
@@ -86,14 +86,14 @@ func (f *fleet) back(ctx context.Context, m *member) {
 	}
 }
 
-func (f *fleet) rollBack(ctx context.Context, m *member, location string) error {
+func (f *fleet) rollBack(ctx context.Context, m *member, location, from string) error {
 	stream, err := m.client.Rollback(ctx, &codeserverpb.RollbackRequest{
-		Location: location, Version: m.before[location], ReadyTimeout: f.reqs[0].GetReadyTimeout(),
+		Location: location, Version: m.before[location], IfCurrent: &from, ReadyTimeout: f.reqs[0].GetReadyTimeout(),
 	})
 	if err != nil {
 		return deployError(err)
 	}
-	_, err = f.next(stream, m)
+	_, err = untilDeployed(stream, f.stage(m))
 	return err
 }
 

@@ -42,7 +42,7 @@ var pure = map[string][]string{
 	},
 	"plugin/lock": {
 		"bytes", "cmp", "errors", "fmt", "iter", "maps", "math", "net/url", "path", "regexp", "slices", "strconv", "strings", "unicode",
-		"github.com/aquasecurity/go-pep440-version", "github.com/pelletier/go-toml/v2",
+		"github.com/aquasecurity/go-pep440-version", "github.com/pelletier/go-toml/v2", "cache/lazy",
 	},
 }
 

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -38,6 +40,9 @@ are those that pip and uv are configured to use. Versions in an existing pylock.
 
 // lock writes the lock of each location; several may share one.
 func (s *session) lock(ctx context.Context, inputs []string, upgrade bool) error {
+	if err := checkShared(s.project.Locations); err != nil {
+		return inputError{err}
+	}
 	done := map[string]bool{}
 	for i := range s.project.Locations {
 		loc := &s.project.Locations[i]
@@ -50,6 +55,52 @@ func (s *session) lock(ctx context.Context, inputs []string, upgrade bool) error
 		}
 	}
 	return nil
+}
+
+// checkShared refuses locations that share a lock and need different extras or groups. A resolver's pylock.toml does not
+// say of which extra a package is: made for all of them it would give each location the packages of the others.
+func checkShared(locs []project.Location) error {
+	owner := map[string]*project.Location{}
+	for i := range locs {
+		loc := &locs[i]
+		other := owner[loc.Lock]
+		if other == nil {
+			owner[loc.Lock] = loc
+			continue
+		}
+		if sameNames(loc.Extras, other.Extras) && sameNames(loc.Groups, other.Groups) {
+			continue
+		}
+		return fmt.Errorf("the locations %s and %s have different extras or groups and the same lock, %s, which can be made for one of them: "+
+			"give each its own, as with lock = %q in [tool.pexpress.location.%s]",
+			other.Name, loc.Name, loc.Lock, ownLock(loc), tomlKey(loc.Name))
+	}
+	return nil
+}
+
+// sameNames reports whether two lists of extras or groups mean the same ones.
+func sameNames(a, b []string) bool {
+	set := func(names []string) map[string]bool {
+		m := map[string]bool{}
+		for _, n := range names {
+			m[lock.NormalizeName(n)] = true
+		}
+		return m
+	}
+	return maps.Equal(set(a), set(b))
+}
+
+// tomlKey writes a location's name as TOML has it in the name of a table.
+func tomlKey(name string) string {
+	if strings.Contains(name, ".") {
+		return strconv.Quote(name)
+	}
+	return name
+}
+
+// ownLock is a name for a lock of a location's own, beside the one that it shares.
+func ownLock(loc *project.Location) string {
+	return filepath.Join(filepath.Dir(loc.Lock), "pylock."+strings.ReplaceAll(loc.Name, ".", "-")+".toml")
 }
 
 func (s *session) lockLocation(ctx context.Context, loc *project.Location, inputs []string, upgrade bool) error {

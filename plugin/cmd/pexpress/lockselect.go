@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/pexpress/pexpress/cache/lazy"
 	"github.com/pexpress/pexpress/plugin/fetch"
 	"github.com/pexpress/pexpress/plugin/lock"
 )
@@ -91,7 +91,7 @@ func (r *selectRequest) read() (*selection, error) {
 		}
 		s.Targets[name] = []selectedWheel{}
 		for _, w := range wheels {
-			if !sha256Hex.MatchString(w.SHA256) {
+			if !sha256Hex().MatchString(w.SHA256) {
 				return nil, inputErrorf("%s: the sha256 of %s there is %.80q, by which build tools check what they fetch: lock again",
 					r.lock, w.Filename, w.SHA256)
 			}
@@ -103,7 +103,7 @@ func (r *selectRequest) read() (*selection, error) {
 }
 
 // sha256Hex is what may get into what build tools generate of a lock.
-var sha256Hex = regexp.MustCompile(`^[0-9a-f]{64}$`)
+var sha256Hex = lazy.Regexp(`^[0-9a-f]{64}$`)
 
 func selected(w lock.Wheel) selectedWheel {
 	return selectedWheel{w.Name, w.Version, w.Filename, w.URL, w.Path, w.SHA256, w.Size}

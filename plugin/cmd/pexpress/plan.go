@@ -26,15 +26,6 @@ type depsPlan struct {
 	target  lock.Target
 }
 
-// sourcePlan is a planned source.pex with what is needed to bring its inputs.
-type sourcePlan struct {
-	*action.Plan
-	sources *project.Sources
-	files   map[digest.Digest]string
-	blobs   map[digest.Digest][]byte
-	tree    *merkle.Tree
-}
-
 func first(values ...string) string {
 	for _, v := range values {
 		if v != "" {
@@ -44,8 +35,8 @@ func first(values ...string) string {
 	return ""
 }
 
-// planDeps computes the Action of deps.pex from the lock. It reads no wheel.
-func (s *session) planDeps(ctx context.Context, loc *project.Location) (*depsPlan, error) {
+// planDeps computes the Action of deps.pex from the lock. It reads no wheel. runtime returns what bootstrap does.
+func (s *session) planDeps(ctx context.Context, loc *project.Location, runtime func() (*merkle.Tree, error)) (*depsPlan, error) {
 	l, err := s.readLock(ctx, loc)
 	if err != nil {
 		return nil, err
@@ -66,12 +57,12 @@ func (s *session) planDeps(ctx context.Context, loc *project.Location) (*depsPla
 	for i, w := range wheels {
 		files[i] = action.File{Name: w.Filename, Digest: digests[i]}
 	}
-	runtime, err := s.bootstrap(ctx)
+	boot, err := runtime()
 	if err != nil {
 		return nil, err
 	}
 	p, err := action.Deps(action.DepsInput{
-		Wheels: files, Bootstrap: runtime, Python: target.Python, Platform: target.Platform, OutputVersion: pex.OutputVersion,
+		Wheels: files, Bootstrap: boot, Python: target.Python, Platform: target.Platform, OutputVersion: pex.OutputVersion,
 	})
 	if err != nil {
 		return nil, inputError{err}
@@ -118,69 +109,10 @@ func (s *session) keepBootstrap(ctx context.Context) error {
 	return err
 }
 
-// planSource computes the Action of source.pex from the files of one location.
-func (s *session) planSource(ctx context.Context, loc *project.Location, target lock.Target) (*sourcePlan, error) {
-	src, err := s.project.Sources(ctx, loc)
-	if err != nil {
-		return nil, inputError{err}
-	}
-	p := &sourcePlan{sources: src, files: map[digest.Digest]string{}, blobs: map[digest.Digest][]byte{}}
-	if p.tree, err = s.sourceTree(ctx, p); err != nil {
-		return nil, err
-	}
-	runtime, err := s.bootstrap(ctx)
-	if err != nil {
-		return nil, err
-	}
-	p.Plan, err = action.Source(action.SourceInput{
-		Tree: p.tree, Bootstrap: runtime, Python: target.Python, Platform: target.Platform,
-		SourceRoots: src.Roots, OutputVersion: pex.OutputVersion,
-	})
-	if err != nil {
-		return nil, inputError{err}
-	}
-	return p, nil
-}
-
-// sourceTree hashes the files that changed since they were hashed last and makes the tree of all.
-func (s *session) sourceTree(ctx context.Context, p *sourcePlan) (*merkle.Tree, error) {
-	paths := make([]string, len(p.sources.Files))
-	for i, f := range p.sources.Files {
-		paths[i] = f.Abs
-	}
-	digests, err := s.hasher.Files(ctx, paths)
-	if err != nil {
-		return nil, err
-	}
-	var b merkle.Builder
-	for i, f := range p.sources.Files {
-		if err := b.File(f.Path, digests[i]); err != nil {
-			return nil, inputError{err}
-		}
-		p.files[digests[i]] = f.Abs
-	}
-	for path, target := range p.sources.Symlinks {
-		if err := b.Symlink(path, target); err != nil {
-			return nil, inputError{err}
-		}
-	}
-	for path, content := range p.sources.Generated {
-		d := digest.FromBytes(content)
-		if err := b.File(path, d); err != nil {
-			return nil, inputError{err}
-		}
-		p.blobs[d] = content
-	}
-	t, err := b.Build()
-	if err != nil {
-		return nil, inputError{err}
-	}
-	return t, nil
-}
-
 // buildDeps returns deps.pex, fetching and building only when the cache lacks it.
 func (s *session) buildDeps(ctx context.Context, p *depsPlan) (*build.Result, error) {
 	r, err := s.executor().Run(ctx, p.Plan, func(ctx context.Context) error {
+		s.builders.expect()
 		if err := s.keepBootstrap(ctx); err != nil {
 			return err
 		}
@@ -204,6 +136,7 @@ func (s *session) buildDeps(ctx context.Context, p *depsPlan) (*build.Result, er
 // buildSource returns source.pex, storing only the files that the cache lacks.
 func (s *session) buildSource(ctx context.Context, p *sourcePlan) (*build.Result, error) {
 	return s.executor().Run(ctx, p.Plan, func(ctx context.Context) error {
+		s.builders.expect()
 		if err := s.keepBootstrap(ctx); err != nil {
 			return err
 		}
@@ -232,9 +165,7 @@ func (s *session) buildLocation(ctx context.Context, loc *project.Location) (*bu
 	s.seen.Forget() // of the build before, in a command that builds again and again
 	b := &built{location: loc}
 	err := step(ctx, "plan", func(ctx context.Context) (err error) {
-		if b.depsPlan, err = s.planDeps(ctx, loc); err == nil {
-			b.plan, err = s.planSource(ctx, loc, b.depsPlan.target)
-		}
+		b.depsPlan, b.plan, err = s.plan(ctx, loc)
 		return err
 	})
 	if err != nil {
@@ -244,8 +175,8 @@ func (s *session) buildLocation(ctx context.Context, loc *project.Location) (*bu
 	for _, w := range b.plan.sources.Warnings {
 		s.app.ui.warn(w)
 	}
-	s.stage("plan", start, map[string]any{"wheels": len(deps.wheels), "files": len(b.plan.sources.Files)},
-		"%s, %s", count(len(deps.wheels), "wheel"), count(len(b.plan.sources.Files), "source file"))
+	s.stage("plan", start, map[string]any{"location": loc.Name, "wheels": len(deps.wheels), "files": len(b.plan.sources.Files)},
+		"%s, %s%s", count(len(deps.wheels), "wheel"), count(len(b.plan.sources.Files), "source file"), s.of(loc))
 	s.app.timings.mark("plan")
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
@@ -263,19 +194,24 @@ func (s *session) buildLocation(ctx context.Context, loc *project.Location) (*bu
 	s.app.timings.mark("build")
 	for _, o := range b.all() {
 		s.app.timings.add(o.name, o.Took, true)
-		s.report(o.name, o.Result)
+		s.report(loc, o.name, o.Result)
 	}
-	return b, s.remember(b)
+	s.later.Go(func() {
+		if err := s.remember(b); err != nil {
+			s.app.ui.warn("the next build cannot say what differs from this one: " + err.Error())
+		}
+	})
+	return b, nil
 }
 
-func (s *session) report(output string, r *build.Result) {
+func (s *session) report(loc *project.Location, output string, r *build.Result) {
 	how := "built"
 	if r.Hit {
 		how = "cache hit"
 	}
 	s.app.ui.event("built", map[string]any{
-		"output": output, "root": r.Root, "action": r.Action, "hit": r.Hit, "milliseconds": milliseconds(r.Took),
-	}, "%-14s %9s  %s  %s", output, took(r.Took), r.Root.Short(), how)
+		"location": loc.Name, "output": output, "root": r.Root, "action": r.Action, "hit": r.Hit, "milliseconds": milliseconds(r.Took),
+	}, "%-14s %9s  %s  %s%s", output, took(r.Took), r.Root.Short(), how, s.of(loc))
 }
 
 // fetchError says whether a wheel was refused or could not be had.

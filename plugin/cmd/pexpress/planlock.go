@@ -31,7 +31,10 @@ func (s *session) readLock(ctx context.Context, loc *project.Location) (*lock.Lo
 
 // target returns what the project is built for: flags, else its configuration, else what the lock was made for.
 func (s *session) target(loc *project.Location, l *lock.Lock) (lock.Target, error) {
-	python := first(s.app.python, s.project.Python, l.DefaultPython())
+	python := first(s.app.python, s.project.Python)
+	if python == "" {
+		python = l.DefaultPython() // looks through versions: milliseconds
+	}
 	if _, err := os.Stat(filepath.Join(s.project.Dir, loc.Lock)); python == "" && errors.Is(err, os.ErrNotExist) {
 		return lock.Target{}, inputErrorf("no %s in %s, which also says no Python version: is it the project's directory (--directory)? "+
 			"'pexpress lock' makes the lock; a project without requirements says python = \"3.11\" in [tool.pexpress]",

@@ -7,10 +7,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"regexp"
 
 	"github.com/spf13/cobra"
 
+	"github.com/pexpress/pexpress/cache/lazy"
 	"github.com/pexpress/pexpress/cache/open"
 )
 
@@ -50,7 +50,7 @@ lock, wheel, source tree); 4 a builder failed; 5 the new version does not serve,
 6 the cache, an index or the codeserver could not be reached or used.`
 
 // usageText matches what cobra says of a command line that makes no sense; it has no type for it.
-var usageText = regexp.MustCompile(`^(unknown command|accepts |requires at |unknown shorthand|required flag)`)
+var usageText = lazy.Regexp(`^(unknown command|accepts |requires at |unknown shorthand|required flag)`)
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) (result error) {
 	a := &app{stdin: stdin, ui: newUI(false, stdout, stderr), tracing: new(tracing), timings: newTimings(), addresses: map[string]string{}}
@@ -64,7 +64,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if err == nil {
 		err = root.ExecuteContext(ctx)
 	}
-	if err != nil && usageText.MatchString(err.Error()) {
+	if err != nil && usageText().MatchString(err.Error()) {
 		err = usageError{fmt.Errorf("%w; see pexpress --help", err)}
 	}
 	var exit *exitError

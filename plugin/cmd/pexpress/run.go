@@ -46,7 +46,11 @@ func (a *app) run(ctx context.Context, names, args []string) error {
 	stdout := a.ui.out
 	a.ui.out = a.ui.err // standard output is the program's
 	err := a.with(ctx, func(s *session) (err error) {
-		if b, err = s.buildOne(ctx, names); err != nil {
+		loc, err := s.one(names, "with --location NAME before --")
+		if err != nil {
+			return err
+		}
+		if b, err = s.buildLocation(ctx, loc); err != nil {
 			return err
 		}
 		if dir, err = s.exportForRun(ctx, b); err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/digest"
+	"github.com/pexpress/pexpress/cache/merkle"
 	"github.com/pexpress/pexpress/cache/open"
 	"github.com/pexpress/pexpress/plugin/project"
 	"github.com/pexpress/pexpress/plugin/sbom"
@@ -25,7 +26,7 @@ the licence that its METADATA declares. The same digest gives the same document,
 
 With --digest nothing is built, and no project is needed: the digest is that of the root of a deps.pex in the cache, as
 'pexpress build' and 'pexpress status --output json' show it.`,
-		Args:              cobra.MaximumNArgs(1),
+		Args:              takes(0, 1, "give one LOCATION at most"),
 		ValidArgsFunction: a.completeLocations,
 		RunE: func(c *cobra.Command, args []string) error {
 			// The document has the standard output for itself; what is said of a build goes where warnings go.
@@ -47,14 +48,11 @@ With --digest nothing is built, and no project is needed: the digest is that of 
 
 // sbom writes the document of a location's deps.pex, which is built if the cache lacks it.
 func (s *session) sbom(ctx context.Context, names []string, out io.Writer) error {
-	locs, err := s.locations(names)
+	loc, err := s.one(names, "as in 'pexpress sbom LOCATION'")
 	if err != nil {
 		return err
 	}
-	if len(locs) != 1 {
-		return usageError{fmt.Errorf("the project has %s: name one", count(len(locs), "location"))}
-	}
-	p, err := s.planDeps(ctx, locs[0])
+	p, err := s.planDeps(ctx, loc, func() (*merkle.Tree, error) { return s.bootstrap(ctx) })
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/pexpress/pexpress/cache"
@@ -29,7 +30,9 @@ type session struct {
 	fetcher  *fetch.Fetcher
 	hasher   *merkle.Hasher
 	builders *builders
-	runtime  *merkle.Tree // see bootstrap
+	runtime  *merkle.Tree   // see bootstrap
+	several  bool           // more than one location is built: lines say which they are about
+	later    sync.WaitGroup // what has changed is found out and told while others work
 	closer   io.Closer
 }
 
@@ -93,6 +96,7 @@ func (s *session) openState() error {
 }
 
 func (s *session) close() error {
+	s.later.Wait()
 	return errors.Join(s.builders.close(), s.hasher.Save(), s.closer.Close())
 }
 
@@ -109,6 +113,14 @@ func (a *app) with(ctx context.Context, fn func(*session) error) error {
 	}
 	err = fn(s)
 	return errors.Join(err, s.close())
+}
+
+// of says which location a line is about, where there are several.
+func (s *session) of(loc *project.Location) string {
+	if !s.several {
+		return ""
+	}
+	return "  " + loc.Name
 }
 
 // stage reports a step of a command that has ended.

@@ -21,7 +21,7 @@ func (a *app) statusCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "status [LOCATION]",
 		Short: "Show what a codeserver serves",
-		Args:  cobra.MaximumNArgs(1),
+		Args:  takes(0, 1, "give one LOCATION at most"),
 
 		ValidArgsFunction: a.completeLocations,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -66,17 +66,19 @@ func (a *app) statusCommand() *cobra.Command {
 func (a *app) reportLocation(l *codeserverpb.Location) {
 	if a.ui.json {
 		b, err := protojson.MarshalOptions{UseProtoNames: true, EmitUnpopulated: true}.Marshal(l)
-		if err == nil {
-			a.ui.event("location", rawJSON(b), "")
+		if err != nil {
+			a.ui.warn(fmt.Sprintf("location %s cannot be shown: %v", l.GetName(), err))
+			return
 		}
+		a.ui.event("location", rawJSON(b), "")
 		return
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s at %s%s\n", l.GetName(), first(l.GetAddress(), "no address yet"), channelText(l))
+	fmt.Fprintf(&b, "%s at %s%s%s\n", l.GetName(), first(l.GetAddress(), "no address yet"), channelText(l), listenText(l))
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, v := range l.GetVersions() {
 		mark := " "
-		if v.GetName() == l.GetCurrent() {
+		if serves(l, v) {
 			mark = "*"
 		}
 		deps, source := v.GetSpec().GetDepsRoot().GetHash(), v.GetSpec().GetSourceRoot().GetHash()
@@ -86,7 +88,7 @@ func (a *app) reportLocation(l *codeserverpb.Location) {
 			fmt.Fprintf(w, "\tpid %d", v.GetPid())
 		}
 		if v.GetError() != "" {
-			fmt.Fprintf(w, "\t%s", strings.SplitN(v.GetError(), "\n", 2)[0])
+			fmt.Fprintf(w, "\t%s", firstLine(v.GetError()))
 		}
 		fmt.Fprintln(w)
 	}
@@ -98,20 +100,14 @@ func (a *app) reportLocation(l *codeserverpb.Location) {
 		if len(v.GetIsolation()) > 0 {
 			fmt.Fprintf(&b, "   %s is kept to %s\n", short(v.GetName()), strings.Join(v.GetIsolation(), ", "))
 		}
+		if text := preloadText(v); text != "" {
+			fmt.Fprintf(&b, "   %s: %s\n", short(v.GetName()), text)
+		}
+	}
+	if text := failureText(l); text != "" {
+		fmt.Fprintf(&b, "   %s\n", text)
 	}
 	a.ui.event("location", nil, "%s", strings.TrimSuffix(b.String(), "\n"))
-}
-
-// usesText says what a version uses and has done.
-func usesText(u *codeserverpb.Usage) string {
-	text := fmt.Sprintf("%s of a processor so far, %s of memory (most %s) in %s; %s, %d failed, %d under way",
-		took(u.GetCpu().AsDuration()), size(u.GetMemoryBytes()), size(u.GetMemoryPeakBytes()),
-		count(u.GetProcesses(), "process"), count(u.GetRequests(), "request"),
-		u.GetFailedRequests(), u.GetActiveRequests())
-	if u.GetLatencyP50() != nil {
-		text += fmt.Sprintf(", half within %s, 99 %% within %s", took(u.GetLatencyP50().AsDuration()), took(u.GetLatencyP99().AsDuration()))
-	}
-	return text + "; " + count(u.GetRestarts(), "restart")
 }
 
 // rawJSON is an object that is JSON already.
@@ -120,15 +116,13 @@ type rawJSON []byte
 // MarshalJSON implements json.Marshaler.
 func (r rawJSON) MarshalJSON() ([]byte, error) { return r, nil }
 
-func stateName(s codeserverpb.State) string { return strings.ToLower(s.String()) }
-
 func (a *app) rollbackCommand() *cobra.Command {
 	var to string
 	var timeout time.Duration
 	c := &cobra.Command{
 		Use:   "rollback LOCATION [VERSION]",
 		Short: "Move a location back to the version before, or to one that is kept",
-		Args:  cobra.RangeArgs(1, 2),
+		Args:  takes(1, 2, "give a LOCATION, and the VERSION that it is to have if not the one before"),
 
 		ValidArgsFunction: a.completeLocations,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -161,7 +155,7 @@ func (a *app) logsCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "logs LOCATION",
 		Short: "Show what a version wrote to its standard output and error",
-		Args:  cobra.ExactArgs(1),
+		Args:  takes(1, 1, "give one LOCATION; --version names one of its versions"),
 
 		ValidArgsFunction: a.completeLocations,
 		RunE: func(c *cobra.Command, args []string) error {

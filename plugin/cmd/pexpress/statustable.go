@@ -117,6 +117,9 @@ func (b *board) lines(now time.Time) []line {
 	for _, name := range slices.Sorted(maps.Keys(b.locations)) {
 		l := b.locations[name]
 		all = append(all, entry{}, entry{free: locationLine(l)})
+		if text := failureText(l); text != "" {
+			all = append(all, entry{free: line{{"  " + text, red}}})
+		}
 		first := true
 		for _, v := range l.GetVersions() {
 			if !isShown(l, v) {
@@ -157,11 +160,14 @@ func (b *board) lines(now time.Time) []line {
 
 // isShown leaves out what is only kept on disk.
 func isShown(l *codeserverpb.Location, v *codeserverpb.Version) bool {
-	return v.GetName() == l.GetCurrent() || v.GetState() != codeserverpb.State_STOPPED
+	return serves(l, v) || v.GetState() != codeserverpb.State_STOPPED
 }
 
 func locationLine(l *codeserverpb.Location) line {
 	out := line{{l.GetName(), bold}, {"  " + first(l.GetAddress(), "no address yet"), plain}}
+	if text := listenText(l); text != "" {
+		out = append(out, cell{text, red})
+	}
 	if l.GetCanary() != "" {
 		out = append(out, cell{fmt.Sprintf("  canary %s %d %%", short(l.GetCanary()), l.GetCanaryPercent()), yellow})
 	}
@@ -193,10 +199,10 @@ func (b *board) row(l *codeserverpb.Location, v *codeserverpb.Version, now time.
 		r = &rate{}
 	}
 	mark := " "
-	switch v.GetName() {
-	case l.GetCurrent():
+	switch {
+	case serves(l, v):
 		mark = "*"
-	case l.GetCanary():
+	case v.GetName() == l.GetCanary():
 		mark = "~"
 	}
 	known := func(ok bool, format string, n any) string {
@@ -247,6 +253,9 @@ func details(v *codeserverpb.Version) []line {
 	}
 	if len(v.GetIsolation()) > 0 {
 		add("isolation: "+strings.Join(v.GetIsolation(), ", "), dim)
+	}
+	if text := preloadText(v); text != "" {
+		add(text, dim)
 	}
 	return all
 }

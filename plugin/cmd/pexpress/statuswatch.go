@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -92,18 +91,18 @@ func changeText(l *codeserverpb.Location, usage bool) string {
 	}
 	text := l.GetName()
 	if l.GetAddress() != "" {
-		text += " at " + l.GetAddress()
+		text += " at " + l.GetAddress() + listenText(l)
 	}
 	for _, v := range l.GetVersions() {
-		current := v.GetName() == l.GetCurrent()
+		current := serves(l, v)
 		if !current && v.GetState() == codeserverpb.State_STOPPED {
 			continue
 		}
 		text += fmt.Sprintf("  %s %s", short(v.GetName()), stateName(v.GetState()))
-		switch v.GetName() {
-		case l.GetCurrent():
+		switch {
+		case current:
 			text += " (serves)"
-		case l.GetCanary():
+		case v.GetName() == l.GetCanary():
 			text += fmt.Sprintf(" (canary, %d %%)", l.GetCanaryPercent())
 		}
 		if n := v.GetUsage().GetRestarts(); n > 0 {
@@ -116,10 +115,8 @@ func changeText(l *codeserverpb.Location, usage bool) string {
 			text += ", " + usesText(v.GetUsage())
 		}
 	}
+	if failure := failureText(l); failure != "" {
+		text += "; " + failure
+	}
 	return text + channelText(l)
-}
-
-func firstLine(s string) string {
-	line, _, _ := strings.Cut(s, "\n")
-	return line
 }

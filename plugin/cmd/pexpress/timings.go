@@ -42,7 +42,7 @@ func newTimings() *timings {
 	}
 	began := now.Add(-time.Duration(used.Utime.Nano() + used.Stime.Nano()))
 	t := &timings{began: began, last: began}
-	t.mark("start")
+	t.mark("command") // the codeserver has a stage start
 	return t
 }
 

@@ -1,19 +1,17 @@
 // Package within is the inside of a sandbox before the builder is there: the program of the host, started again, sets up the
 // isolation and becomes the builder.
 //
-// It does so while packages are initialised, and imports next to nothing, so that this comes before the protocol buffers, the
-// clients of clouds and the command line of the program are made ready, for nothing: that is most of what such a start costs.
+// It does so while packages are initialised, before the protocol buffers, the clients of clouds and the command line of the
+// program are made ready, for nothing: that is most of what such a start costs. Of the packages whose imports are initialised
+// the one whose path sorts first is next (the Go specification, "Package initialization"), so that this one must import next
+// to nothing: with fmt, golang.org/x/sys/unix or even strings most others come before it.
 package within
 
 import (
-	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
-
-	"golang.org/x/sys/unix"
+	"syscall"
 )
 
 // Arg is the first argument of a process that sets up its isolation and then becomes the builder.
@@ -29,7 +27,7 @@ const (
 // exitSetup is the exit status of a sandbox that could not be set up, or could not start its builder.
 const exitSetup = 125
 
-// Setup is what a process that becomes a sandbox is told, as its second argument.
+// Setup is what a process that becomes a sandbox is told.
 type Setup struct {
 	Program  string
 	Args     []string
@@ -37,28 +35,47 @@ type Setup struct {
 	ReadOnly []string
 }
 
+// Arguments returns what the process is started with, after its own name.
+func (s Setup) Arguments() []string {
+	args := append([]string{Arg, s.Program, s.Dir}, s.ReadOnly...)
+	return append(append(args, endOfPaths), s.Args...)
+}
+
+// parse is the inverse of Arguments.
+func parse(args []string) (Setup, error) {
+	for i, arg := range args {
+		if arg == endOfPaths && i >= 3 {
+			return Setup{Program: args[1], Dir: args[2], ReadOnly: args[3:i], Args: args[i+1:]}, nil
+		}
+	}
+	return Setup{}, errors.New("its arguments are not those of a sandbox")
+}
+
+// endOfPaths stands between the paths, all of which are absolute, and the builder's command.
+const endOfPaths = "--"
+
 func init() {
-	if len(os.Args) != 3 || os.Args[1] != Arg {
+	if len(os.Args) < 2 || os.Args[1] != Arg {
 		return
 	}
 	// Capabilities, no_new_privs and the parent-death signal are a thread's own: what gives them up must be the thread
 	// that becomes the builder.
 	runtime.LockOSThread()
 	// The builder must not be able to write here: what is read from it decides whether it is run without isolation.
-	unix.CloseOnExec(SetupFD)
-	err := becomeBuilder(os.Args[2])
+	syscall.CloseOnExec(SetupFD)
+	err := becomeBuilder(os.Args[1:])
 	if !errors.As(err, new(*execError)) && NotAllowed(err) {
-		_, _ = fmt.Fprint(os.NewFile(SetupFD, "setup"), err)
+		_, _ = os.NewFile(SetupFD, "setup").WriteString(err.Error())
 	}
-	fmt.Fprintln(os.Stderr, "sandbox:", err)
+	_, _ = os.Stderr.WriteString("sandbox: " + err.Error() + "\n")
 	os.Exit(exitSetup)
 }
 
 // NotAllowed reports whether an error is this machine's refusal of isolation. Any other, such as too many open files or
 // a path that is not there, must not cost the isolation: it is an error.
 func NotAllowed(err error) bool {
-	for _, e := range []unix.Errno{
-		unix.EPERM, unix.EACCES, unix.ENOSYS, unix.EINVAL, unix.ENOSPC, unix.EUSERS, unix.ENODEV, unix.EOPNOTSUPP,
+	for _, e := range []syscall.Errno{
+		syscall.EPERM, syscall.EACCES, syscall.ENOSYS, syscall.EINVAL, syscall.ENOSPC, syscall.EUSERS, syscall.ENODEV, syscall.EOPNOTSUPP,
 	} {
 		if errors.Is(err, e) {
 			return true
@@ -75,17 +92,29 @@ type execError struct {
 
 func (e *execError) Error() string {
 	hint := ""
-	if errors.Is(e.err, unix.ENOENT) {
+	if errors.Is(e.err, syscall.ENOENT) {
 		hint = " (its interpreter or loader is not among what it may read in there)"
 	}
-	return fmt.Sprintf("start %s: %v%s", e.program, e.err, hint)
+	return "start " + e.program + ": " + e.err.Error() + hint
 }
 
 func (e *execError) Unwrap() error { return e.err }
 
-func becomeBuilder(arg string) error {
-	var s Setup
-	if err := json.Unmarshal([]byte(arg), &s); err != nil {
+// failed says what could not be done, as fmt.Errorf does.
+func failed(what string, err error) error { return &stepError{what, err} }
+
+type stepError struct {
+	what string
+	err  error
+}
+
+func (e *stepError) Error() string { return e.what + ": " + e.err.Error() }
+
+func (e *stepError) Unwrap() error { return e.err }
+
+func becomeBuilder(args []string) error {
+	s, err := parse(args)
+	if err != nil {
 		return err
 	}
 	program, err := newRoot(s)
@@ -96,27 +125,26 @@ func becomeBuilder(arg string) error {
 		return err
 	}
 	// Set again for the exec below; the host may have died meanwhile, which its end of the lifeline then shows.
-	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
-		return fmt.Errorf("parent-death signal: %w", err)
+	if err := prctl(prSetPdeathsig, uintptr(syscall.SIGKILL)); err != nil {
+		return failed("parent-death signal", err)
 	}
-	poll := []unix.PollFd{{Fd: LifelineFD, Events: unix.POLLIN}}
-	if n, err := unix.Poll(poll, 0); err == nil && n > 0 {
+	if readable(LifelineFD) {
 		return errors.New("the host is gone")
 	}
-	return &execError{s.Program, unix.Exec(program, s.Args, os.Environ())}
+	return &execError{s.Program, syscall.Exec(program, s.Args, os.Environ())}
 }
 
 // newRoot makes a root file system that holds the program, the sockets and what else may be read, and enters it.
 func newRoot(s Setup) (program string, err error) {
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return "", fmt.Errorf("make mounts private: %w", err)
+	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
+		return "", failed("make mounts private", err)
 	}
-	root := filepath.Join(s.Dir, "root")
+	root := s.Dir + "/root"
 	if err := os.MkdirAll(root, 0o700); err != nil {
 		return "", err
 	}
-	if err := unix.Mount("tmpfs", root, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "size=256m,mode=0755"); err != nil {
-		return "", fmt.Errorf("mount a root: %w", err)
+	if err := syscall.Mount("tmpfs", root, "tmpfs", syscall.MS_NOSUID|syscall.MS_NODEV, "size=256m,mode=0755"); err != nil {
+		return "", failed("mount a root", err)
 	}
 	program = "/builder"
 	if under(s.Program, s.ReadOnly) {
@@ -142,14 +170,14 @@ func newRoot(s Setup) (program string, err error) {
 	if err := os.Mkdir(old, 0o700); err != nil {
 		return "", err
 	}
-	if err := unix.PivotRoot(root, old); err != nil {
-		return "", fmt.Errorf("enter the root: %w", err)
+	if err := syscall.PivotRoot(root, old); err != nil {
+		return "", failed("enter the root", err)
 	}
 	if err := os.Chdir("/"); err != nil {
 		return "", err
 	}
-	if err := unix.Unmount("/.old", unix.MNT_DETACH); err != nil {
-		return "", fmt.Errorf("leave the host's root: %w", err)
+	if err := syscall.Unmount("/.old", syscall.MNT_DETACH); err != nil {
+		return "", failed("leave the host's root", err)
 	}
 	return program, os.Remove("/.old")
 }
@@ -162,16 +190,25 @@ func bind(from, to string, flags uintptr) error {
 	}
 	if st.IsDir() {
 		err = os.MkdirAll(to, 0o755)
-	} else if err = os.MkdirAll(filepath.Dir(to), 0o755); err == nil {
+	} else if err = os.MkdirAll(parent(to), 0o755); err == nil {
 		err = touch(to)
 	}
 	if err != nil {
 		return err
 	}
-	if err := unix.Mount(from, to, "", unix.MS_BIND|flags, ""); err != nil {
-		return fmt.Errorf("bind %s: %w", from, err)
+	if err := syscall.Mount(from, to, "", syscall.MS_BIND|flags, ""); err != nil {
+		return failed("bind "+from, err)
 	}
 	return nil
+}
+
+// parent returns the directory of an absolute path.
+func parent(path string) string {
+	end := len(path) - 1
+	for path[end] != '/' {
+		end--
+	}
+	return path[:end]
 }
 
 // touch makes a file to mount on, unless there is one: below a directory that is mounted read-only already.
@@ -189,43 +226,40 @@ func touch(path string) error {
 // readOnly makes what is at from appear at to, and all that is mounted below it, read-only.
 func readOnly(from, to string) error {
 	// A part of a tree of mounts cannot be bound without the rest: a user namespace may not uncover what is below them.
-	if err := bind(from, to, unix.MS_REC); err != nil {
+	if err := bind(from, to, syscall.MS_REC); err != nil {
 		return err
 	}
 	// Unlike a remount, mount_setattr reaches the mounts below and keeps flags that a user namespace may not drop.
-	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV}
-	err := unix.MountSetattr(unix.AT_FDCWD, to, unix.AT_RECURSIVE, &attr)
-	if errors.Is(err, unix.ENOSYS) {
-		err = fmt.Errorf("%w: it needs Linux 5.12", err)
+	err := setMountAttributes(to, mountAttrRdonly|mountAttrNosuid|mountAttrNodev)
+	if errors.Is(err, syscall.ENOSYS) {
+		err = failed("it needs Linux 5.12", err)
 	}
 	if err != nil {
-		return fmt.Errorf("make %s read-only: %w", from, err)
+		return failed("make "+from+" read-only", err)
 	}
 	return nil
 }
 
 // dropPrivileges gives up all capabilities, for good.
 func dropPrivileges() error {
-	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return fmt.Errorf("no_new_privs: %w", err)
+	if err := prctl(prSetNoNewPrivs, 1); err != nil {
+		return failed("no_new_privs", err)
 	}
 	for c := range uintptr(64) {
-		if err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); err != nil && !errors.Is(err, unix.EINVAL) {
-			return fmt.Errorf("drop capability %d: %w", c, err)
+		if err := prctl(prCapbsetDrop, c); err != nil && !errors.Is(err, syscall.EINVAL) {
+			return failed("drop a capability from the bounding set", err)
 		}
 	}
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var none [2]unix.CapUserData
-	if err := unix.Capset(&header, &none[0]); err != nil {
-		return fmt.Errorf("drop capabilities: %w", err)
+	if err := dropCapabilities(); err != nil {
+		return failed("drop capabilities", err)
 	}
-	return unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
+	return syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})
 }
 
-// under reports whether path lies in one of dirs.
+// under reports whether path lies in one of dirs. All are absolute and clean.
 func under(path string, dirs []string) bool {
 	for _, d := range dirs {
-		if rel, err := filepath.Rel(d, path); err == nil && filepath.IsLocal(rel) {
+		if n := len(d); path == d || d == "/" || len(path) > n && path[:n] == d && path[n] == '/' {
 			return true
 		}
 	}
