@@ -35,6 +35,9 @@ func (s *Server) findOrphans() []*worker.Orphan {
 	if err := s.limits.Sweep(func(pid int) bool { return theirs[pid] || worker.Owned(pid) }); err != nil {
 		s.opts.Log.Error("an earlier codeserver has left processes", "error", err)
 	}
+	if err := s.limits.Remember(); err != nil {
+		s.opts.Log.Warn("who ends this codeserver from another cgroup does not find those of its versions", "error", err)
+	}
 	return found
 }
 

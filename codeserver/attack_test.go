@@ -259,7 +259,7 @@ def map_root():
         f.write("0 0 1")
 FOUND["user"] = os.getuid()
 with open("/proc/self/cgroup") as f:
-    FOUND["cgroups"] = [l.split(":")[1] for l in f if "/v-zygote-" in l]
+    FOUND["cgroups"] = [l.split(":")[1] for l in f if ".v-_zygote-" in l]
 FOUND["others"] = [p for p in os.listdir("/proc") if p.isdigit() and os.stat("/proc/" + p).st_uid != os.getuid()]
 for n in range(FIRST, FIRST + 20):
     if n != os.getuid():

@@ -25,10 +25,10 @@ const uploadTimeout = 2 * time.Minute
 // fillBytecode makes, in the background, the bytecode that an environment lacks. The environment's first version has started
 // without it by then; what it lacks is made at half the processors, when nobody else wants them.
 func (s *Server) fillBytecode(wheels []venv.Wheel, py *venv.Interpreter) {
-	if len(s.venvs.NoBytecode(wheels, py)) == 0 {
-		return
-	}
-	s.tasks.Go(func() {
+	s.tasks.Go(func() { // also the question whether any is lacking, which is one for each wheel
+		if len(s.venvs.NoBytecode(wheels, py)) == 0 {
+			return
+		}
 		select {
 		case s.fills <- struct{}{}:
 			defer func() { <-s.fills }()

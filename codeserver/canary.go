@@ -6,7 +6,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/pexpress/pexpress/codeserver/loader"
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 	"github.com/pexpress/pexpress/codeserver/proxy"
 )
@@ -41,23 +42,32 @@ func (s *Server) try(ctx context.Context, t *transition, r report) error {
 	t.l.proxy.Try(t.run.backend, int(c.GetPercent()))
 	s.changed()
 	err := j.watch(ctx, t.run.worker.Done(), oldRun.worker.Done())
+	n := j.answers()
 	if err == nil {
 		// Requests that it has begun and does not answer are not in the count.
 		err = s.stillReady(ctx, t)
 	}
 	if err == nil {
-		r.stage("canary", begin, loader.Stats{})
+		if n < judgedFrom {
+			s.opts.Log.Warn("a canary had too few requests to judge it by, and gets all of them", "location", t.l.name, "version", t.v.name, "answers", n)
+		}
+		r(&codeserverpb.Stage{Name: "canary", Took: durationpb.New(time.Since(begin)), Note: basis(n)})
 		return nil
 	}
-	t.l.proxy.Try(nil, 0)
-	s.mu.Lock()
-	t.l.canary, t.l.canaryPercent = nil, 0
-	s.mu.Unlock()
-	s.changed()
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	return fmt.Errorf("%w: %w%s", errTrial, err, t.v.log.lastWords())
+}
+
+// withdraw ends a location's trial: the version that serves has all requests again. A version may have stood its trial and
+// be withdrawn all the same, when the state cannot be kept.
+func (s *Server) withdraw(l *location) {
+	l.proxy.Try(nil, 0)
+	s.mu.Lock()
+	l.canary, l.canaryPercent = nil, 0
+	s.mu.Unlock()
+	s.changed()
 }
 
 func (s *Server) stillReady(ctx context.Context, t *transition) error {
@@ -95,6 +105,20 @@ func (j *judge) watch(ctx context.Context, freshEnded, oldEnded <-chan struct{})
 			return ctx.Err()
 		}
 	}
+}
+
+// answers returns how many requests the new version has answered.
+func (j *judge) answers() int64 {
+	_, n := share(j.fresh.Counts(), j.freshBefore)
+	return n
+}
+
+// basis says by how many answers a version was judged that has stood its trial. A trial without requests shows nothing.
+func basis(answers int64) string {
+	if answers < judgedFrom {
+		return fmt.Sprintf("too few answers to judge it by: %d of %d", answers, judgedFrom)
+	}
+	return fmt.Sprintf("judged by %d answers", answers)
 }
 
 func (j *judge) verdict() error {

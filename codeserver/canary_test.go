@@ -2,7 +2,9 @@ package codeserver
 
 import (
 	"context"
+	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -75,8 +77,26 @@ func TestCanary(t *testing.T) {
 	names := map[string]bool{}
 	for _, st := range v.GetStages() {
 		names[st.GetName()] = true
+		if st.GetName() == "canary" {
+			require.Regexp(t, `^judged by \d{2,} answers$`, st.GetNote())
+		}
 	}
 	require.True(t, names["ready"] && names["canary"] && names["switch"], "%v", v.GetStages())
+}
+
+// TestCanaryUnjudged tries a version that nobody asks anything: it serves, and nobody is told that it was found good.
+func TestCanaryUnjudged(t *testing.T) {
+	t.Parallel()
+	log := new(lockedBuffer)
+	h := newHost(t, func(o *Options) { o.Log = slog.New(slog.NewTextHandler(log, nil)) })
+	h.deploy(h.spec(webApp("one")))
+	d, err := h.try(h.canary(webApp("two"), 200*time.Millisecond))
+	require.NoError(t, err)
+	require.Equal(t, "two", h.get(d, "/"))
+	require.True(t, slices.ContainsFunc(d.GetLocation().GetVersions()[0].GetStages(), func(st *codeserverpb.Stage) bool {
+		return st.GetNote() == "too few answers to judge it by: 0 of 20"
+	}), "%v", d)
+	require.Regexp(t, `level=WARN msg="a canary had too few requests.* location=web .*answers=0`, log.String())
 }
 
 // TestCanaryWithdrawn tries versions that fail their requests, end, or lose whoever deploys them.
@@ -141,6 +161,30 @@ func TestCanaryWithdrawn(t *testing.T) {
 	require.Error(t, <-done)
 	await(t, address, "one")
 	require.Len(t, h.s.messages("web")[0].GetVersions(), 1)
+}
+
+// TestCanaryUnkept tries a version that is good when the state cannot be written: the trial is over with the deploy.
+func TestCanaryUnkept(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	d := h.deploy(h.spec(webApp("one")))
+	done := make(chan error, 1)
+	go func() {
+		_, err := deployWith(t.Context(), h.Client, h.canary(webApp("two"), 2*time.Second))
+		done <- err
+	}()
+	eventually(t, func() bool { return h.s.messages("web")[0].GetCanary() != "" }, "it is tried")
+	require.NoError(t, os.Remove(h.s.statePath()))
+	require.NoError(t, os.Mkdir(h.s.statePath(), 0o700)) // no file can take its place
+	require.ErrorContains(t, <-done, "keep the state")
+	require.Empty(t, h.s.messages("web")[0].GetCanary())
+	for range 40 {
+		require.Equal(t, "one", h.get(d, "/"), "it gets no more requests, though it may be there still")
+	}
+	eventually(t, func() bool { return len(processesOf(h.opts.State)) == 1 }, "nothing is left of it")
+	eventually(t, func() bool { return len(h.s.messages("web")[0].GetVersions()) == 1 }, "nor shown")
+	require.NoError(t, os.Remove(h.s.statePath()))
+	require.Equal(t, "two", h.get(h.deploy(h.spec(webApp("two"))), "/"))
 }
 
 func TestVerdict(t *testing.T) {

@@ -59,28 +59,21 @@ func ParseFollow(text string) (Follow, error) {
 
 // check refuses what cannot be followed: two channels that would take turns with one location.
 func (c *Channels) check() error {
-	by := map[string]string{}
+	by, seen := map[string]string{}, map[string]bool{}
 	for _, f := range c.Follow {
-		if len(f.Locations) == 0 && len(c.Follow) > 1 {
+		switch {
+		case len(f.Locations) == 0 && len(c.Follow) > 1:
 			return fmt.Errorf("channel %s is followed with all of its locations, and another channel beside it: name the locations of each", f.Channel)
+		case seen[f.Channel]:
+			return fmt.Errorf("channel %s is followed twice: name all of its locations in one place", f.Channel)
 		}
+		seen[f.Channel] = true
 		for _, l := range f.Locations {
 			if by[l] != "" {
 				return fmt.Errorf("location %s follows channel %s and channel %s: it can follow one", l, by[l], f.Channel)
 			}
 			by[l] = f.Channel
 		}
-	}
-	names := slices.Collect(func(yield func(string) bool) {
-		for _, f := range c.Follow {
-			if !yield(f.Channel) {
-				return
-			}
-		}
-	})
-	slices.Sort(names)
-	if len(slices.Compact(slices.Clone(names))) < len(names) {
-		return errors.New("a channel is followed twice: name all of its locations in one place")
 	}
 	return nil
 }
@@ -151,8 +144,8 @@ func (s *Server) reportFollowed(location, name string, err error) {
 	}
 }
 
-// withChannels adds to what is shown of locations how they stand to their channels. A location that follows one and has
-// no version yet is shown, too. Only the one that is named is asked for, if one is.
+// withChannels adds to what is shown of locations how they stand to their channels. A location that has no version, since
+// its channel cannot be followed, is shown, too. Only the one that is named is asked for, if one is.
 func (s *Server) withChannels(name string, all []*codeserverpb.Location) []*codeserverpb.Location {
 	s.mu.Lock()
 	defer s.mu.Unlock()

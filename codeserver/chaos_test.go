@@ -9,17 +9,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/types/known/durationpb"
 
-	"github.com/pexpress/pexpress/cache/digest"
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 )
 
@@ -99,8 +94,13 @@ func newChaos(t *testing.T, seed uint64) *chaos {
 // usersAllowed reports whether versions can have users of their own here.
 func usersAllowed() bool {
 	u, err := ParseUsers("auto")
-	return err == nil && !u.none()
+	return err == nil && !u.None()
 }
+
+// lazily is a part of a message that is worked out when it is needed: what Eventually says is of the end, not the beginning.
+type lazily func() any
+
+func (l lazily) String() string { return fmt.Sprint(l()) }
 
 func (c *chaos) note(format string, args ...any) {
 	c.did = append(c.did, fmt.Sprintf("%3d ", len(c.did))+fmt.Sprintf(format, args...))
@@ -158,177 +158,13 @@ func (c *chaos) step() {
 	c.check()
 }
 
-// newSpec returns good code with a word of its own, in the cache.
-func (c *chaos) newSpec() *codeserverpb.VersionSpec {
-	c.next++
-	return c.spec("word"+strconv.Itoa(c.next), nil)
-}
-
-func (c *chaos) spec(word string, change map[string]string) *codeserverpb.VersionSpec {
-	app := webApp(word)
-	app["app/word.py"] += "import dep\nassert dep.N >= 0\n"
-	for path, content := range change {
-		app[path] = content
-	}
-	n := c.random.IntN(3)
-	w := wheel(c.t, "dep", member{name: "dep.py", content: fmt.Sprintf("N = %d\n", n)})
-	s := makeSpec(c.t, c.cas, app, func(s *codeserverpb.VersionSpec) {
-		s.DepsRoot = depsTree(c.t, c.cas, map[string][]byte{"dep-1.0-py3-none-any.whl": w}).Proto()
-	})
-	_, name, err := digest.Marshal(s)
-	require.NoError(c.t, err)
-	c.words[name.Hash()] = word
-	return s
-}
-
 func (c *chaos) impaired() bool { return len(c.ills) > 0 }
-
-// good returns a spec of good code, nil if there is none to be had.
-func (c *chaos) goodSpec() *codeserverpb.VersionSpec {
-	if c.cacheThere() {
-		return c.newSpec()
-	}
-	if len(c.reserve) == 0 {
-		return nil
-	}
-	s := c.reserve[0]
-	c.reserve = c.reserve[1:]
-	return s
-}
-
-func (c *chaos) wordOf(s *codeserverpb.VersionSpec) string {
-	_, name, err := digest.Marshal(s)
-	require.NoError(c.t, err)
-	return c.words[name.Hash()]
-}
-
-func (c *chaos) send(p *place, s *codeserverpb.VersionSpec, ready time.Duration) (*codeserverpb.Deployed, error) {
-	limit := patience
-	if c.ills[cacheCut] > 0 {
-		limit = 5 * time.Second
-	}
-	ctx, cancel := context.WithTimeout(c.t.Context(), limit)
-	defer cancel()
-	return deployWith(ctx, c.Client, &codeserverpb.DeployRequest{Location: p.name, Spec: s, ReadyTimeout: durationpb.New(ready)})
-}
-
-func (c *chaos) deployGood(p *place) error {
-	s := c.goodSpec()
-	if s == nil {
-		return nil
-	}
-	d, err := c.send(p, s, time.Minute)
-	if err != nil {
-		c.note("  %s", firstLine(err))
-		return err
-	}
-	c.serves(p, c.wordOf(s))
-	p.address = d.GetLocation().GetAddress()
-	return nil
-}
 
 func (c *chaos) serves(p *place, word string) {
 	if p.good != word {
 		p.kills = 0
 	}
 	p.good, p.maybe = word, nil
-}
-
-func (c *chaos) tryGood(p *place) {
-	if err := c.deployGood(p); err != nil {
-		require.True(c.t, c.impaired(), "good code is refused: %v", err)
-		require.NotEmpty(c.t, status.Convert(err).Message())
-		c.refused++
-	}
-}
-
-// deployBroken deploys code that cannot serve, and is told why.
-func (c *chaos) deployBroken(p *place) {
-	if !c.cacheThere() {
-		return
-	}
-	broken := []struct{ path, content, why string }{
-		{"app/word.py", "WORD = (\n", "SyntaxError"},
-		{"app/word.py", "import sys\nsys.exit(3)\n", "status 3"},
-		{"app/word.py", "import time\ntime.sleep(600)\n", "not ready after"},
-		{"app/__main__.py", strings.Replace(webMain, `int(os.environ["PORT"])`, "0", 1), "not ready after"},
-	}
-	b := broken[c.random.IntN(len(broken))]
-	c.next++
-	s := c.spec("broken"+strconv.Itoa(c.next), map[string]string{b.path: b.content})
-	_, err := c.send(p, s, 3*time.Second)
-	require.Error(c.t, err)
-	if c.ills[diskFull] == 0 && !strings.Contains(err.Error(), "not ready after") { // it may be the machine that is slow
-		require.ErrorContains(c.t, err, b.why)
-	}
-	require.Equal(c.t, codes.FailedPrecondition, status.Code(err), "%v", err)
-	if p.good == "" && len(p.maybe) == 0 {
-		p.address = ""
-	}
-}
-
-func (c *chaos) deployTwo(p *place) {
-	one, two := c.goodSpec(), c.goodSpec()
-	if one == nil || two == nil {
-		return
-	}
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	var done []string
-	for _, s := range []*codeserverpb.VersionSpec{one, two} {
-		word := c.wordOf(s)
-		wg.Go(func() {
-			d, err := c.send(p, s, time.Minute)
-			mu.Lock()
-			defer mu.Unlock()
-			if err == nil {
-				done = append(done, word)
-				p.address = d.GetLocation().GetAddress()
-			} else if status.Code(err) != codes.Aborted && !c.impaired() {
-				c.t.Errorf("good code is refused: %v", err)
-			}
-		})
-	}
-	wg.Wait()
-	require.False(c.t, c.t.Failed())
-	if len(done) == 0 {
-		require.True(c.t, c.impaired(), "one of two is deployed")
-		return
-	}
-	p.kills, p.good, p.maybe = 0, done[0], done[1:]
-}
-
-func (c *chaos) killInDeploy(p *place) {
-	s := c.goodSpec()
-	if s == nil {
-		return
-	}
-	done := make(chan error, 1)
-	go func() {
-		_, err := c.send(p, s, time.Minute)
-		done <- err
-	}()
-	time.Sleep(time.Duration(c.random.Int64N(int64(time.Second))))
-	c.endServer(syscall.SIGKILL)
-	if err := <-done; err == nil {
-		c.serves(p, c.wordOf(s))
-	} else {
-		p.maybe = append(p.maybe, c.wordOf(s))
-	}
-	c.serve(0)
-}
-
-func (c *chaos) restart(sig syscall.Signal, skew time.Duration) {
-	c.endServer(sig)
-	c.serve(skew)
-}
-
-// skew has the codeserver come back with another clock, to a state that is from the future or long ago.
-func (c *chaos) skew(*place) {
-	by := time.Duration(c.random.Int64N(int64(800*24*time.Hour))) - 400*24*time.Hour
-	c.note("  by %s", by)
-	sig := []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM, syscall.SIGINT}[c.random.IntN(3)]
-	c.restart(sig, by)
 }
 
 func (c *chaos) list(p *place) *codeserverpb.Location {
@@ -353,142 +189,6 @@ func current(l *codeserverpb.Location) *codeserverpb.Version {
 	return nil
 }
 
-func (c *chaos) killZygote(*place) {
-	for _, pid := range c.zygotes() {
-		_ = syscall.Kill(pid, syscall.SIGKILL)
-	}
-}
-
-// mayKill reports whether a version may be killed again: one that ends too often is taken back.
-func (p *place) mayKill() bool {
-	p.kills++
-	return p.good != "" && p.kills <= 2
-}
-
-func (c *chaos) killVersion(p *place) {
-	l := c.list(p)
-	if l == nil || !p.mayKill() {
-		return
-	}
-	if pid := int(current(l).GetPid()); pid > 1 {
-		_ = syscall.Kill(pid, syscall.SIGKILL)
-		c.gone(pid)
-	}
-}
-
-func (c *chaos) killShim(p *place) {
-	l := c.list(p)
-	if l == nil || !p.mayKill() {
-		return
-	}
-	pid := int(current(l).GetPid())
-	shims := c.shimsOf(pid)
-	if pid < 2 || len(shims) == 0 {
-		return
-	}
-	for _, shim := range shims {
-		_ = syscall.Kill(shim, syscall.SIGKILL)
-	}
-	c.gone(pid)
-}
-
-func (c *chaos) gone(pid int) {
-	require.Eventually(c.t, func() bool { return ended(pid) }, patience, 5*time.Millisecond, "process %d does not end", pid)
-}
-
-// shimsOf returns the processes above a version's that watch over it.
-func (c *chaos) shimsOf(pid int) []int {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil || len(b) == 0 {
-		return nil
-	}
-	parent := shimOf(c.t, pid)
-	if parent < 2 || parent == c.server.cmd.Process.Pid {
-		return nil
-	}
-	return []int{parent}
-}
-
-func (c *chaos) makeIll(ill string) {
-	if c.ills[ill] > 0 || ill == cacheCut && c.ills[cacheGone] > 0 || ill == cacheGone && c.ills[cacheCut] > 0 || ill == diskFull && !c.small {
-		return
-	}
-	switch ill {
-	case cacheGone:
-		c.cacheProc.end(syscall.SIGKILL)
-	case cacheCut:
-		require.NoError(c.t, c.cacheProc.cmd.Process.Signal(syscall.SIGSTOP))
-	case diskFull:
-		c.fill()
-	}
-	c.ills[ill] = 1 + c.random.IntN(4)
-}
-
-// corrupt writes over some of the files that the codeserver keeps.
-func (c *chaos) corrupt(*place) {
-	patterns := []string{"store/blobs/cas/*/*", "store/trees/*/app/*", "python/wheels/*/*.py", "python/wheels/*/*/*", "warm/*", "logs/*"}
-	pattern := patterns[c.random.IntN(len(patterns))]
-	files, err := filepath.Glob(filepath.Join(c.state, pattern))
-	require.NoError(c.t, err)
-	c.random.Shuffle(len(files), func(i, j int) { files[i], files[j] = files[j], files[i] })
-	n := 0
-	for _, path := range files {
-		st, err := os.Lstat(path)
-		if err != nil || !st.Mode().IsRegular() || n == 3 {
-			continue
-		}
-		n++
-		c.note("  %s", strings.TrimPrefix(path, c.state))
-		_ = os.Chmod(path, 0o644)
-		f, err := os.OpenFile(path, os.O_WRONLY, 0)
-		if err != nil {
-			continue
-		}
-		_, _ = f.Write([]byte(strings.Repeat("?", int(st.Size()))))
-		f.Close()
-		_ = os.Chmod(path, st.Mode())
-	}
-	if c.ills[diskFull] == 0 {
-		require.NoError(c.t, os.WriteFile(filepath.Join(c.state, ".state.json.17"), []byte("{"), 0o600))
-	}
-	c.restart([]syscall.Signal{syscall.SIGKILL, syscall.SIGTERM, syscall.SIGINT}[c.random.IntN(3)], 0)
-}
-
-func (c *chaos) rollback(p *place) {
-	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
-	defer cancel()
-	stream, err := c.Client.Rollback(ctx, &codeserverpb.RollbackRequest{Location: p.name})
-	var d *codeserverpb.Deployed
-	for err == nil && d == nil {
-		var ev *codeserverpb.DeployEvent
-		if ev, err = stream.Recv(); err == nil {
-			d = ev.GetDeployed()
-		}
-	}
-	if err != nil {
-		c.note("  %s", firstLine(err))
-		message := status.Convert(err).Message()
-		require.True(c.t, c.impaired() || strings.Contains(message, "served no other version before") || p.good == "", "%v", err)
-		return
-	}
-	word := c.words[d.GetLocation().GetCurrent()]
-	require.Contains(c.t, word, "word")
-	c.serves(p, word)
-}
-
-func (c *chaos) remove(p *place) {
-	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
-	defer cancel()
-	_, err := c.Remove(ctx, &codeserverpb.RemoveRequest{Location: p.name})
-	if err != nil {
-		c.note("  %s", firstLine(err))
-		require.True(c.t, c.impaired() || p.good == "", "%v", err)
-		return
-	}
-	p.good, p.maybe, p.address = "", nil, ""
-	require.Nil(c.t, c.list(p))
-}
-
 // check makes sure that all locations serve what they must, and that no process is there for anything else.
 func (c *chaos) check() {
 	c.t.Helper()
@@ -498,7 +198,7 @@ func (c *chaos) check() {
 			ok, why := c.right(p)
 			last = why
 			return ok
-		}, patience, 20*time.Millisecond, "%s must serve %q %q: %v", p.name, p.good, p.maybe, &last)
+		}, patience, 20*time.Millisecond, "%s must serve %q %q: %v", p.name, p.good, p.maybe, lazily(func() any { return last }))
 	}
 	var found []string
 	want := 0
@@ -513,7 +213,7 @@ func (c *chaos) check() {
 		}
 		found = c.versions()
 		return len(found) == want
-	}, patience, 20*time.Millisecond, "%d processes are to be there: %q", &want, &found)
+	}, patience, 20*time.Millisecond, "%v", lazily(func() any { return fmt.Sprintf("%d processes are to be there: %q", want, found) }))
 }
 
 // versions lists the processes of versions, without those that watch over them.
@@ -581,7 +281,7 @@ func (c *chaos) finish() {
 		}
 		return append(left, processesOf(c.state)...)
 	}
-	require.Eventually(c.t, func() bool { return len(left()) == 0 }, patience, 50*time.Millisecond, "is left: %v", left)
+	require.Eventually(c.t, func() bool { return len(left()) == 0 }, patience, 50*time.Millisecond, "is left: %v", lazily(func() any { return left() }))
 	require.LessOrEqual(c.t, openFiles(c.server.cmd.Process.Pid), least)
 	c.endServer(syscall.SIGINT)
 	require.Empty(c.t, processesOf(c.state))

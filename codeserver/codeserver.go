@@ -104,8 +104,9 @@ type Server struct {
 	tidy     sync.RWMutex // held by retention, and for a moment by a deploy that begins
 	tidySoon atomic.Bool
 
-	// Locks are taken in this order: a location's turn, tidy, saving, mu. Nothing waits while it holds mu.
+	// Locks are taken in this order: a location's turn, tidy, saving or giving, mu. Nothing waits while it holds mu.
 	saving sync.Mutex // one write of the state at a time
+	giving sync.Mutex // one user is given at a time
 
 	mu        sync.Mutex // guards all below, and the fields of locations and versions
 	closed    bool
@@ -164,7 +165,7 @@ func defaults(o *Options) {
 
 func (s *Server) open() error {
 	var err error
-	if s.lock, err = lockState(s.opts.State); err != nil {
+	if s.lock, err = lockState(s.opts.State, lockWait); err != nil {
 		return err
 	}
 	// State is read first: nothing is touched beside a state that cannot be read.
@@ -192,6 +193,7 @@ func (s *Server) open() error {
 		}
 	}
 	s.limits = limits.Open(s.opts.State, s.opts.Log)
+	s.tasks.Go(func() { s.limits.Balance(s.ctx) })
 	s.adoptAll(s.findOrphans())
 	for _, l := range s.all() {
 		if err := s.tryListen(l); err != nil {
@@ -209,12 +211,21 @@ func (s *Server) open() error {
 // errInUse says that another codeserver has the lock.
 var errInUse = errors.New("another codeserver uses")
 
-func lockState(dir string) (*os.File, error) {
+// lockWait is how long the lock may be another process's. One that is being started has a copy of all that this process has
+// open, for the moment until it runs its program; so has one of a codeserver that has just ended.
+const lockWait = time.Second
+
+func lockState(dir string, wait time.Duration) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock the state directory: %w", err)
 	}
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	for deadline := time.Now().Add(wait); ; time.Sleep(5 * time.Millisecond) {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
+			break
+		}
+	}
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		err = fmt.Errorf("%w %s", errInUse, dir)
 	}
@@ -224,92 +235,6 @@ func lockState(dir string) (*os.File, error) {
 	// For Stop. Always of one length, so that a full disk takes it.
 	_, _ = fmt.Fprintf(f, "%-20d\n", os.Getpid())
 	return f, nil
-}
-
-// errEnding is why a call ends that is under way when the server is closed.
-var errEnding = fmt.Errorf("%w: the codeserver is ending", errUnavailable)
-
-// enter counts a call in for which Close waits, and returns a context that ends with the server.
-func (s *Server) enter(ctx context.Context) (context.Context, func(), error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return nil, nil, errEnding
-	}
-	s.calls.Add(1)
-	ctx, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(s.ctx, cancel)
-	return ctx, func() {
-		stop()
-		cancel()
-		s.calls.Done()
-	}, nil
-}
-
-// Close ends all versions. Requests under way have until ctx ends; deploys end at once.
-func (s *Server) Close(ctx context.Context) error { return s.close(ctx, false) }
-
-// Leave leaves the versions to the next codeserver on the state directory, and else does what Close does. Who connects
-// before that one listens waits, as far as Options.Sockets can be passed to it.
-func (s *Server) Leave(ctx context.Context) error { return s.close(ctx, s.opts.AdoptWithin > 0) }
-
-func (s *Server) close(ctx context.Context, leave bool) error {
-	s.mu.Lock()
-	again := s.closed
-	s.closed = true
-	s.mu.Unlock()
-	if again {
-		return nil
-	}
-	s.cancel()
-	var wg sync.WaitGroup
-	wg.Go(s.calls.Wait)
-	for _, l := range s.all() {
-		if !leave {
-			s.dropSocket(l)
-		}
-		wg.Go(func() {
-			if leave {
-				s.stopListening(l)
-				l.proxy.Settle(ctx)
-			}
-			if l.proxy.Shutdown(ctx) != nil {
-				_ = l.proxy.Close()
-			}
-		})
-	}
-	wg.Wait()
-	if leave { // before the time of those that are being replaced is over
-		s.stopAll(true)
-	}
-	s.endAll()
-	s.stopAll(false)
-	s.tasks.Wait()
-	if s.zygotes != nil {
-		s.zygotes.Close()
-	}
-	if s.limits != nil {
-		s.limits.Close()
-	}
-	var errs []error
-	if s.fleet != nil {
-		errs = append(errs, s.fleet.Close())
-	}
-	if s.loader != nil {
-		errs = append(errs, s.loader.Close())
-	}
-	if s.lock != nil {
-		errs = append(errs, s.lock.Close())
-	}
-	return errors.Join(errs...)
-}
-
-func (s *Server) stopAll(leave bool) {
-	var wg sync.WaitGroup
-	for _, l := range s.all() {
-		wg.Go(func() { s.stopVersions(l, leave) })
-	}
-	wg.Wait()
 }
 
 // Check returns when the server's state can be read: never, if something is stuck.

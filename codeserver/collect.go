@@ -19,7 +19,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 
 var (
 	descVersion   = desc("version_info", "The version that a location serves.", "location", "version")
-	descReady     = desc("ready", "Whether a version of the location answers.", "location")
+	descReady     = desc("ready", "Whether a version of the location answers at its address.", "location")
 	descRequests  = desc("requests_total", "Requests begun.", "location")
 	descFailed    = desc("failed_requests_total", "Requests that failed by the version's fault.", "location")
 	descOpen      = desc("requests_in_flight", "Requests under way.", "location")
@@ -108,7 +108,7 @@ func (e emit) shown(m *codeserverpb.Location) {
 		open, memory, processes = open+u.GetActiveRequests(), memory+u.GetMemoryBytes(), processes+u.GetProcesses()
 		states[v.GetState()]++
 		if v.GetName() == m.GetCurrent() && v.GetPid() != 0 {
-			peak, ready = u.GetMemoryPeakBytes(), v.GetState() == codeserverpb.State_READY
+			peak, ready = u.GetMemoryPeakBytes(), v.GetState() == codeserverpb.State_READY && m.GetListenError() == ""
 		}
 	}
 	if m.GetCurrent() != "" {

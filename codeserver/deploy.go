@@ -33,16 +33,16 @@ func (s *Server) deployAll(ctx context.Context, reqs []*codeserverpb.DeployReque
 	all := make([]*transition, len(reqs))
 	for i, req := range reqs {
 		if err := checkDeploy(req); err != nil {
-			return nil, named(reqs, req, err)
+			return nil, ofLocation(reqs, req, err)
 		}
 		v, err := newVersion(req.GetSpec())
 		if err != nil {
-			return nil, named(reqs, req, fmt.Errorf("%w: %w", errRequest, err))
+			return nil, ofLocation(reqs, req, fmt.Errorf("%w: %w", errRequest, err))
 		}
 		all[i] = &transition{v: v, req: req}
 		begin := time.Now()
 		if err := s.verify(ctx, req); err != nil {
-			return nil, named(reqs, req, err)
+			return nil, ofLocation(reqs, req, err)
 		}
 		if s.opts.Verify != nil {
 			traces.Record(ctx, "verify", begin, time.Now(), all[i].attributes()...)
@@ -71,8 +71,8 @@ func (s *Server) deployAll(ctx context.Context, reqs []*codeserverpb.DeployReque
 	return s.activate(ctx, all, r)
 }
 
-// named says of which location an error is, where there are several.
-func named(reqs []*codeserverpb.DeployRequest, req *codeserverpb.DeployRequest, err error) error {
+// ofLocation says of which location an error is, where there are several.
+func ofLocation(reqs []*codeserverpb.DeployRequest, req *codeserverpb.DeployRequest, err error) error {
 	if len(reqs) > 1 {
 		return fmt.Errorf("location %.80s: %w", req.GetLocation(), err)
 	}
@@ -111,17 +111,14 @@ func (s *Server) rollback(ctx context.Context, req *codeserverpb.RollbackRequest
 		return nil, err
 	}
 	defer release()
-	s.mu.Lock()
-	v := l.previous
-	if req.GetVersion() != "" {
-		v, err = l.find(l.versions, req.GetVersion())
+	if err := s.checkCurrent(l, req.IfCurrent); err != nil {
+		return nil, err
 	}
+	s.mu.Lock()
+	v, err := l.target(req.GetVersion())
 	s.mu.Unlock()
 	if err != nil {
 		return nil, err
-	}
-	if v == nil {
-		return nil, fmt.Errorf("%w: %s served no other version before", errRefused, l.name)
 	}
 	again, err := newVersion(v.spec)
 	if err != nil {
@@ -137,6 +134,26 @@ func (s *Server) rollback(ctx context.Context, req *codeserverpb.RollbackRequest
 	return done, nil
 }
 
+// target returns the version that a rollback goes to: the one that is named, else the one before. Server.mu is held.
+func (l *location) target(name string) (*version, error) {
+	if name != "" {
+		return l.find(l.versions, name)
+	}
+	if l.previous != nil {
+		return l.previous, nil
+	}
+	if slices.ContainsFunc(l.versions, l.isOther) { // it has fallen back
+		return nil, fmt.Errorf("%w: %s has no version that it goes back to by itself: name one that `pexpress status %s` lists, as in `pexpress rollback %s VERSION`",
+			errRefused, l.name, l.name, l.name)
+	}
+	return nil, fmt.Errorf("%w: %s served no other version before", errRefused, l.name)
+}
+
+// isOther reports whether a version is neither the one that serves nor one that the location has fallen back from.
+func (l *location) isOther(v *version) bool {
+	return v.failed == "" && (l.current == nil || v.name != l.current.name)
+}
+
 // defaultReady is how long a version may take to become ready unless the request says.
 const defaultReady = time.Minute
 
@@ -149,14 +166,17 @@ func (s *Server) activate(ctx context.Context, all []*transition, r report) ([]*
 	reports := make([]report, len(all))
 	var mu sync.Mutex // a report is of one step at a time
 	for i, t := range all {
-		reports[i] = traced(ctx, t, s.keepStages(t.v, func(st *codeserverpb.Stage) {
+		kept := s.keepStages(t.v, func(st *codeserverpb.Stage) {
 			mu.Lock()
 			defer mu.Unlock()
-			if len(all) > 1 {
-				st.Location = t.l.name
-			}
 			r(st)
-		}))
+		})
+		reports[i] = traced(ctx, t, func(st *codeserverpb.Stage) {
+			if len(all) > 1 {
+				st.Location = t.l.name // before others see it
+			}
+			kept(st)
+		})
 		starts.Go(func() error {
 			err := s.bring(starting, t, reports[i])
 			if err != nil && len(all) > 1 {
@@ -186,21 +206,26 @@ func (s *Server) activate(ctx context.Context, all []*transition, r report) ([]*
 		if t.run != nil {
 			reports[i].stage("switch", begin, loader.Stats{})
 		}
-		done[i] = &codeserverpb.Deployed{Location: s.message(t.l), Unchanged: t.run == nil}
+		l := s.message(t.l)
+		done[i] = &codeserverpb.Deployed{
+			Location: l, Unchanged: t.run == nil, Moved: t.address != "" && t.address != l.GetAddress(),
+		}
 	}
 	return done, nil
 }
 
-// bring has a transition's version ready: it serves already, is warm still, or is started.
+// bring has a transition's version ready: it serves already, is warm still, or is started. It is started in any case if a
+// restart was asked for.
 func (s *Server) bring(ctx context.Context, t *transition, r report) error {
-	if s.serves(t.l, t.v) {
+	again := t.req.GetRestart()
+	if !again && s.serves(t.l, t.v) {
 		return nil
 	}
 	wait := t.req.GetReadyTimeout().AsDuration()
 	if t.req.GetReadyTimeout() == nil {
 		wait = defaultReady
 	}
-	if s.revive(ctx, t, r) {
+	if !again && s.revive(ctx, t, r) {
 		return nil
 	}
 	s.announce(t.l, t.v)

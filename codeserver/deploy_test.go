@@ -216,10 +216,13 @@ sys.stdout.flush()
 	time.Sleep(50 * time.Millisecond)
 	h.deploy(h.spec(webApp("two")))
 	require.Equal(t, "serving one", (<-followed)[0], "following ends with the version")
-	stream, err := h.Client.Logs(t.Context(), &codeserverpb.LogsRequest{Location: "none"})
-	require.NoError(t, err)
-	_, err = stream.Recv()
-	require.Equal(t, codes.NotFound, status.Code(err))
+	for _, none := range []string{"none", strings.Repeat("none", 1<<18)} {
+		stream, err := h.Client.Logs(t.Context(), &codeserverpb.LogsRequest{Location: none})
+		require.NoError(t, err)
+		_, err = stream.Recv()
+		require.Equal(t, codes.NotFound, status.Code(err))
+		require.Less(t, len(err.Error()), 1000, "many clients take no message of more than 8 KiB")
+	}
 }
 
 // TestClosing has a server end while a deploy, a watch and a log are under way.

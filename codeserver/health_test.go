@@ -119,11 +119,38 @@ threading.Timer(0.3, os._exit, [4]).start()
 		t.Fatal("the version that failed is not shown")
 	}
 	back()
-	_, err := h.rollback("")
+	log, err := os.ReadFile(h.s.logPath(h.s.locations["web"], &version{name: name}))
+	require.NoError(t, err)
+	require.Contains(t, string(log), "status 4; it is started again in 4s")
+	require.Contains(t, string(log), "status 4; that was 5 times: the version before, "+good[:12])
+	require.NotContains(t, string(log), "started again in 8s")
+	require.Less(t, h.idleSince(lastTime(t, string(log))), 4*time.Second, "it is taken back without a pause")
+	_, err = h.rollback("")
 	require.ErrorContains(t, err, "served no other version before", "what failed is nothing to go back to")
 	h.restart()
 	back()
 	require.Equal(t, name, h.deploy(bad).GetLocation().GetCurrent(), "who insists may deploy it again")
+}
+
+// lastTime returns when the last line of a log was written.
+func lastTime(t *testing.T, log string) time.Time {
+	lines := strings.Split(strings.TrimSpace(log), "\n")
+	word, _, _ := strings.Cut(lines[len(lines)-1], " ")
+	at, err := time.Parse(timeLayout, word)
+	require.NoError(t, err)
+	return at
+}
+
+// idleSince returns how long after a time the version that serves had not begun to start.
+func (h *host) idleSince(at time.Time) time.Duration {
+	h.s.mu.Lock()
+	defer h.s.mu.Unlock()
+	v := h.s.locations["web"].current
+	idle := v.switched.Sub(at)
+	for _, st := range v.stages {
+		idle -= st.GetTook().AsDuration()
+	}
+	return idle
 }
 
 // TestIsBad says which version is taken back: one that has served for long, or has none before it, is started again.
@@ -141,4 +168,44 @@ func TestIsBad(t *testing.T) {
 	} {
 		require.Equal(t, c.bad, (&location{previous: c.previous}).isBad(&c.v), name)
 	}
+}
+
+// TestPauseOf: only the time that makes a version one to be taken back is not followed by a pause. When the version before
+// does not come up either both are tried with pauses.
+func TestPauseOf(t *testing.T) {
+	before, now := &version{name: "before"}, time.Now()
+	for name, c := range map[string]struct {
+		ends     int
+		previous *version
+		pause    time.Duration
+	}{
+		"too few":   {maxEnds - 1, before, lastPause},
+		"due":       {maxEnds, before, 0},
+		"once more": {maxEnds + 1, before, lastPause},
+		"no before": {maxEnds, nil, lastPause},
+	} {
+		v := &version{ends: c.ends, switched: now, pause: lastPause}
+		require.Equal(t, c.pause, (&location{previous: c.previous}).pauseOf(v), name)
+	}
+}
+
+// TestTarget: a rollback that has nowhere to go names what can be done, if there is something.
+func TestTarget(t *testing.T) {
+	now, older, bad := &version{name: "now"}, &version{name: "older"}, &version{name: "bad", failed: "it ended"}
+	l := &location{name: "web", current: now, versions: []*version{now, bad}}
+	_, err := l.target("")
+	require.ErrorIs(t, err, errRefused)
+	require.ErrorContains(t, err, "web served no other version before")
+	require.NotContains(t, err.Error(), "pexpress rollback", "there is nothing to name but what failed")
+	l.versions = append(l.versions, older)
+	_, err = l.target("")
+	require.ErrorIs(t, err, errRefused)
+	require.ErrorContains(t, err, "name one that `pexpress status web` lists, as in `pexpress rollback web VERSION`")
+	v, err := l.target("older")
+	require.NoError(t, err)
+	require.Same(t, older, v)
+	l.previous = bad
+	v, err = l.target("")
+	require.NoError(t, err)
+	require.Same(t, bad, v)
 }

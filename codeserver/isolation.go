@@ -4,38 +4,15 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/pexpress/pexpress/codeserver/least"
 	"github.com/pexpress/pexpress/codeserver/limits"
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 	"github.com/pexpress/pexpress/codeserver/secrets"
 )
 
-// The least that a version can be limited to: with less, the kernel or an interpreter's own start refuses.
-const (
-	leastMemory    = 8 << 20
-	leastCPU       = 10 // the kernel gives a millisecond of every tenth of a second
-	mostCPU        = 1_000_000
-	leastPids      = 2
-	leastOpenFiles = 64
-	leastTmp       = 1 << 20
-)
-
 func checkLimits(l *codeserverpb.Limits) error {
-	for _, c := range []struct {
-		name        string
-		value, from int64
-	}{
-		{"memory_bytes", l.GetMemoryBytes(), leastMemory},
-		{"cpu_millis", l.GetCpuMillis(), leastCPU},
-		{"pids", l.GetPids(), leastPids},
-		{"open_files", l.GetOpenFiles(), leastOpenFiles},
-		{"tmp_bytes", l.GetTmpBytes(), leastTmp},
-	} {
-		if c.value != 0 && c.value < c.from {
-			return fmt.Errorf("%w: the limit %s is %d: the least is %d, and 0 is none", errRequest, c.name, c.value, c.from)
-		}
-	}
-	if l.GetCpuMillis() > mostCPU {
-		return fmt.Errorf("%w: the limit cpu_millis is %d: the most is %d", errRequest, l.GetCpuMillis(), mostCPU)
+	if err := least.Check(l); err != nil {
+		return fmt.Errorf("%w: %w", errRequest, err)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package codeserver
 import (
 	"errors"
 	"os"
+	"syscall"
 	"testing"
 	"time"
 
@@ -60,4 +61,33 @@ func TestKeepWarm(t *testing.T) {
 	_, err = h.Remove(t.Context(), &codeserverpb.RemoveRequest{Location: "web"})
 	require.NoError(t, err)
 	eventually(t, func() bool { return len(processesOf(h.opts.State)) == 0 }, "a removed location keeps nothing warm")
+}
+
+// TestRevivedEnds has the process that a rollback goes back to end just before the switch: clients are told that no version
+// is up, and then it is started again.
+func TestRevivedEnds(t *testing.T) {
+	t.Parallel()
+	if !memoryToSpare() {
+		t.Skip("this machine has no memory to keep a version warm")
+	}
+	h := newHost(t, func(o *Options) { o.KeepWarm = time.Hour })
+	one := h.deploy(h.spec(webApp("one")))
+	h.deploy(h.spec(webApp("two")))
+	h.s.mu.Lock()
+	l := h.s.locations["web"]
+	h.s.mu.Unlock()
+	release := h.s.takeOwn(l)
+	v, run := h.s.comeBack(l, one.GetLocation().GetCurrent())
+	require.NotNil(t, v)
+	require.NoError(t, syscall.Kill(run.worker.PID(), syscall.SIGKILL))
+	eventually(t, func() bool {
+		h.s.mu.Lock()
+		defer h.s.mu.Unlock()
+		return v.running == nil
+	}, "its end is noticed")
+	require.NoError(t, h.s.switchAll([]*transition{{l: l, v: v, run: run, revived: true}}))
+	_, err := get(l.address, "/")
+	require.ErrorContains(t, err, "503")
+	release()
+	await(t, l.address, "one")
 }

@@ -11,6 +11,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -29,10 +31,17 @@ const serveEnv = "CODESERVER_TEST_SERVE"
 // adoptEnv is how long versions of that server go on without it.
 const adoptEnv = "CODESERVER_TEST_ADOPT"
 
+// usersEnv is the first of the users that it gives, if it gives any.
+const usersEnv = "CODESERVER_TEST_USERS"
+
 func serveForTest(dir string) {
 	adopt, _ := time.ParseDuration(os.Getenv(adoptEnv))
+	var users Users
+	if first, err := strconv.Atoi(os.Getenv(usersEnv)); err == nil {
+		users = Users{First: first, Last: first + 19}
+	}
 	s, err := Open(Options{
-		State: filepath.Join(dir, "state"), StopGrace: time.Second, Keep: 2, AdoptWithin: adopt,
+		State: filepath.Join(dir, "state"), StopGrace: time.Second, Keep: 2, AdoptWithin: adopt, Users: users,
 		Open: func(context.Context) (cache.CAS, io.Closer, error) {
 			c, err := disk.Open(filepath.Join(dir, "cache"), disk.Options{})
 			return c, c, err
@@ -79,6 +88,43 @@ func (c *child) kill() {
 	_ = c.cmd.Process.Kill()
 	_ = c.cmd.Wait()
 	_ = c.Client.Close()
+}
+
+// TestKillZygotes kills a codeserver one of whose zygotes has imported a module that starts a program. Nothing is left of it.
+func TestKillZygotes(t *testing.T) {
+	var o Options
+	withUsers(t)(&o)
+	t.Setenv(usersEnv, strconv.Itoa(o.Users.First))
+	dir := t.TempDir()
+	cas, err := disk.Open(filepath.Join(dir, "cache"), disk.Options{})
+	require.NoError(t, err)
+	defer cas.Close()
+	server := startChild(t, dir)
+	defer func() { server.kill() }()
+	w := wheel(t, "dep", member{name: "dep.py", content: "import subprocess\nsubprocess.Popen(['sleep', '3600'], start_new_session=True)\n"})
+	deps := depsTree(t, cas, map[string][]byte{"dep-1.0-py3-none-any.whl": w}).Proto()
+	n := 0
+	eventually(t, func() bool {
+		n++
+		app := webApp(fmt.Sprint("word", n))
+		app["app/__main__.py"] = "import dep\n" + webMain
+		d, err := deployWith(t.Context(), server, &codeserverpb.DeployRequest{Location: "web", Spec: makeSpec(t, cas, app, func(s *codeserverpb.VersionSpec) {
+			s.DepsRoot = deps
+		})})
+		require.NoError(t, err)
+		return forkedNow(t, d)
+	}, "a version is forked")
+	sleeps := func() (found []string) {
+		for _, p := range processesOf(dir) {
+			if strings.Contains(p, "sleep 3600") {
+				found = append(found, p)
+			}
+		}
+		return found
+	}
+	require.NotEmpty(t, sleeps())
+	server.kill()
+	eventually(t, func() bool { return len(processesOf(dir)) == 0 }, "no process is left")
 }
 
 // TestKillDeploy kills the codeserver at any moment of a deploy. What is started next serves the version before or the

@@ -6,6 +6,8 @@ import (
 	"net"
 	"strconv"
 	"time"
+
+	"github.com/pexpress/pexpress/cache/local"
 )
 
 // listenAgain is the pause between two tries to get an address back that something else has taken.
@@ -43,7 +45,7 @@ func (s *Server) bind(l *location, address string) (net.Listener, error) {
 func (s *Server) answer(l *location, listener net.Listener) {
 	s.mu.Lock()
 	old := l.listener
-	l.listener, l.address = listener, listener.Addr().String()
+	l.listener, l.address, l.deaf = listener, listener.Addr().String(), ""
 	s.mu.Unlock()
 	if err := s.opts.Sockets.Keep(socketName(l), listener); err != nil {
 		s.opts.Log.Warn("who connects during a restart is refused", "location", l.name, "error", err)
@@ -52,10 +54,24 @@ func (s *Server) answer(l *location, listener net.Listener) {
 		err := l.proxy.Serve(listener)
 		if err != nil && !errors.Is(err, net.ErrClosed) {
 			s.opts.Log.Error("location no longer listens", "location", l.name, "error", err)
+			s.setDeaf(l, listener, err)
 		}
 	})
 	if old != nil {
 		_ = old.Close()
+	}
+}
+
+// setDeaf keeps why a location does not listen, whose listener, or none, is the one that is named.
+func (s *Server) setDeaf(l *location, listener net.Listener, why error) {
+	s.mu.Lock()
+	news := l.listener == listener && l.deaf != why.Error()
+	if news {
+		l.deaf = why.Error()
+	}
+	s.mu.Unlock()
+	if news {
+		s.changed()
 	}
 }
 
@@ -81,7 +97,9 @@ func (s *Server) stopListening(l *location) {
 // tryListen has a location that was restored listen on its address.
 func (s *Server) tryListen(l *location) error {
 	listener, err := s.bind(l, "")
-	if err == nil && listener != nil {
+	if err != nil {
+		s.setDeaf(l, nil, err)
+	} else if listener != nil {
 		s.answer(l, listener)
 	}
 	return err
@@ -96,12 +114,21 @@ func (s *Server) listenLater(l *location) {
 			return
 		}
 		release := s.takeOwn(l)
+		removed := s.isRemoved(l)
 		var err error
-		if !s.isRemoved(l) {
+		if !removed {
 			err = s.tryListen(l)
 		}
 		release()
+		if removed {
+			return
+		}
 		if err == nil {
+			s.mu.Lock()
+			address := l.address
+			s.mu.Unlock()
+			s.opts.Log.Info("a location listens again", "location", l.name, "address", address)
+			s.changed()
 			return
 		}
 	}
@@ -116,8 +143,7 @@ func (s *Server) checkAddress(address string) error {
 	if err != nil {
 		return fmt.Errorf("%w: listen address %.200q is not host:port: %w", errRequest, address, err)
 	}
-	ip := net.ParseIP(host)
-	if host == "localhost" || ip != nil && ip.IsLoopback() || s.opts.AllowRemote {
+	if local.IsHost(host) || s.opts.AllowRemote {
 		return nil
 	}
 	return fmt.Errorf("%w: %s can be reached from other machines, and versions do not ask who calls: use a loopback address, or start the codeserver with --allow-unauthenticated-remote-access",

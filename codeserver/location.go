@@ -26,6 +26,7 @@ type location struct {
 	turn     *turn // who changes what the location runs; nil is nobody
 	listener net.Listener
 	address  string // host:port
+	deaf     string // why it does not listen there
 	current  *version
 	previous *version
 	versions []*version // newest first
@@ -190,7 +191,7 @@ func (l *location) find(versions []*version, prefix string) (*version, error) {
 
 // message returns the location as the API shows it.
 func (l *location) message() *codeserverpb.Location {
-	m := &codeserverpb.Location{Name: l.name, Address: l.address}
+	m := &codeserverpb.Location{Name: l.name, Address: l.address, ListenError: l.deaf}
 	if l.current != nil {
 		m.Current = l.current.name
 	}

@@ -19,7 +19,8 @@ const maxLog = 16 << 20
 // timeLayout begins every line of a log; it has a fixed width.
 const timeLayout = "2006-01-02T15:04:05.000000Z"
 
-// logbook is the log of one version: a file of lines, each with its time.
+// logbook is the log of one version: a file of lines, each with its time. A version that has two processes, of which one takes
+// the other's place, has two books on one file.
 type logbook struct {
 	path, version string
 	limit         int64
@@ -70,6 +71,7 @@ func (b *logbook) write(line []byte) {
 	if b.file == nil {
 		return
 	}
+	b.follow()
 	n, err := fmt.Fprintf(b.file, "%s %s\n", time.Now().UTC().Format(timeLayout), text)
 	if err != nil {
 		b.lost.add(1, 0)
@@ -82,12 +84,34 @@ func (b *logbook) write(line []byte) {
 	b.grown = make(chan struct{})
 }
 
+// follow has the book go on in the file that another one has put in the place of this one's, by cutting it.
+func (b *logbook) follow() {
+	now, err := os.Stat(b.path)
+	if err != nil {
+		return
+	}
+	was, err := b.file.Stat()
+	if err != nil || os.SameFile(was, now) {
+		return
+	}
+	f, err := os.OpenFile(b.path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return
+	}
+	_ = b.file.Close()
+	b.cutOff += max(0, was.Size()-now.Size())
+	b.file, b.size = f, now.Size()
+}
+
 // An error quotes this much of the log: it travels in the header of a gRPC answer, which some clients cap at 8 KiB.
 const (
 	lastLines = 40
 	lastLine  = 500
 	lastBytes = 6000
 )
+
+// ownLine begins the lines of a log that the codeserver writes, not the version.
+const ownLine = "codeserver: "
 
 func (b *logbook) remember(text string) {
 	if len(text) > lastLine {
@@ -99,11 +123,18 @@ func (b *logbook) remember(text string) {
 	}
 }
 
-// lastWords returns the end of the log for an error message.
+// lastWords returns the end of the log for an error message. Where there is room for one line, as in a table, the message
+// is cut after its first, which has what the version has written last.
 func (b *logbook) lastWords() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.last) == 0 {
+	word := ""
+	for _, line := range b.last {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, ownLine) {
+			word = line
+		}
+	}
+	if word == "" {
 		return "; it wrote nothing"
 	}
 	first, size := len(b.last), 0
@@ -111,7 +142,7 @@ func (b *logbook) lastWords() string {
 		first--
 		size += len(b.last[first]) + 1
 	}
-	return "; the last lines of its log:\n" + strings.Join(b.last[first:], "\n")
+	return "; it wrote last: " + word + "\nthe last lines of its log:\n" + strings.Join(b.last[first:], "\n")
 }
 
 // cut drops the older half of the file. When even that cannot be done, as on a full disk, all of it goes: the log of a
@@ -151,24 +182,23 @@ func (b *logbook) keepHalf() error {
 		return err
 	}
 	n, err := io.Copy(to, r)
+	err = errors.Join(err, to.Close())
+	var f *os.File
 	if err == nil {
-		err = os.Rename(to.Name(), b.path)
+		f, err = os.OpenFile(to.Name(), os.O_WRONLY|os.O_APPEND, 0)
 	}
 	if err != nil {
-		return errors.Join(err, to.Close(), os.Remove(to.Name()))
+		return errors.Join(err, os.Remove(to.Name()))
 	}
-	if err := to.Close(); err != nil {
-		return err
+	// The last step that can fail: the book is never open on a file that is not at its path.
+	if err := os.Rename(to.Name(), b.path); err != nil {
+		return errors.Join(err, f.Close(), os.Remove(to.Name()))
 	}
-	f, err := os.OpenFile(b.path, os.O_WRONLY|os.O_APPEND, 0)
-	if err != nil {
-		return err
-	}
-	old := b.file
+	_ = b.file.Close()
 	b.file, b.size = f, n
 	b.cutOff += start
 	b.lost.add(0, start)
-	return old.Close()
+	return nil
 }
 
 func (b *logbook) close() {

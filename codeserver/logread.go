@@ -96,8 +96,27 @@ func (r *logReader) open() (grown <-chan struct{}, err error) {
 		r.offset = max(0, r.offset-(cutOff-r.cutOff))
 	}
 	r.cutOff = cutOff
-	r.file, err = os.Open(r.path)
-	return grown, err
+	if r.file, err = os.Open(r.path); err != nil {
+		return grown, err
+	}
+	return grown, r.align()
+}
+
+// align moves the offset on to the beginning of a line, where it is not there: in a file that another book has cut and
+// written to since, the same line is not quite where this one's book has it.
+func (r *logReader) align() error {
+	if r.offset == 0 {
+		return nil
+	}
+	if _, err := r.file.Seek(r.offset-1, io.SeekStart); err != nil {
+		return err
+	}
+	rest, err := bufio.NewReader(r.file).ReadString('\n')
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	r.offset += int64(max(0, len(rest)-1))
+	return err
 }
 
 // sendNew sends the complete lines from the offset on, only the last ones if last is not 0.

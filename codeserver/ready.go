@@ -9,8 +9,10 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
 
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 	"github.com/pexpress/pexpress/codeserver/worker"
@@ -19,8 +21,12 @@ import (
 // dagsterService is the health service of a Dagster code server.
 const dagsterService = "DagsterApi"
 
-// pollEvery is the pause between two probes: what a deploy may wait for nothing.
-const pollEvery = 5 * time.Millisecond
+// pollEvery is the pause between two probes: what a deploy may wait for nothing. A version that answers that it cannot serve
+// yet has work done, and a line written to its log, by each probe: it is asked ever less often, down to every slowestPoll.
+const (
+	pollEvery   = 5 * time.Millisecond
+	slowestPoll = 250 * time.Millisecond
+)
 
 // probe asks a version once whether it can serve.
 type probe func(ctx context.Context) error
@@ -113,30 +119,63 @@ func waitReady(ctx context.Context, e *codeserverpb.Entry, port int, w *worker.W
 		return err
 	}
 	defer done()
-	var last error
-	for {
-		once, cancel := context.WithTimeout(ctx, 5*time.Second)
-		err := ask(once)
-		cancel()
-		if err != nil && last != nil && ctx.Err() != nil {
-			err = last // the end of ctx is no answer
-		}
+	err = untilReady(ctx, func(ctx context.Context) error {
+		err := ask(ctx)
 		// A command may have something else listen for it, such as a container's proxy.
 		if err == nil && e.GetPreset() != presetCommand && !w.Listens(port) {
 			err = errStranger
 		}
+		return err
+	}, w.Done(), time.After)
+	if err == nil {
+		return stillThere(w)
+	}
+	if errors.Is(err, errEnded) {
+		return w.Err()
+	}
+	return err
+}
+
+// errEnded says that the process has ended that was asked.
+var errEnded = errors.New("the process has ended")
+
+// untilReady asks, with pauses, until the answer is that the version can serve.
+func untilReady(ctx context.Context, ask probe, ended <-chan struct{}, after func(time.Duration) <-chan time.Time) error {
+	var last error
+	pause := pollEvery
+	for {
+		once, cancel := context.WithTimeout(ctx, 5*time.Second)
+		err := ask(once)
+		cancel()
 		if err == nil {
-			return stillThere(w)
+			return nil
 		}
-		last = err
+		if last != nil && ctx.Err() != nil {
+			err = last // the end of ctx is no answer
+		}
+		if last = err; !isAnswer(err) {
+			pause = pollEvery
+		}
 		select {
-		case <-w.Done():
-			return w.Err()
+		case <-ended:
+			return errEnded
 		case <-ctx.Done():
 			return fmt.Errorf("it was asked last with this answer: %w", err)
-		case <-time.After(pollEvery):
+		case <-after(pause):
+		}
+		if isAnswer(err) {
+			pause = min(2*pause, slowestPoll)
 		}
 	}
+}
+
+// isAnswer reports whether an error is what a version answers, not that nobody did.
+func isAnswer(err error) bool {
+	if errors.Is(err, errUnwell) {
+		return true
+	}
+	st, ok := status.FromError(err)
+	return ok && st.Code() != codes.Unavailable && st.Code() != codes.DeadlineExceeded && st.Code() != codes.Canceled
 }
 
 // errStranger says that an answer came from somebody else who took the port.

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -53,7 +54,9 @@ func TestTraceback(t *testing.T) {
 	bad["app/word.py"] = "raise RuntimeError('no good')\n"
 	msg := h.refused(codes.FailedPrecondition, &codeserverpb.DeployRequest{Location: "web", Spec: h.spec(bad)})
 	require.Contains(t, msg, "RuntimeError: no good")
-	require.Contains(t, msg, "ended with status 1")
+	first, _, _ := strings.Cut(msg, "\n")
+	require.Contains(t, first, "ended with status 1; it wrote last: RuntimeError: no good")
+	require.Equal(t, 1, strings.Count(msg, "Traceback ("))
 	list, err := h.List(t.Context(), &codeserverpb.ListRequest{})
 	require.NoError(t, err)
 	require.Empty(t, list.GetLocations(), "a location that never served is not there")
@@ -78,7 +81,7 @@ func TestCancel(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	stream, err := h.Deploy(ctx, &codeserverpb.DeployRequest{Location: "web", Spec: h.spec(slow)})
 	require.NoError(t, err)
-	for name := ""; name != "start"; {
+	for name := ""; name != "start" && name != "fork"; {
 		ev, err := stream.Recv()
 		require.NoError(t, err)
 		name = ev.GetStage().GetName()

@@ -2,8 +2,10 @@ package codeserver
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -210,6 +212,8 @@ func TestMove(t *testing.T) {
 	same, err := h.try(&codeserverpb.DeployRequest{Location: "web", Spec: one, Listen: strings.Replace(first, "127.0.0.1", "localhost", 1)})
 	require.NoError(t, err)
 	require.Equal(t, first, same.GetLocation().GetAddress(), "another name for the same address")
+	require.False(t, same.GetMoved())
+	require.False(t, d.GetMoved(), "it had none before")
 
 	bad := webApp("bad")
 	bad["app/word.py"] = "raise SystemExit(1)"
@@ -222,6 +226,7 @@ func TestMove(t *testing.T) {
 	moved, err := h.try(&codeserverpb.DeployRequest{Location: "web", Spec: one, Listen: other})
 	require.NoError(t, err)
 	require.True(t, moved.GetUnchanged())
+	require.True(t, moved.GetMoved())
 	require.Equal(t, "one", h.get(moved, "/"))
 	_, err = net.Dial("tcp", first)
 	require.Error(t, err, "the old address is closed")
@@ -245,14 +250,26 @@ func TestState(t *testing.T) {
 	path := filepath.Join(h.opts.State, "state.json")
 	good, err := os.ReadFile(path)
 	require.NoError(t, err)
+	var state struct{ Locations []map[string]any }
+	require.NoError(t, json.Unmarshal(good, &state))
+	location := func(name string) string {
+		l := maps.Clone(state.Locations[0])
+		l["name"], l["user"] = name, 70000
+		b, err := json.Marshal(l)
+		require.NoError(t, err)
+		return string(b)
+	}
 	for content, want := range map[string]string{
 		"{": "is damaged",
-		strings.Replace(string(good), `"version": 1`, `"version": 9`, 1):               "has the format 9",
-		strings.Replace(string(good), `"current": "`, `"current": "00`, 1):             "is not there",
-		strings.Replace(string(good), `"name": "web"`, `"name": "../web"`, 1):          "no name of its own",
-		strings.Replace(string(good), `"preset"`, `"pretest"`, 1):                      "is damaged",
-		strings.Replace(string(good), `"127.0.0.1:`, `"0.0.0.0:`, 1):                   "--allow-unauthenticated",
-		strings.Replace(string(good), `"address": "127.0`, `"address": "", "x": "`, 1): "its address",
+		strings.Replace(string(good), `"version": 1`, `"version": 9`, 1):                                         "has the format 9",
+		strings.Replace(string(good), `"current": "`, `"current": "00`, 1):                                       "is not there",
+		strings.Replace(string(good), `"name": "web"`, `"name": "../web"`, 1):                                    "no name of its own",
+		strings.Replace(string(good), `"preset"`, `"pretest"`, 1):                                                "is damaged",
+		strings.Replace(string(good), `"127.0.0.1:`, `"0.0.0.0:`, 1):                                             "--allow-unauthenticated",
+		strings.Replace(string(good), `"address": "127.0`, `"address": "", "x": "`, 1):                           "its address",
+		strings.Replace(string(good), `"name": "web"`, `"name": "web", "user": -1`, 1):                           "nobody's to give",
+		strings.Replace(string(good), `"name": "web"`, `"name": "web", "user": 2`, 1):                            "nobody's to give",
+		strings.Replace(string(good), `"locations": [`, `"locations": [`+location("a")+","+location("b")+",", 1): "its user 70000 is that of a",
 	} {
 		require.NotEqual(t, string(good), content)
 		require.NoError(t, os.WriteFile(path, []byte(content), 0o644))

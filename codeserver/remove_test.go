@@ -70,7 +70,18 @@ func TestIfCurrent(t *testing.T) {
 	require.Equal(t, "two", h.get(second, "/"))
 	_, err = h.Client.Remove(t.Context(), &codeserverpb.RemoveRequest{Location: "web", IfCurrent: req.IfCurrent})
 	require.Equal(t, codes.Aborted, status.Code(err), "%v", err)
+	rollback := func(from string) (*codeserverpb.DeployEvent, error) {
+		stream, err := h.Client.Rollback(t.Context(), &codeserverpb.RollbackRequest{Location: "web", IfCurrent: &from})
+		require.NoError(t, err)
+		return stream.Recv()
+	}
+	_, err = rollback(first.GetLocation().GetCurrent())
+	require.Equal(t, codes.Aborted, status.Code(err), "%v", err)
 	require.Equal(t, "two", h.get(second, "/"))
+	require.Nil(t, h.s.messages("web")[0].GetFailure(), "it was not begun")
+	_, err = rollback(second.GetLocation().GetCurrent())
+	require.NoError(t, err)
+	await(t, second.GetLocation().GetAddress(), "one")
 }
 
 // TestOutputs deploys a version with a further tree, which its process finds by a variable and retention keeps.

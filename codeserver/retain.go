@@ -52,7 +52,8 @@ func (s *Server) putAway() (remove func() error, err error) {
 	defer s.tidy.Unlock()
 	s.mu.Lock()
 	var deps, trees []digest.Digest
-	logs, warm, homes := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	logs, homes := map[string]bool{}, map[string]bool{}
+	warm := map[string][]string{} // locations, by key
 	s.leaving = slices.DeleteFunc(s.leaving, func(l *location) bool {
 		return !slices.ContainsFunc(l.versions, func(v *version) bool { return v.running != nil })
 	})
@@ -61,7 +62,8 @@ func (s *Server) putAway() (remove func() error, err error) {
 		homes[filepath.Base(s.homeOf(l, l.user))] = true
 		for _, v := range append(slices.Clone(l.loading), l.current) {
 			if v != nil {
-				warm[warmKey(v)] = true
+				key := warmKey(v.spec)
+				warm[key] = append(warm[key], l.name)
 			}
 		}
 		for _, v := range l.known() {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -36,6 +37,36 @@ func (h *host) tokenOf(d *codeserverpb.Deployed) string {
 	var env map[string]string
 	require.NoError(h.t, json.Unmarshal([]byte(h.get(d, "/env")), &env))
 	return env["TOKEN"]
+}
+
+// TestRestartTakesUpASecret deploys what serves already, with and without restart.
+func TestRestartTakesUpASecret(t *testing.T) {
+	t.Parallel()
+	h, file := secretHost(t, "old")
+	spec := h.spec(greedy("one"), withSecret)
+	first := h.deploy(spec)
+	pid := h.version("web").GetPid()
+	require.NoError(t, os.WriteFile(file, []byte("new\n"), 0o600))
+	require.True(t, h.deploy(spec).GetUnchanged())
+	require.Equal(t, "old", h.tokenOf(first), "a process keeps what it was started with")
+
+	d, err := h.try(&codeserverpb.DeployRequest{Location: "web", Spec: spec, Restart: true})
+	require.NoError(t, err)
+	require.False(t, d.GetUnchanged())
+	require.Equal(t, first.GetLocation().GetAddress(), d.GetLocation().GetAddress())
+	require.Equal(t, first.GetLocation().GetCurrent(), d.GetLocation().GetCurrent())
+	require.Empty(t, d.GetLocation().GetPrevious(), "there is nothing else to go back to")
+	require.Equal(t, "new", h.tokenOf(d))
+	require.NotEqual(t, pid, h.version("web").GetPid())
+	eventually(t, func() bool { return syscall.Kill(int(pid), 0) != nil }, "the old process ends")
+
+	// One that does not come up leaves the one that serves.
+	pid = h.version("web").GetPid()
+	require.NoError(t, os.Remove(file))
+	_, err = h.try(&codeserverpb.DeployRequest{Location: "web", Spec: spec, Restart: true})
+	require.Error(t, err)
+	require.Equal(t, "new", h.tokenOf(d))
+	require.Equal(t, pid, h.version("web").GetPid())
 }
 
 // TestSecretReachesOnlyItsVersion deploys a version with a secret, by itself and forked, and looks for the value in all

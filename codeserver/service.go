@@ -142,6 +142,7 @@ func (s *Server) messagesOf(name string, age time.Duration) []*codeserverpb.Loca
 		s.mu.Unlock()
 		if m != nil {
 			s.measure(l, m, age)
+			s.withPreloads(m)
 			all = append(all, m)
 		}
 	}
@@ -178,7 +179,7 @@ func (s *Server) findVersion(name, prefix string) (*location, *version, error) {
 	defer s.mu.Unlock()
 	l, ok := s.locations[name]
 	if !ok {
-		return nil, nil, fmt.Errorf("%w: no location %q", errNotFound, name)
+		return nil, nil, fmt.Errorf("%w: no location %.80q", errNotFound, name)
 	}
 	v := l.current
 	if prefix != "" {

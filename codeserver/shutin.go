@@ -112,7 +112,7 @@ func (s *Server) zygoteSandbox(p *prepared) (*sandbox.Spec, *limits.Group, error
 	if err := unix.Sysinfo(&info); err != nil {
 		return nil, nil, err
 	}
-	group, err := s.limits.Group("zygote", limits.Limits{Memory: int64(info.Totalram) * int64(info.Unit) / 4, Pids: zygotePids})
+	group, err := s.limits.Zygote(limits.Limits{Memory: int64(info.Totalram) * int64(info.Unit) / 4, Pids: zygotePids})
 	return sandbox.Plan(user, s.shared(p.interpreter)), group, err
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/pexpress/pexpress/cache/digest"
@@ -124,6 +125,7 @@ func (s *Server) currentSource(l *location) digest.Digest {
 
 // start brings a version up: its process runs and is ready. On an error nothing of it is left.
 func (s *Server) start(ctx context.Context, l *location, v *version, timeout time.Duration, r report) (*running, error) {
+	s.limits.Hurry()
 	log, err := openLogbook(s.logPath(l, v), v.name)
 	if err != nil {
 		return nil, err
@@ -138,11 +140,15 @@ func (s *Server) start(ctx context.Context, l *location, v *version, timeout tim
 		log.close()
 		return nil, err
 	}
-	run, warm, err := s.bringUp(ctx, l, v, p, log, timeout, r, false)
-	if err != nil && warm && ctx.Err() == nil {
+	run, launch, err := s.bringUp(ctx, l, v, p, log, timeout, r, false)
+	if err != nil && launch != nil && launch.Warm() {
 		// Whether that was the version's fault shows when it is not forked.
-		log.write([]byte("codeserver: " + err.Error() + "; forked it does not come up, it is started once more by itself"))
-		run, _, err = s.bringUp(ctx, l, v, p, log, timeout, r, true)
+		if ctx.Err() == nil {
+			why, _, _ := strings.Cut(err.Error(), "\n") // the rest is in this log
+			log.write([]byte(ownLine + why + "; forked it does not come up, it is started once more by itself"))
+			run, _, err = s.bringUp(ctx, l, v, p, log, timeout, r, true)
+		}
+		launch.Settle()
 	}
 	if err != nil {
 		s.fail(v, nil)
@@ -153,15 +159,15 @@ func (s *Server) start(ctx context.Context, l *location, v *version, timeout tim
 
 // bringUp starts a version's process, forked if it can be and cold does not forbid it, and waits until it is ready. On
 // an error nothing of the process is left.
-func (s *Server) bringUp(ctx context.Context, l *location, v *version, p *prepared, log *logbook, timeout time.Duration, r report, cold bool) (*running, bool, error) {
+func (s *Server) bringUp(ctx context.Context, l *location, v *version, p *prepared, log *logbook, timeout time.Duration, r report, cold bool) (*running, *zygote.Launch, error) {
 	begin := time.Now()
 	run, launch, port, err := s.startProcess(ctx, v, p, log, cold)
 	warm := launch != nil && launch.Warm()
 	if err != nil {
 		if launch != nil {
-			launch.Failed(ctx.Err() == nil)
+			launch.Failed(ctx.Err() == nil && !errors.Is(err, errLimit))
 		}
-		return nil, warm, err
+		return nil, launch, err
 	}
 	s.mu.Lock()
 	v.running, v.state, v.forked = run, codeserverpb.State_STARTING, warm
@@ -184,20 +190,25 @@ func (s *Server) bringUp(ctx context.Context, l *location, v *version, p *prepar
 		if late := waiting.Err() != nil && ctx.Err() == nil; late {
 			err = fmt.Errorf("not ready after %s: %w", timeout, err)
 		}
+		err = run.group.Explain(err)
+		limited := run.group.Met()
 		s.end(run)
 		if launch != nil {
-			launch.Failed(ctx.Err() == nil)
+			launch.Failed(ctx.Err() == nil && !limited)
 		}
 		if ctx.Err() != nil {
-			return nil, warm, ctx.Err()
+			return nil, launch, ctx.Err()
 		}
-		return nil, warm, fmt.Errorf("%w: %w%s", errNotReady, err, log.lastWords())
+		return nil, launch, fmt.Errorf("%w: %w%s", errNotReady, err, log.lastWords())
 	}
 	if launch != nil {
-		launch.Ready()
+		launch.Ready(run.worker.PID())
 	}
-	return run, warm, nil
+	return run, launch, nil
 }
+
+// errLimit is why a version does not start that is not allowed what its start takes: no fault of the fork.
+var errLimit = errors.New("one of its limits was met")
 
 // fail ends a version that did not come up, or is not wanted any more.
 func (s *Server) fail(v *version, run *running) {
@@ -240,6 +251,9 @@ func (s *Server) startProcess(ctx context.Context, v *version, p *prepared, log 
 	}
 	w, err := worker.Start(*spec)
 	if err != nil {
+		if spec.Group.Met() {
+			err = fmt.Errorf("%w: %w", errLimit, err)
+		}
 		return nil, launch, 0, fmt.Errorf("%w: %w%s", errNotReady, err, log.lastWords())
 	}
 	return s.newRunning(w, v, spec.Group, rec), launch, port, nil

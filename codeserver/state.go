@@ -11,9 +11,8 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 
-	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
-
 	"github.com/pexpress/pexpress/cache/durable"
+	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 )
 
 // stateVersion is the format of state.json.
@@ -146,6 +145,14 @@ func (s *Server) removeUnfinished() error {
 func (s *Server) restoreLocation(saved savedLocation) (*location, error) {
 	if !locationName.MatchString(saved.Name) || s.locations[saved.Name] != nil {
 		return nil, errors.New("it has no name of its own")
+	}
+	for _, other := range s.locations {
+		if saved.User != 0 && saved.User == other.user {
+			return nil, fmt.Errorf("its user %d is that of %s", saved.User, other.name)
+		}
+	}
+	if saved.User != 0 && !mayBeGiven(saved.User) {
+		return nil, fmt.Errorf("its user is %d, which is nobody's to give", saved.User)
 	}
 	l := s.newLocation(saved.Name)
 	l.address = saved.Address

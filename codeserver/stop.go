@@ -38,7 +38,6 @@ func Stop(ctx context.Context, state string, log *slog.Logger) error {
 	}
 	defer lock.Close()
 	host := limits.Open(dir, log)
-	defer host.Close()
 	found, err := worker.Orphans(filepath.Join(dir, "run"))
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
@@ -58,7 +57,7 @@ func Stop(ctx context.Context, state string, log *slog.Logger) error {
 func stopServer(ctx context.Context, dir string) (*os.File, error) {
 	asked := 0
 	for {
-		lock, err := lockState(dir)
+		lock, err := lockState(dir, 0)
 		if !errors.Is(err, errInUse) {
 			return lock, err
 		}
@@ -95,7 +94,7 @@ func interrupt(dir string, pid int) error {
 		return os.NewSyscallError("pidfd_open", err)
 	}
 	defer unix.Close(fd)
-	lock, err := lockState(dir)
+	lock, err := lockState(dir, 0)
 	if err == nil {
 		return lock.Close() // it has ended
 	}

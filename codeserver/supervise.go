@@ -40,14 +40,14 @@ func (s *Server) watchProcess(l *location, v *version, run *running) {
 			l.proxy.Point(nil)
 		}
 	}
-	pause := v.pause
+	pause, next := l.pauseOf(v), l.nextOf(v)
 	s.mu.Unlock()
 	if asked {
 		return
 	}
 	_ = run.backend.Close()
 	s.opts.Log.Error("a version ended by itself", "location", l.name, "version", v.name, "error", run.worker.Err())
-	log.write([]byte("codeserver: " + run.worker.Err().Error() + "; it is started again in " + pause.String()))
+	log.write([]byte(ownLine + run.worker.Err().Error() + "; " + next))
 	log.close()
 	s.changed()
 	s.resume(l, v, pause)
@@ -67,7 +67,7 @@ func (s *Server) resume(l *location, v *version, pause time.Duration) {
 		s.mu.Lock()
 		v.pause = nextPause(v.pause)
 		v.ends++
-		pause = v.pause
+		pause = l.pauseOf(v)
 		s.mu.Unlock()
 	}
 }
@@ -116,6 +116,26 @@ const (
 // isBad reports whether a version is to be taken back, and there is one to go back to. Server.mu is held.
 func (l *location) isBad(v *version) bool {
 	return v.ends >= maxEnds && time.Since(v.switched) < fallBackTime && l.previous != nil
+}
+
+// isDue reports whether a version has just become one to be taken back. Server.mu is held.
+func (l *location) isDue(v *version) bool { return v.ends == maxEnds && l.isBad(v) }
+
+// pauseOf is how long nothing is done about a version that has ended. Nobody waits for one that is to be taken back, but
+// where the one before did not come up either: what is tried again and again is tried with pauses. Server.mu is held.
+func (l *location) pauseOf(v *version) time.Duration {
+	if l.isDue(v) {
+		return 0
+	}
+	return v.pause
+}
+
+// nextOf says what is done about a version that has ended, for its log. Server.mu is held.
+func (l *location) nextOf(v *version) string {
+	if l.isDue(v) {
+		return fmt.Sprintf("that was %d times: the version before, %.12s, is to serve instead", v.ends, l.previous.name)
+	}
+	return "it is started again in " + v.pause.String()
 }
 
 // fallBack moves a location from a version that keeps ending to the one before. That one has none to fall back to: two

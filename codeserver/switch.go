@@ -85,9 +85,11 @@ func (t *transition) revert() {
 		return
 	}
 	t.l.current, t.l.previous, t.v.deployed = t.current, t.previous, t.deployed
-	if !t.revived {
-		t.l.versions = without(t.l.versions, t.v)
+	if t.revived {
+		return
 	}
+	t.l.versions = without(t.l.versions, t.v)
+	t.l.loading = append(slices.Clone(t.l.loading), t.v) // until abandon has ended it, what it needs is kept
 }
 
 func without(versions []*version, v *version) []*version {
@@ -106,7 +108,13 @@ func (s *Server) complete(t *transition) {
 		l.done.switches++
 		s.mu.Unlock()
 		s.note(run, serving)
-		l.proxy.Point(run.backend)
+		s.mu.Lock()
+		if v.running == run {
+			l.proxy.Point(run.backend)
+		} else { // one that was revived has ended meanwhile, and is about to be started again
+			l.proxy.Point(nil)
+		}
+		s.mu.Unlock()
 	}
 	if t.listener != nil {
 		s.answer(l, t.listener)
@@ -129,6 +137,9 @@ func (s *Server) abandon(all []*transition) {
 	for _, t := range all {
 		if t.listener != nil {
 			_ = t.listener.Close()
+		}
+		if t.tried {
+			s.withdraw(t.l)
 		}
 		switch {
 		case t.run == nil:

@@ -19,7 +19,7 @@ func (s *Server) claim(ctx context.Context, name string, create bool) (l *locati
 		l, release, held := s.tryClaim(name, create)
 		switch {
 		case l == nil:
-			return nil, nil, fmt.Errorf("%w: no location %q", errNotFound, name)
+			return nil, nil, fmt.Errorf("%w: no location %.80q", errNotFound, name)
 		case release != nil:
 			return l, release, nil
 		case !held.own:

@@ -1,15 +1,17 @@
 package codeserver
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/pexpress/pexpress/codeserver/proc"
 	"github.com/pexpress/pexpress/codeserver/sandbox"
 )
 
@@ -42,7 +44,7 @@ func ParseUsers(text string) (Users, error) {
 	first, last, ok := strings.Cut(text, "-")
 	from, err := strconv.Atoi(first)
 	to, lerr := strconv.Atoi(last)
-	if !ok || err != nil || lerr != nil || from < 1000 || to > 1<<31-2 || to-from+1 < fewestUsers {
+	if !ok || err != nil || lerr != nil || !mayBeGiven(from) || !mayBeGiven(to) || to-from+1 < fewestUsers {
 		return Users{}, fmt.Errorf("%q is neither auto, none nor a range such as %d-%d of at least %d ids from 1000 on", text, DefaultUsers.First, DefaultUsers.Last, fewestUsers)
 	}
 	if err := sandbox.Check(); err != nil {
@@ -51,50 +53,53 @@ func ParseUsers(text string) (Users, error) {
 	return Users{First: from, Last: to}, nil
 }
 
-func (u Users) none() bool { return u.Last == 0 }
+// mayBeGiven reports whether an id is neither the system's nor one that says something else to the kernel, such as -1.
+func mayBeGiven(id int) bool { return id >= 1000 && id <= 1<<31-2 }
+
+// None reports whether there are no such ids.
+func (u Users) None() bool { return u.Last == 0 }
+
+// Has reports whether an id is one that versions and zygotes get.
+func (u Users) Has(id int) bool { return !u.None() && id >= u.First && id <= u.Last }
 
 // errNoUser says that all ids are in use.
-var errNoUser = errors.New("no user is left in the range that --users gives; remove locations, or give more")
+var errNoUser = errors.New("no user is left in the range that --users gives, of which locations and their zygotes take one each; remove locations, or give more")
 
 // userOf returns the user of a location's versions, which it gets with its first one, 0 if there are none.
 func (s *Server) userOf(l *location) (int, error) {
-	if s.opts.Users.none() {
+	if s.opts.Users.None() {
 		return 0, nil
 	}
+	s.giving.Lock()
+	defer s.giving.Unlock()
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if l.user != 0 {
-		return l.user, nil
+	id := l.user
+	s.mu.Unlock()
+	if id != 0 {
+		return id, nil
 	}
 	id, err := s.freeUser()
 	if err != nil {
 		return 0, err
 	}
+	s.mu.Lock()
 	l.user = id
+	s.mu.Unlock()
 	return id, nil
 }
 
 // zygoteUser returns a user for a zygote. It is its own as long as it runs, or anything that it has forked.
 func (s *Server) zygoteUser() (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.giving.Lock()
+	defer s.giving.Unlock()
 	return s.freeUser()
 }
 
 // freeUser returns an id that is nobody's. They are given in turn: the one that was free for longest comes first, and what
-// was its is gone by then. Server.mu is held.
+// was its is gone by then. Server.giving is held, and mu is not: all processes are looked at, and the host's users.
 func (s *Server) freeUser() (int, error) {
 	u := s.opts.Users
-	taken, err := usersOfProcesses()
-	if err != nil {
-		return 0, err
-	}
-	for _, l := range s.locations {
-		taken[l.user] = true
-	}
-	for _, l := range s.leaving {
-		taken[l.user] = true
-	}
+	taken := usersOfProcesses()
 	homes, err := os.ReadDir(s.homes())
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return 0, err
@@ -103,12 +108,21 @@ func (s *Server) freeUser() (int, error) {
 		id, _ := strconv.Atoi(strings.TrimPrefix(filepath.Ext(e.Name()), "."))
 		taken[id] = true
 	}
+	s.mu.Lock()
+	for _, l := range slices.AppendSeq(slices.Clone(s.leaving), maps.Values(s.locations)) {
+		taken[l.user] = true
+	}
+	id := s.lastUser
+	s.mu.Unlock()
 	for range u.Last - u.First + 1 {
-		if s.lastUser++; s.lastUser < u.First || s.lastUser > u.Last {
-			s.lastUser = u.First
+		if id++; id < u.First || id > u.Last {
+			id = u.First
 		}
-		if !taken[s.lastUser] && !known(s.lastUser) {
-			return s.lastUser, nil
+		if !taken[id] && !known(id) {
+			s.mu.Lock()
+			s.lastUser = id
+			s.mu.Unlock()
+			return id, nil
 		}
 	}
 	return 0, fmt.Errorf("%w: %w", errRefused, errNoUser)
@@ -122,22 +136,14 @@ func known(id int) bool {
 }
 
 // usersOfProcesses returns the users of all processes.
-func usersOfProcesses() (map[int]bool, error) {
-	files, err := filepath.Glob("/proc/[0-9]*/status")
-	if err != nil {
-		return nil, err
-	}
+func usersOfProcesses() map[int]bool {
 	users := map[int]bool{}
-	for _, file := range files {
-		b, _ := os.ReadFile(file) // a process may have ended
-		for line := range bytes.Lines(b) {
-			if ids, ok := bytes.CutPrefix(line, []byte("Uid:")); ok {
-				for _, id := range bytes.Fields(ids) {
-					n, _ := strconv.Atoi(string(id))
-					users[n] = true
-				}
-			}
+	for _, pid := range proc.PIDs() {
+		status, _ := proc.Status(pid) // it may have ended
+		for _, id := range strings.Fields(status["Uid"]) {
+			n, _ := strconv.Atoi(id)
+			users[n] = true
 		}
 	}
-	return users, nil
+	return users
 }

@@ -141,8 +141,11 @@ result = {
 		return err == nil && len(homes) == 1
 	}, "its home is gone")
 	h.deployTo("web", h.spec(prober("again")))
-	require.Contains(t, h.version("web").GetIsolation(), fmt.Sprintf("user: %d", h.s.lastUser))
-	require.Greater(t, h.s.lastUser, user, "not that of the one before")
+	h.s.mu.Lock()
+	again := h.s.locations["web"].user
+	h.s.mu.Unlock()
+	require.Contains(t, h.version("web").GetIsolation(), fmt.Sprintf("user: %d", again))
+	require.Greater(t, again, user, "not that of the one before")
 }
 
 func inMemory(s *codeserverpb.VersionSpec) { s.Limits = &codeserverpb.Limits{MemoryBytes: 256 << 20} }
@@ -215,7 +218,7 @@ func TestKeeper(t *testing.T) {
 func TestParseUsers(t *testing.T) {
 	none, err := ParseUsers("none")
 	require.NoError(t, err)
-	require.True(t, none.none())
+	require.True(t, none.None())
 	require.Equal(t, "--users none", none.Without)
 	auto, err := ParseUsers("auto")
 	require.NoError(t, err)
@@ -224,7 +227,7 @@ func TestParseUsers(t *testing.T) {
 		require.ErrorContains(t, err, "neither auto, none nor a range", bad)
 	}
 	given, err := ParseUsers("2000-2007")
-	if auto.none() {
+	if auto.None() {
 		require.NotEmpty(t, auto.Without)
 		require.ErrorContains(t, err, auto.Without, "what was asked for is not left out in silence")
 		return

@@ -9,7 +9,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pexpress/pexpress/cache/digest"
 	"github.com/pexpress/pexpress/codeserver/limits"
+	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 	"github.com/pexpress/pexpress/codeserver/sandbox"
 	"github.com/pexpress/pexpress/codeserver/worker"
 	"github.com/pexpress/pexpress/codeserver/zygote"
@@ -34,7 +36,7 @@ func (s *Server) launch(ctx context.Context, v *version, p *prepared, spec *work
 		own = append(own, outputVariable(name))
 	}
 	return s.zygotes.Launch(ctx, zygote.Version{
-		Key: warmKey(v), Python: p.python, Args: args, Env: spec.Env, Own: own,
+		Key: warmKey(v.spec), Location: p.location, Python: p.python, Args: args, Env: spec.Env, Own: own,
 		Sandbox: func() (*sandbox.Spec, *limits.Group, error) { return s.zygoteSandbox(p) },
 		Sources: append(filepath.SplitList(pythonPath(v.spec.GetEntry(), p.source, v.spec.GetEnv()["PYTHONPATH"])), spec.Dir),
 		Probe: func(ctx context.Context, fork func(worker.ForkRequest) error) error {
@@ -102,12 +104,22 @@ func interpreterOf(script string) string {
 	return interpreter
 }
 
+// withPreloads adds to a location's message what the processes are not to import that its versions are forked from.
+func (s *Server) withPreloads(m *codeserverpb.Location) {
+	for _, v := range m.GetVersions() {
+		if v.GetPid() != 0 {
+			v.LeftOut, v.Unforkable = s.zygotes.LeftOut(warmKey(v.GetSpec()))
+		}
+	}
+}
+
 // warmKey names what a version's start-up imports of its dependencies: they, the Python, and what is started.
-func warmKey(v *version) string {
-	e := v.spec.GetEntry()
+func warmKey(spec *codeserverpb.VersionSpec) string {
+	e := spec.GetEntry()
 	what := e.GetPreset()
 	if args := e.GetArgs(); len(args) > 0 && (what == presetModule || what == presetCommand) {
 		what += " " + args[0]
 	}
-	return v.deps.String() + " " + v.spec.GetPython() + " " + what
+	deps, _ := digest.FromProto(spec.GetDepsRoot()) // newVersion has read it
+	return deps.String() + " " + spec.GetPython() + " " + what
 }

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 
@@ -118,6 +120,9 @@ func TestCulprit(t *testing.T) {
 	require.False(t, forked("one"))
 	require.False(t, forked("two"), "and serves")
 	require.Contains(t, log.String(), `"left out"=[wave]`)
+	shown := func() *codeserverpb.Version { return h.s.messages("web")[0].GetVersions()[0] }
+	require.Contains(t, shown().GetLeftOut(), "wave")
+	require.Empty(t, shown().GetUnforkable())
 	require.True(t, forked("three"))
 }
 
@@ -137,4 +142,50 @@ func (l *lines) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.String()
+}
+
+// TestLimitIsNoCulprit deploys a version that meets its own limit when it is forked, and does not otherwise: nothing is
+// searched for, and the next one is forked.
+func TestLimitIsNoCulprit(t *testing.T) {
+	t.Parallel()
+	var log lines
+	h := newHost(t, func(o *Options) { o.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+	deploy := func(word, main string) *codeserverpb.Deployed {
+		files := webApp(word)
+		files["app/__main__.py"] = "import sys, threading\nforked = 'wave' in sys.modules\nimport wave\n" + main + webMain
+		d := h.deploy(h.spec(files, func(s *codeserverpb.VersionSpec) { s.Limits = &codeserverpb.Limits{Pids: 10} }))
+		require.Equal(t, word, h.get(d, "/"))
+		h.s.zygotes.Wait()
+		return d
+	}
+	if said := fmt.Sprint(current(deploy("one", "").GetLocation()).GetIsolation()); strings.Contains(said, "not limited") {
+		t.Skip("needs cgroups to make groups in: ", said)
+	}
+	const greedy = "for _ in range(20 * forked): threading.Thread(target=threading.Event().wait).start()\n"
+	require.False(t, forkedNow(t, deploy("two", "if forked:\n  import os\n  sys.excepthook = lambda *a: os._exit(3)\n"+greedy)))
+	require.NotContains(t, log.String(), "looking for the module")
+	require.True(t, forkedNow(t, deploy("three", "")))
+	require.False(t, forkedNow(t, deploy("four", "if forked: sys.exit(3)\n")))
+	require.Contains(t, log.String(), "looking for the module", "without a limit in the way it is searched")
+}
+
+// TestKeeperIsNotCounted deploys versions that need all processes and threads that they may have. Also one comes up that a
+// program with threads of its own put into its cgroup, and one that was forked, whose parent is there, too. More they may not.
+func TestKeeperIsNotCounted(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, withUsers(t))
+	deploy := func(word string) *codeserverpb.Deployed {
+		files := webApp(word)
+		files["app/__main__.py"] = "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n" + webMain
+		d := h.deploy(h.spec(files, func(s *codeserverpb.VersionSpec) { s.Limits = &codeserverpb.Limits{Pids: 2} }))
+		h.s.zygotes.Wait()
+		return d
+	}
+	limit := func(want string) {
+		eventually(t, func() bool { return strings.TrimSpace(readOneOf(t, h.groupOf("web"), "pids.max")) == want }, want)
+	}
+	deploy("one")
+	limit("2")
+	require.True(t, forkedNow(t, deploy("two")))
+	limit("3")
 }

@@ -30,7 +30,7 @@ func TestConfigRefused(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrNotExist)
 	plain := &access.Config{}
 	for address, want := range map[string]string{
-		"unix:///s": "whose file mode says who may use it", "0.0.0.0:1": "in the clear", ":1": "in the clear", "example:1": "in the clear",
+		"unix:///s": "whose file mode says who may use it", "unix:/s": "whose file mode says who may use it", "0.0.0.0:1": "in the clear", ":1": "in the clear", "example:1": "in the clear",
 		"nowhere": "use host:port",
 	} {
 		require.ErrorContains(t, plain.CheckAddress(address), want)

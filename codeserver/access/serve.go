@@ -54,16 +54,25 @@ func (c *Config) ServerOptions(warn func(error)) ([]grpc.ServerOption, error) {
 	return opts, nil
 }
 
-// TLS returns how a server speaks TLS with the protocols that it knows, nil if the configuration has no certificate.
+// TLS returns how a server speaks TLS with the protocols that it knows, nil if the configuration has no certificate. The
+// files are read at each handshake.
 func (c *Config) TLS(warn func(error), protocols ...string) (*tls.Config, error) {
 	if c.Cert == "" {
 		return nil, nil
 	}
-	certs, err := openCertificates(c.Cert, c.Key, c.ClientCA, protocols, warn)
+	certs, err := auth.OpenCertificates(c.Cert, c.Key, c.ClientCA)
 	if err != nil {
 		return nil, err
 	}
-	return certs.config(), nil
+	t := certs.TLS(protocols...)
+	present := t.GetConfigForClient
+	t.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if _, err := certs.Reload(); err != nil {
+			warn(err)
+		}
+		return present(hello)
+	}
+	return t, nil
 }
 
 // fresh verifies tokens by what their file says now: one that is taken out of it is refused from then on.

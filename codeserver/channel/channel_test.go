@@ -233,6 +233,23 @@ func alter(h *hall, change func(map[string]any)) []byte {
 	return b
 }
 
+// TestUnpublished follows all locations of a channel that is not there, of which none is known: that is reported, until it is.
+func TestUnpublished(t *testing.T) {
+	h := newHall(t)
+	require.Error(t, h.f.Poll(t.Context()))
+	require.ErrorContains(t, h.reports[All], "prod")
+	require.Len(t, h.reports, 1)
+	h.publish(h.pointer(1, "3.11", "web"))
+	require.NoError(t, h.f.Poll(t.Context()))
+	require.NoError(t, h.reports[All])
+	require.Contains(t, h.reports, "web")
+
+	some := newHall(t, func(o *Options) { o.Locations = []string{"web"} })
+	require.Error(t, some.f.Poll(t.Context()))
+	require.Error(t, some.reports["web"])
+	require.NotContains(t, some.reports, All)
+}
+
 // TestStrict refuses what a signed payload says that this version does not know.
 func TestStrict(t *testing.T) {
 	for payload, want := range map[string]string{
@@ -259,8 +276,9 @@ func TestMissing(t *testing.T) {
 	require.NoError(t, h.f.Poll(t.Context()))
 	h.take()
 
-	key, err := Key("prod")
+	f, err := pointerOf("prod")
 	require.NoError(t, err)
+	key := f.Key()
 	lost := digest.FromBytes([]byte("lost"))
 	ar := &repb.ActionResult{OutputFiles: []*repb.OutputFile{{Path: "pointer.json", Digest: lost.Proto()}}}
 	require.NoError(t, h.store.UpdateActionResult(t.Context(), key, ar))
@@ -282,8 +300,9 @@ func TestMissing(t *testing.T) {
 func TestClosure(t *testing.T) {
 	h := newHall(t)
 	envelope := h.publish(h.pointer(1, "3.11", "web"))
-	key, err := Key("prod")
+	f, err := pointerOf("prod")
 	require.NoError(t, err)
+	key := f.Key()
 	require.Equal(t, "6aa8c8", key.Hash()[:6], "other releases look in the same place")
 	ar, err := h.store.GetActionResult(t.Context(), key)
 	require.NoError(t, err)

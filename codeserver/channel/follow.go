@@ -35,10 +35,14 @@ type Options struct {
 	Open func(ctx context.Context) (cache.CAS, cache.ActionCache, io.Closer, error)
 	// Deploy has a location serve a version.
 	Deploy func(ctx context.Context, location string, r Release) error
-	// Report is told how each location stands to the channel: nil if it was deployed as the pointer says.
+	// Report is told how each location stands to the channel: nil if it was deployed as the pointer says. Where all locations
+	// of the channel are followed it is told of All, too: an error as long as the pointer cannot be read and none is known.
 	Report func(location string, err error)
 	Log    *slog.Logger
 }
+
+// All stands for the locations of a channel that could not be read yet. It is no location's name.
+const All = "*"
 
 // A Follower keeps locations at what a channel says.
 type Follower struct {
@@ -104,10 +108,17 @@ func (f *Follower) disconnect() {
 func (f *Follower) Poll(ctx context.Context) error {
 	p, err := f.pointer(ctx)
 	if err != nil {
-		for _, name := range f.locations() {
+		known := f.locations()
+		for _, name := range known {
 			f.opts.Report(name, errors.Join(err, f.failed[name]))
 		}
+		if len(known) == 0 {
+			f.opts.Report(All, err)
+		}
 		return err
+	}
+	if len(f.opts.Locations) == 0 {
+		f.opts.Report(All, nil)
 	}
 	var again []error
 	for _, name := range f.locations() {

@@ -9,7 +9,6 @@ package channel
 import (
 	"bytes"
 	"context"
-	"crypto"
 	"crypto/ed25519"
 	"encoding/json"
 	"errors"
@@ -22,6 +21,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
+	"github.com/pexpress/pexpress/codeserver/provenance"
 )
 
 // PayloadType is what DSSE signs along with a pointer, so that no other kind of document passes for one.
@@ -78,7 +78,11 @@ func (p *Pointer) Sign(ctx context.Context, key ed25519.PrivateKey) ([]byte, err
 	if err != nil {
 		return nil, err
 	}
-	signer, err := dsse.NewEnvelopeSigner(&signingKey{key.Public().(ed25519.PublicKey), key})
+	own, err := provenance.SigningKey(key)
+	if err != nil {
+		return nil, err
+	}
+	signer, err := dsse.NewEnvelopeSigner(own)
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +123,9 @@ func Verify(ctx context.Context, envelope []byte, name string, keys []ed25519.Pu
 	}
 	verifiers := make([]dsse.Verifier, len(keys))
 	for i, k := range keys {
-		verifiers[i] = &signingKey{public: k}
+		if verifiers[i], err = provenance.VerifyingKey(k); err != nil {
+			return nil, nil, err
+		}
 	}
 	v, err := dsse.NewEnvelopeVerifier(verifiers...)
 	if err != nil {
@@ -178,28 +184,3 @@ func decode(payload []byte) (*Pointer, error) {
 	}
 	return p, nil
 }
-
-// signingKey is an ed25519 key as package dsse takes it.
-type signingKey struct {
-	public  ed25519.PublicKey
-	private ed25519.PrivateKey // nil for one that only verifies
-}
-
-// Sign implements dsse.Signer.
-func (k *signingKey) Sign(_ context.Context, data []byte) ([]byte, error) {
-	return ed25519.Sign(k.private, data), nil
-}
-
-// Verify implements dsse.Verifier.
-func (k *signingKey) Verify(_ context.Context, data, sig []byte) error {
-	if !ed25519.Verify(k.public, data, sig) {
-		return errors.New("the signature is not this key's")
-	}
-	return nil
-}
-
-// KeyID implements dsse.Signer and dsse.Verifier.
-func (k *signingKey) KeyID() (string, error) { return dsse.SHA256KeyID(k.public) }
-
-// Public implements dsse.Verifier.
-func (k *signingKey) Public() crypto.PublicKey { return k.public }

@@ -12,72 +12,38 @@ import (
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/digest"
 	"github.com/pexpress/pexpress/cache/merkle"
+	"github.com/pexpress/pexpress/cache/named"
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 )
 
 // ErrUnpublished is wrapped by the error about a channel that a cache has no pointer of.
 var ErrUnpublished = errors.New("the channel is not published in this cache")
 
-// pointerFile is where the pointer is among the outputs.
-const pointerFile = "pointer.json"
-
-// The ActionCache is the one place of a REAPI cache whose content may change. A channel has the ActionResult of an Action
-// that nobody runs:
-//
-//	Command{arguments: ["pexpress-channel", "v1", NAME], output_paths: ["pointer.json"]}
-//	Action{command_digest, input_root_digest: the empty Directory}
-//
-// Both are in the CAS, so that the entry is one like any other to whatever looks at it.
-func action(name string) (command, act *blob, err error) {
-	c := &repb.Command{Arguments: []string{"pexpress-channel", "v1", name}, OutputPaths: []string{pointerFile}}
-	data, cd, err := digest.Marshal(c)
-	if err != nil {
-		return nil, nil, err
-	}
-	command = &blob{Digest: cd, Data: data}
-	a := &repb.Action{CommandDigest: cd.Proto(), InputRootDigest: digest.FromBytes(nil).Proto()}
-	data, ad, err := digest.Marshal(a)
-	return command, &blob{Digest: ad, Data: data}, err
+// pointerOf is the file of a channel's pointer, in its envelope.
+func pointerOf(name string) (*named.File, error) {
+	return named.New("pointer.json", maxPointer, "pexpress-channel", "v1", name)
 }
 
-type blob = cache.Blob
-
-// Key returns the digest under which an ActionCache has a channel.
-func Key(name string) (digest.Digest, error) {
-	_, a, err := action(name)
-	if err != nil {
-		return digest.Digest{}, err
-	}
-	return a.Digest, nil
-}
-
-// Publish stores the pointer in its envelope. The ActionResult names all trees of its versions beside it: a cache keeps them
-// as long as the pointer, and refuses one whose trees it lacks.
+// Publish stores the pointer in its envelope. Its entry names all trees of its versions beside it: a cache keeps them as long
+// as the pointer, and refuses one whose trees it lacks.
 func Publish(ctx context.Context, cas cache.CAS, results cache.ActionCache, p *Pointer, envelope []byte) error {
-	if int64(len(envelope)) > maxPointer {
-		return fmt.Errorf("channel %s: its pointer has %d bytes, more than %d", p.Channel, len(envelope), maxPointer)
-	}
-	command, act, err := action(p.Channel)
+	f, err := pointerOf(p.Channel)
 	if err != nil {
 		return err
 	}
-	d := digest.FromBytes(envelope)
-	ar := &repb.ActionResult{OutputFiles: []*repb.OutputFile{{Path: pointerFile, Digest: d.Proto()}}}
-	blobs := []cache.Blob{*command, *act, {Digest: d, Data: envelope}, {Digest: digest.FromBytes(nil)}}
+	var out []*repb.OutputDirectory
+	var blobs []cache.Blob
 	for _, name := range slices.Sorted(maps.Keys(p.Locations)) {
 		trees := trees(p.Locations[name].Spec)
 		for _, tree := range slices.Sorted(maps.Keys(trees)) {
-			out, b, err := outputDirectory(ctx, cas, name+"/"+tree, trees[tree])
+			dir, b, err := outputDirectory(ctx, cas, name+"/"+tree, trees[tree])
 			if err != nil {
 				return fmt.Errorf("channel %s: %s of location %s: %w", p.Channel, tree, name, err)
 			}
-			ar.OutputDirectories, blobs = append(ar.OutputDirectories, out), append(blobs, *b)
+			out, blobs = append(out, dir), append(blobs, b)
 		}
 	}
-	if err := cache.PutAll(ctx, cas, blobs); err != nil {
-		return fmt.Errorf("publish channel %s: %w", p.Channel, err)
-	}
-	if err := results.UpdateActionResult(ctx, act.Digest, ar); err != nil {
+	if err := f.Put(ctx, cas, results, envelope, out, blobs...); err != nil {
 		return fmt.Errorf("publish channel %s: %w", p.Channel, err)
 	}
 	return nil
@@ -92,48 +58,36 @@ func trees(spec *codeserverpb.VersionSpec) map[string]*repb.Digest {
 	return all
 }
 
-func outputDirectory(ctx context.Context, cas cache.CAS, path string, root *repb.Digest) (*repb.OutputDirectory, *blob, error) {
+func outputDirectory(ctx context.Context, cas cache.CAS, path string, root *repb.Digest) (*repb.OutputDirectory, cache.Blob, error) {
 	d, err := digest.FromProto(root)
 	if err != nil {
-		return nil, nil, err
+		return nil, cache.Blob{}, err
 	}
 	t, err := merkle.Load(ctx, cas, d)
 	if err != nil {
-		return nil, nil, err
+		return nil, cache.Blob{}, err
 	}
 	data, td, err := digest.Marshal(t.Proto())
 	if err != nil {
-		return nil, nil, err
+		return nil, cache.Blob{}, err
 	}
-	return &repb.OutputDirectory{Path: path, TreeDigest: td.Proto(), RootDirectoryDigest: root}, &blob{Digest: td, Data: data}, nil
+	return &repb.OutputDirectory{Path: path, TreeDigest: td.Proto(), RootDirectoryDigest: root}, cache.Blob{Digest: td, Data: data}, nil
 }
 
 // Fetch returns the envelope that a cache has for a channel. Nothing of it is believed yet.
 func Fetch(ctx context.Context, cas cache.CAS, results cache.ActionCache, name string) ([]byte, error) {
-	key, err := Key(name)
+	f, err := pointerOf(name)
 	if err != nil {
 		return nil, err
 	}
-	ar, err := results.GetActionResult(ctx, key)
-	if errors.Is(err, cache.ErrNotFound) {
+	envelope, err := f.Get(ctx, cas, results)
+	switch {
+	case errors.Is(err, named.ErrNone):
 		return nil, fmt.Errorf("%w: %s: %w", ErrUnpublished, name, err)
+	case errors.Is(err, named.ErrEntry):
+		return nil, fmt.Errorf("%w: channel %s: %w", ErrRefused, name, err)
+	case err != nil:
+		return nil, fmt.Errorf("read the pointer of channel %s: %w", name, err)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("look up channel %s: %w", name, err)
-	}
-	for _, f := range ar.GetOutputFiles() {
-		if f.GetPath() != pointerFile {
-			continue
-		}
-		d, err := digest.FromProto(f.GetDigest())
-		if err != nil {
-			return nil, fmt.Errorf("%w: channel %s: %w", ErrRefused, name, err)
-		}
-		b, err := cache.ReadBlob(ctx, cas, d, maxPointer)
-		if err != nil {
-			return nil, fmt.Errorf("read the pointer of channel %s: %w", name, err)
-		}
-		return b, nil
-	}
-	return nil, fmt.Errorf("%w: channel %s: its entry in the ActionCache has no %s", ErrRefused, name, pointerFile)
+	return envelope, nil
 }

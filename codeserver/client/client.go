@@ -5,10 +5,14 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 
+	"github.com/pexpress/pexpress/cache/local"
 	"github.com/pexpress/pexpress/cache/traces"
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 )
@@ -31,6 +35,13 @@ func Dial(ctx context.Context, addr string) (*Client, error) {
 
 // DialWith is Dial with credentials that are given.
 func DialWith(ctx context.Context, addr string, c Credentials) (*Client, error) {
+	return dial(ctx, addr, c, patience)
+}
+
+// patience is how long a server that took a connection may say nothing before the connection is given up: it may be stopped.
+const patience = 10 * time.Second
+
+func dial(ctx context.Context, addr string, c Credentials, patience time.Duration) (*Client, error) {
 	network, target, err := parse(addr)
 	if err != nil {
 		return nil, err
@@ -47,7 +58,8 @@ func DialWith(ctx context.Context, addr string, c Credentials) (*Client, error) 
 	if err := probe.Close(); err != nil {
 		return nil, err
 	}
-	conn, err := grpc.NewClient("passthrough:///"+target, append(append(opts, traces.DialOptions(ctx)...),
+	conn, err := grpc.NewClient("passthrough:///"+target, append(slices.Concat(opts, naming{addr}.dialOptions(), traces.DialOptions(ctx)),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: patience}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			return d.DialContext(ctx, network, target)
@@ -55,11 +67,12 @@ func DialWith(ctx context.Context, addr string, c Credentials) (*Client, error) 
 	if err != nil {
 		return nil, err
 	}
+	conn.Connect() // whoever dials has something to do before the first call
 	return &Client{codeserverpb.NewCodeServerClient(conn), conn}, nil
 }
 
 func parse(addr string) (network, target string, err error) {
-	if path, ok := strings.CutPrefix(addr, "unix://"); ok {
+	if path, ok := local.Socket(addr); ok {
 		return "unix", path, nil
 	}
 	target = strings.TrimPrefix(addr, secure)

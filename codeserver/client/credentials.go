@@ -12,6 +12,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/pexpress/pexpress/cache/local"
 )
 
 // secure begins the addresses that are reached with TLS.
@@ -48,7 +50,7 @@ func FromEnvironment() Credentials {
 // options returns what goes with a connection. A token is kept from networks that could read it.
 func (c Credentials) options(addr, target string) ([]grpc.DialOption, error) {
 	if !strings.HasPrefix(addr, secure) {
-		if c.Token != "" && !local(addr) {
+		if _, socket := local.Socket(addr); c.Token != "" && !socket && !local.IsHost(target) {
 			return nil, fmt.Errorf("%s would cross the network in the clear: use %s%s, or unset it", tokenVariable, secure, target)
 		}
 		return append(c.bearer(false), grpc.WithTransportCredentials(insecure.NewCredentials())), nil
@@ -62,15 +64,6 @@ func (c Credentials) options(addr, target string) ([]grpc.DialOption, error) {
 		return nil, err
 	}
 	return append(c.bearer(true), grpc.WithTransportCredentials(credentials.NewTLS(config))), nil
-}
-
-// local reports whether what is sent to an address stays on this host.
-func local(addr string) bool {
-	if strings.HasPrefix(addr, "unix://") {
-		return true
-	}
-	host, _, err := net.SplitHostPort(addr)
-	return err == nil && (host == "localhost" || net.ParseIP(host).IsLoopback())
 }
 
 func (c Credentials) tls(host string) (*tls.Config, error) {

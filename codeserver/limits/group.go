@@ -12,14 +12,18 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/pexpress/pexpress/codeserver/proc"
 )
 
 // Group holds the processes of one start of a version.
 type Group struct {
 	host   *Host
-	name   string // below the place of the codeserver's own cgroup, "" if it is one in name only
+	name   string // "" if it is one in name only
 	limits Limits
 	oom    atomic.Bool // it had no memory left to give, and was ended for it
+	met    atomic.Bool // one of its limits was met before it was ended
+	ending atomic.Bool // no process can be made in it any more
 	seen   seen
 }
 
@@ -58,6 +62,8 @@ func (g *Group) watch() error {
 
 // End ends all that is in the group, and removes it.
 func (g *Group) End() error {
+	_ = g.Met()
+	g.ending.Store(true)
 	dirs := g.Dirs()
 	if err := kill(dirs); err != nil {
 		return err
@@ -77,16 +83,40 @@ func End(dirs []string) error {
 	return removeAll(dirs)
 }
 
-// EndLast ends a group and, if it was the last one, removes the groups' parent: for a shim whose codeserver is gone.
-func EndLast(dirs []string) error {
-	err := End(dirs)
+// zygotePrefix begins the names of zygotes' groups. No location's name begins so.
+const zygotePrefix = "_zygote-"
+
+// Zygote makes a group for a zygote of this process, which [EndZygotes] knows it by.
+func (h *Host) Zygote(l Limits) (*Group, error) {
+	return h.Group(zygotePrefix+strconv.Itoa(os.Getpid()), l)
+}
+
+// EndZygotes ends what zygotes of a codeserver that has ended have left: their modules can have started programs. The groups
+// with these directories are those of a version of that codeserver.
+func EndZygotes(dirs []string) error {
+	var errs []error
 	for _, dir := range dirs {
-		// Of version 2 the parent stays: it says which controllers its groups have.
-		if _, v1 := os.Stat(filepath.Join(filepath.Dir(dir), "tasks")); v1 == nil {
-			_ = os.Remove(filepath.Dir(dir))
+		beside, name := filepath.Split(dir)
+		codeserver, _, _ := strings.Cut(name, groupMark)
+		zygotes := codeserver + groupMark + zygotePrefix
+		for _, group := range below(beside, zygotes) {
+			pid, _, _ := strings.Cut(strings.TrimPrefix(group, zygotes), "-")
+			if n, err := strconv.Atoi(pid); err == nil && hasEnded(n) {
+				errs = append(errs, End([]string{filepath.Join(beside, group)}))
+			}
 		}
 	}
-	return err
+	return errors.Join(errs...)
+}
+
+// hasEnded reports whether a process has ended, or ends within a moment: who closes his files last of all is still there.
+func hasEnded(pid int) bool {
+	for deadline := time.Now().Add(time.Second); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
+		if s, err := proc.ReadStat(pid); err != nil || s.State == 'Z' || s.State == 'X' {
+			return true
+		}
+	}
+	return false
 }
 
 // patience is how long the end of a process that was killed may take: one that waits for a disk comes back late.
@@ -96,7 +126,7 @@ const patience = 5 * time.Second
 func kill(dirs []string) error {
 	for _, dir := range dirs {
 		// No process can be made while the others are ended. There is no such file where there is no such controller.
-		_ = write(filepath.Join(dir, "pids.max"), "0")
+		_ = write(filepath.Join(dir, pidsFile), "0")
 	}
 	for deadline := time.Now().Add(patience); ; time.Sleep(2 * time.Millisecond) {
 		var left []int
@@ -149,11 +179,21 @@ func removeAll(dirs []string) error {
 	return errors.Join(errs...)
 }
 
+// below lists the groups below one whose names begin so. The directory is no pattern: systemd writes a "-" as \x2d.
+func below(dir, prefix string) (names []string) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if e.IsDir() && strings.HasPrefix(e.Name(), prefix) {
+			names = append(names, e.Name())
+		}
+	}
+	return names
+}
+
 // removeTree removes a group and those below it; what the kernel keeps in them is no file to be removed.
 func removeTree(dir string) error {
-	below, _ := filepath.Glob(filepath.Join(dir, "*", "cgroup.procs"))
-	for _, procs := range below {
-		if err := removeTree(filepath.Dir(procs)); err != nil {
+	for _, name := range below(dir, "") {
+		if err := removeTree(filepath.Join(dir, name)); err != nil {
 			return err
 		}
 	}
@@ -163,9 +203,34 @@ func removeTree(dir string) error {
 	return nil
 }
 
-// Explain says why a process of the group ended, as far as a limit explains it, and else what is known without.
+// Met reports whether a limit of the group's own was in the way of its processes, until End: the memory was used up, or a
+// process or thread was refused. Ask before the processes are told to end: their shim removes the group.
+func (g *Group) Met() bool {
+	if g.name == "" || g.ending.Load() {
+		return g.met.Load()
+	}
+	n := g.host.layout.usage(g.name)
+	if g.limits.Memory > 0 && (g.oom.Load() || n.oomKills > 0) || g.limits.Pids > 0 && n.forkErrors > 0 {
+		g.met.Store(true)
+	}
+	return g.met.Load()
+}
+
+// Allow lets as many processes into the group, beyond its limit, that are not the version's own.
+func (g *Group) Allow(n int64) error {
+	if g.name == "" || g.limits.Pids == 0 || g.host.layout.path(pids, g.name) == "" {
+		return nil
+	}
+	return write(filepath.Join(g.host.layout.path(pids, g.name), pidsFile), strconv.FormatInt(g.limits.Pids+n, 10))
+}
+
+// pidsFile is where the kernel keeps the limit of processes and threads.
+const pidsFile = "pids.max"
+
+// Explain says why a process of the group ended, or does not do its work, as far as a limit explains it, and else what is
+// known without. Once the group is ended it knows no more.
 func (g *Group) Explain(err error) error {
-	if g.name == "" || err == nil {
+	if g.name == "" || err == nil || g.ending.Load() {
 		return err
 	}
 	n := g.host.layout.usage(g.name)

@@ -4,6 +4,7 @@
 package limits
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
@@ -12,7 +13,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
+
+	"github.com/pexpress/pexpress/cache/durable"
 )
 
 // Limits are what the processes of a version may use together; 0 is no limit.
@@ -43,6 +48,17 @@ type layout interface {
 	make(group string, l Limits) error
 	// watch calls end when the group has no memory left to give, if the kernel does not end all of it by itself.
 	watch(group string, end func()) error
+	// around returns the same for groups that are where a process's group of that name is, nil if it is in none. groups are all that
+	// the process is in.
+	around(groups map[string]string, name string) layout
+	// home returns the directory of the group that the codeserver itself is in, "" if it is in another one by now.
+	home() string
+	// cpu reads how much processor time a group has used, those below it included.
+	cpu(group string) time.Duration
+	// weigh gives a group a low weight, or the usual one, in the competition for processors.
+	weigh(group string, low bool) error
+	// memory reads how many bytes count against the group's limit that are not of files.
+	memory(group string) int64
 	// usage reads what the kernel counts: what there is not is 0.
 	usage(group string) counts
 }
@@ -59,16 +75,21 @@ type counts struct {
 type Host struct {
 	layout layout // nil if there can be no groups
 	why    string // there can be none
-	parent string // of the groups
+	prefix string // of the groups' names
+	places string // file of the directories that the groups of codeservers on the state directory are in
 	log    *slog.Logger
 }
 
 // Open finds out what can be limited. The groups of a codeserver are named after its state directory, so that the next
-// one finds what this one has left; see Sweep.
+// one finds what this one has left; see Sweep. No other group is between them and what they compete with for processors, the
+// codeserver among it: the kernel has who wakes up interrupt who computes all the time (see Balance) only where the two, or groups
+// that hold them, are siblings. Of version 2 that is beside the codeserver's own group. Of version 1 it is in it, where its threads are.
 func Open(state string, log *slog.Logger) *Host {
-	h := &Host{parent: fmt.Sprintf("pexpress-%x", sha256.Sum256([]byte(state)))[:25], log: log}
-	for _, open := range []func(parent string) (layout, error){openV2, openV1} {
-		l, err := open(h.parent)
+	h := &Host{
+		prefix: fmt.Sprintf("pexpress-%x", sha256.Sum256([]byte(state)))[:25] + groupMark, places: filepath.Join(state, "cgroups"), log: log,
+	}
+	for _, open := range []func() (layout, error){openV2, openV1} {
+		l, err := open()
 		if err == nil {
 			h.layout = l
 			return h
@@ -92,7 +113,7 @@ func (h *Host) Group(name string, l Limits) (*Group, error) {
 	if h.layout == nil {
 		return g, nil
 	}
-	g.name = filepath.Join(h.parent, "v-"+name+"-"+strings.ToLower(rand.Text()[:10]))
+	g.name = h.prefix + name + "-" + strings.ToLower(rand.Text()[:10])
 	err := h.layout.make(g.name, l)
 	if err == nil {
 		err = g.watch()
@@ -108,22 +129,39 @@ func (h *Host) Group(name string, l Limits) (*Group, error) {
 	return h.None(l), nil
 }
 
-// Adopt returns the group that a process of an earlier codeserver is in, nil if it is in none of this host's.
+// Hurry is for whoever moves a process into a group some ten milliseconds later. The kernel has the first one who moves a
+// process wait until every processor has been elsewhere for once (an RCU grace period, 7 to 13 ms were seen), and nobody
+// for a while after that. So this process is moved to where it is.
+func (h *Host) Hurry() {
+	if h.layout == nil {
+		return
+	}
+	if dir := h.layout.home(); dir != "" {
+		go func() { _ = write(filepath.Join(dir, "cgroup.procs"), "0") }()
+	}
+}
+
+// Adopt returns the group that a process of an earlier codeserver is in, nil if it is in none of this host's. That one can have been
+// in another group than this one, and its groups are there.
 func (h *Host) Adopt(pid int, l Limits) *Group {
 	if h.layout == nil {
 		return nil
 	}
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	groups, err := groupsOf(strconv.Itoa(pid))
 	if err != nil {
 		return nil
 	}
-	for line := range strings.Lines(string(b)) {
-		_, name, ok := strings.Cut(strings.TrimSpace(line), "/"+h.parent+"/")
-		if !ok || name == "" {
+	for _, path := range groups {
+		_, name, ok := strings.Cut(path, "/"+h.prefix)
+		if !ok {
 			continue
 		}
-		first, _, _ := strings.Cut(name, "/")
-		g := &Group{host: h, limits: l, name: filepath.Join(h.parent, first)}
+		name, _, _ = strings.Cut(name, "/")
+		g := &Group{limits: l, name: h.prefix + name}
+		g.host = &Host{layout: h.layout.around(groups, g.name), prefix: h.prefix, places: h.places, log: h.log}
+		if g.host.layout == nil {
+			return nil
+		}
 		if err := g.watch(); err != nil {
 			h.log.Warn("a version's memory is not watched", "cgroup", g.name, "error", err)
 		}
@@ -135,35 +173,67 @@ func (h *Host) Adopt(pid int, l Limits) *Group {
 // None returns a group in name only.
 func (h *Host) None(l Limits) *Group { return &Group{host: h, limits: l} }
 
-// Sweep ends and removes what an earlier codeserver has left, but for groups with a process that is somebody's: its owner
-// ends them.
+// Sweep ends and removes what an earlier codeserver has left, wherever that one was, but for groups with a process that is
+// somebody's: its owner ends them.
 func (h *Host) Sweep(owned func(pid int) bool) error {
-	if h.layout == nil {
-		return nil
-	}
 	var errs []error
-	for _, c := range controllers {
-		dirs, _ := filepath.Glob(filepath.Join(h.layout.path(c, h.parent), "v-*"))
-		for _, dir := range dirs {
-			g := &Group{host: h, name: filepath.Join(h.parent, filepath.Base(dir))}
-			if !slices.ContainsFunc(processes(dir), owned) {
-				errs = append(errs, g.End())
+	for _, place := range h.allPlaces() {
+		for _, name := range below(place, h.prefix) {
+			if dir := filepath.Join(place, name); !slices.ContainsFunc(processes(dir), owned) {
+				errs = append(errs, End([]string{dir}))
 			}
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// Close removes the groups' parent, unless versions are left in it.
-func (h *Host) Close() {
+// Remember writes down where the groups are, for the next codeserver and for who ends this one: either can be in another group.
+func (h *Host) Remember() error {
+	current := h.current()
+	places := slices.DeleteFunc(h.allPlaces(), func(place string) bool {
+		return !slices.Contains(current, place) && len(below(place, h.prefix)) == 0
+	})
+	text := []byte(strings.Join(places, "\n"))
+	if b, err := os.ReadFile(h.places); err == nil && bytes.Equal(b, text) {
+		return nil
+	}
+	return durable.WriteFile(h.places, text, 0o600)
+}
+
+// current are the directories that groups are made in. That which keeps a group from having new processes comes first.
+func (h *Host) current() (places []string) {
 	if h.layout == nil {
-		return
+		return nil
 	}
 	for _, c := range controllers {
-		if dir := h.layout.path(c, h.parent); dir != "" {
-			_ = os.Remove(dir)
+		if dir := h.layout.path(c, ""); dir != "" && !slices.Contains(places, dir) {
+			places = append(places, dir)
 		}
 	}
+	return places
 }
+
+// allPlaces are the directories that groups are made in, or were by an earlier codeserver.
+func (h *Host) allPlaces() []string {
+	places := h.current()
+	b, _ := os.ReadFile(h.places)
+	for place := range strings.SplitSeq(string(b), "\n") {
+		if place != "" && !slices.Contains(places, place) {
+			places = append(places, place)
+		}
+	}
+	return places
+}
+
+// groups lists the groups of this host's versions and zygotes that a controller has.
+func (h *Host) groups(c controller) (names []string) {
+	if dir := h.layout.path(c, ""); dir != "" {
+		names = below(dir, h.prefix)
+	}
+	return names
+}
+
+// groupMark is between the name of the codeserver and that of the version in a group's name.
+const groupMark = ".v-"
 
 var controllers = []controller{pids, memory, cpu, cpuacct}

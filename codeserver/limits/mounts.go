@@ -1,6 +1,7 @@
 package limits
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -34,9 +35,12 @@ func mounts() ([]mount, error) {
 	return found, nil
 }
 
-// own returns the group that this process is in, by controller, "" for version 2; see cgroups(7).
-func own() (map[string]string, error) {
-	b, err := os.ReadFile("/proc/self/cgroup")
+// own returns the groups that this process is in.
+func own() (map[string]string, error) { return groupsOf("self") }
+
+// groupsOf returns the group that a process is in, by controller, "" for version 2; see cgroups(7).
+func groupsOf(pid string) (map[string]string, error) {
+	b, err := os.ReadFile("/proc/" + pid + "/cgroup")
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +48,7 @@ func own() (map[string]string, error) {
 	for line := range strings.Lines(string(b)) {
 		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
 		if len(f) != 3 {
-			return nil, fmt.Errorf("/proc/self/cgroup has a line %q", line)
+			return nil, fmt.Errorf("/proc/%s/cgroup has a line %q", pid, line)
 		}
 		for _, c := range strings.Split(f[1], ",") {
 			groups[c] = f[2]
@@ -59,4 +63,10 @@ func (m *mount) below(group string) string {
 		return rel
 	}
 	return "."
+}
+
+// around returns the path below what is mounted of the group that a group of that name is in, or what is below that.
+func (m *mount) around(group, name string) (base string, ok bool) {
+	base, _, ok = strings.Cut(group, "/"+name)
+	return m.below(cmp.Or(base, "/")), ok
 }

@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 	"time"
+
+	"github.com/pexpress/pexpress/codeserver/proc"
 )
 
 // Usage is what a version's processes use.
@@ -58,6 +58,15 @@ func (g *Group) Usage(found func() []int) Usage {
 	return u
 }
 
+// Memory returns how much of its limit the group has used, without what the kernel can take back, such as cached files; 0
+// where there is no cgroup to say.
+func (g *Group) Memory() int64 {
+	if g.name == "" {
+		return 0
+	}
+	return g.host.layout.memory(g.name)
+}
+
 // PSS reads the memory of a process, 0 if it has ended; see proc_pid_smaps(5).
 func PSS(pid int) int64 {
 	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
@@ -71,21 +80,8 @@ func PSS(pid int) int64 {
 	return 0
 }
 
-// clockTicks is how many of the units of /proc/PID/stat are a second: the same on every Linux that Go runs on.
-const clockTicks = 100
-
-// cpuTime reads the processor time of a process and of its children that have ended; see proc_pid_stat(5).
+// cpuTime reads the processor time of a process and of its children that have ended.
 func cpuTime(pid int) time.Duration {
-	b, _ := os.ReadFile(filepath.Join("/proc", fmt.Sprint(pid), "stat"))
-	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
-	if len(f) < 15 {
-		return 0
-	}
-	var ticks, sum int64
-	for _, field := range f[11:15] { // utime, stime, cutime, cstime
-		if _, err := fmt.Sscan(field, &ticks); err == nil {
-			sum += ticks
-		}
-	}
-	return time.Duration(sum) * time.Second / clockTicks
+	s, _ := proc.ReadStat(pid)
+	return s.CPU + s.Children
 }

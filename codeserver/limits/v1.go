@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/containerd/cgroups/v3/cgroup1"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -18,11 +19,13 @@ import (
 // v1 is the layout of cgroups version 1: each controller has a tree of its own.
 type v1 struct {
 	root string                // the directory that has the controllers' trees
-	base map[controller]string // the codeserver's own group in each tree that it can make groups in
+	base map[controller]string // the codeserver's own group in each tree that it can make groups in, below what is mounted
+	own  map[controller]string // the same, as the kernel names it
+	all  map[controller]mount
 }
 
-// openV1 finds the trees in which this process may make groups, and makes the parent of its groups there.
-func openV1(parent string) (layout, error) {
+// openV1 finds the trees in which this process may make groups.
+func openV1() (layout, error) {
 	all, err := mounts()
 	if err != nil {
 		return nil, err
@@ -31,7 +34,7 @@ func openV1(parent string) (layout, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &v1{base: map[controller]string{}}
+	v := &v1{base: map[controller]string{}, own: map[controller]string{}, all: map[controller]mount{}}
 	var errs []error
 	for _, m := range all {
 		for _, c := range controllers {
@@ -40,11 +43,11 @@ func openV1(parent string) (layout, error) {
 				continue
 			}
 			base := m.below(groups[string(c)])
-			if err := os.MkdirAll(filepath.Join(dir, base, parent), 0o755); err != nil {
-				errs = append(errs, err)
+			if err := unix.Access(filepath.Join(dir, base), unix.W_OK); err != nil {
+				errs = append(errs, &fs.PathError{Op: "make a group in", Path: filepath.Join(dir, base), Err: err})
 				continue
 			}
-			v.root, v.base[c] = filepath.Dir(m.dir), base
+			v.root, v.base[c], v.own[c], v.all[c] = filepath.Dir(m.dir), base, groups[string(c)], m
 		}
 	}
 	if len(v.base) == 0 && len(errs) > 0 {
@@ -64,6 +67,29 @@ func (v *v1) path(c controller, group string) string {
 		return ""
 	}
 	return filepath.Join(v.root, string(c), base, group)
+}
+
+func (v *v1) around(groups map[string]string, name string) layout {
+	there := &v1{root: v.root, base: map[controller]string{}, own: v.own, all: v.all}
+	for c, m := range v.all {
+		if base, ok := m.around(groups[string(c)], name); ok {
+			there.base[c] = base
+		}
+	}
+	if len(there.base) == 0 {
+		return nil
+	}
+	return there
+}
+
+func (v *v1) home() string {
+	groups, err := own()
+	for _, c := range controllers {
+		if group, ok := v.own[c]; ok && err == nil && groups[string(c)] == group {
+			return v.path(c, "")
+		}
+	}
+	return ""
 }
 
 // subsystems are the controllers that are there, as the library has them.
@@ -106,25 +132,7 @@ func (v *v1) make(group string, l Limits) error {
 	if l.Pids > 0 {
 		r.Pids = &specs.LinuxPids{Limit: &l.Pids}
 	}
-	for _, c := range controllers {
-		if dir := v.path(c, group); dir != "" {
-			if err := makeDir(dir); err != nil {
-				return err
-			}
-		}
-	}
 	_, err := cgroup1.New(v.place(group), r, cgroup1.WithHierarchy(v.subsystems))
-	return err
-}
-
-// makeDir makes a group and its parent. A parent without groups is removed by the last shim of a codeserver that is gone,
-// also just now.
-func makeDir(dir string) (err error) {
-	for range 10 {
-		if err = os.MkdirAll(dir, 0o755); !errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-	}
 	return err
 }
 
@@ -164,6 +172,18 @@ func (v *v1) watch(group string, end func()) error {
 		}
 	}()
 	return nil
+}
+
+func (v *v1) cpu(group string) time.Duration {
+	return time.Duration(number(filepath.Join(v.path(cpuacct, group), "cpuacct.usage")))
+}
+
+func (v *v1) weigh(group string, low bool) error {
+	return yield(v.path(cpu, group), low, "cpu.shares", "2", "1024") // the least, and the kernel's default
+}
+
+func (v *v1) memory(group string) int64 {
+	return keyed(filepath.Join(v.path(memory, group), "memory.stat"), "total_rss")
 }
 
 func (v *v1) usage(group string) counts {

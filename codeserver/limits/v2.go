@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/containerd/cgroups/v3/cgroup2"
 )
@@ -19,14 +20,15 @@ import (
 // not run.
 type v2 struct {
 	mount string
-	base  string // the group below which the versions' are, below the mount
+	all   mount
+	base  string // the group that holds the codeserver's and the versions', below the mount
 	has   []string
 }
 
 // ownGroup is the name of the group that holds the codeserver itself.
 const ownGroup = "codeserver"
 
-func openV2(parent string) (layout, error) {
+func openV2() (layout, error) {
 	all, err := mounts()
 	if err != nil {
 		return nil, err
@@ -39,7 +41,7 @@ func openV2(parent string) (layout, error) {
 		if m.kind != "cgroup2" {
 			continue
 		}
-		v := &v2{mount: m.dir, base: m.below(groups[""])}
+		v := &v2{mount: m.dir, all: m, base: m.below(groups[""])}
 		b, err := os.ReadFile(filepath.Join(v.mount, v.base, "cgroup.controllers"))
 		if err != nil {
 			return nil, err
@@ -52,7 +54,7 @@ func openV2(parent string) (layout, error) {
 		if len(v.has) == 0 {
 			continue
 		}
-		if err := v.delegate(parent); err != nil {
+		if err := v.delegate(); err != nil {
 			return nil, err
 		}
 		return v, nil
@@ -61,7 +63,7 @@ func openV2(parent string) (layout, error) {
 }
 
 // delegate makes room for groups beside the codeserver's own.
-func (v *v2) delegate(parent string) error {
+func (v *v2) delegate() error {
 	if filepath.Base(v.base) == ownGroup {
 		v.base = filepath.Dir(v.base)
 	} else {
@@ -73,16 +75,10 @@ func (v *v2) delegate(parent string) error {
 			return fmt.Errorf("move the codeserver to %s: %w", leaf, err)
 		}
 	}
-	enable := "+" + strings.Join(v.has, " +")
-	dir := filepath.Join(v.mount, v.base, parent)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	for _, d := range []string{filepath.Dir(dir), dir} {
-		if err := write(filepath.Join(d, "cgroup.subtree_control"), enable); err != nil {
-			return fmt.Errorf("give %s controllers, which needs a group without other processes (systemd: Delegate=yes, DelegateSubgroup=%s): %w",
-				d, ownGroup, err)
-		}
+	dir := filepath.Join(v.mount, v.base)
+	if err := write(filepath.Join(dir, "cgroup.subtree_control"), "+"+strings.Join(v.has, " +")); err != nil {
+		return fmt.Errorf("give the groups in %s controllers, which needs a group without other processes (systemd: Delegate=yes, DelegateSubgroup=%s): %w",
+			dir, ownGroup, err)
 	}
 	return nil
 }
@@ -96,20 +92,37 @@ func (v *v2) path(c controller, group string) string {
 	return filepath.Join(v.mount, v.base, group)
 }
 
+func (v *v2) around(groups map[string]string, name string) layout {
+	base, ok := v.all.around(groups[""], name)
+	if !ok {
+		return nil
+	}
+	return &v2{mount: v.mount, all: v.all, base: base, has: v.has}
+}
+
+func (v *v2) home() string {
+	groups, err := own()
+	if err != nil || filepath.Base(groups[""]) != ownGroup {
+		return ""
+	}
+	return filepath.Join(v.mount, v.base, ownGroup)
+}
+
 func (v *v2) make(group string, l Limits) error {
 	r := &cgroup2.Resources{}
-	if l.Memory > 0 {
+	has := func(c controller) bool { return v.path(c, group) != "" }
+	if l.Memory > 0 && has(memory) {
 		none, whole := int64(0), true
 		r.Memory = &cgroup2.Memory{Max: &l.Memory, OOMGroup: &whole}
-		if _, err := os.Stat(filepath.Join(v.mount, v.base, filepath.Dir(group), "memory.swap.max")); err == nil {
+		if _, err := os.Stat(filepath.Join(v.mount, v.base, ownGroup, "memory.swap.max")); err == nil {
 			r.Memory.Swap = &none
 		}
 	}
-	if l.CPU > 0 {
+	if l.CPU > 0 && has(cpu) {
 		quota := l.CPU * cpuPeriod / 1000
 		r.CPU = &cgroup2.CPU{Max: cgroup2.NewCPUMax(&quota, nil)}
 	}
-	if l.Pids > 0 {
+	if l.Pids > 0 && has(pids) {
 		r.Pids = &cgroup2.Pids{Max: l.Pids}
 	}
 	_, err := cgroup2.NewManager(v.mount, filepath.Join("/", v.base, group), r)
@@ -118,6 +131,18 @@ func (v *v2) make(group string, l Limits) error {
 
 // watch does nothing: memory.oom.group has the kernel end all of the group.
 func (v *v2) watch(string, func()) error { return nil }
+
+func (v *v2) cpu(group string) time.Duration {
+	return time.Duration(1000 * keyed(filepath.Join(v.mount, v.base, group, "cpu.stat"), "usage_usec"))
+}
+
+func (v *v2) weigh(group string, low bool) error {
+	return yield(filepath.Join(v.mount, v.base, group), low, "cpu.weight", "1", "100") // the least, and the kernel's default
+}
+
+func (v *v2) memory(group string) int64 {
+	return keyed(filepath.Join(v.mount, v.base, group, "memory.stat"), "anon")
+}
 
 func (v *v2) usage(group string) counts {
 	dir := filepath.Join(v.mount, v.base, group)

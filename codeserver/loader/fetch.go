@@ -69,8 +69,11 @@ func (c *counting) fetch(ctx context.Context, d digest.Digest) error {
 	from := &remoteReader{ctx: ctx, d: d, r: rc}
 	if err := c.loader.local.Put(ctx, d, from); err != nil {
 		// What the cache sent is the cause, also where the store found it out.
-		if from.err != nil || errors.Is(err, digest.ErrMismatch) {
-			return errors.Join(remoteError(ctx, d, err), from.err)
+		switch {
+		case from.err != nil:
+			return from.err
+		case errors.Is(err, digest.ErrMismatch):
+			return remoteError(ctx, d, err)
 		}
 		return fmt.Errorf("keep blob %s: %w", d, err)
 	}
@@ -126,6 +129,8 @@ func (c *counting) fetchAll(ctx context.Context, ds []digest.Digest) error {
 		return err
 	}
 	var small []digest.Digest
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(8 * runtime.GOMAXPROCS(0))
 	for _, d := range ds {
@@ -144,6 +149,7 @@ func (c *counting) fetchAll(ctx context.Context, ds []digest.Digest) error {
 		batch := small[:n]
 		small = small[n:]
 		if err := c.fetchBatch(gctx, remote, batch); err != nil {
+			cancel() // large ones are not waited for
 			// Which of the two ended the other is told by the one that is not a cancellation.
 			if werr := g.Wait(); werr != nil && errors.Is(err, context.Canceled) {
 				return werr

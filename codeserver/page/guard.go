@@ -3,7 +3,6 @@ package page
 import (
 	"context"
 	"errors"
-	"net"
 	"net/http"
 	"strings"
 
@@ -12,9 +11,10 @@ import (
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/auth"
+	"github.com/pexpress/pexpress/cache/local"
 )
 
-// policy lets the page load its own style and scripts and talk to its own server, and has scripts put no text where it
+// contentPolicy lets the page load its own style and scripts and talk to its own server, and has scripts put no text where it
 // could become markup.
 const contentPolicy = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
@@ -33,7 +33,7 @@ func (p *Page) guard(next http.Handler) http.Handler {
 		h.Set("Cache-Control", "no-store")
 		// Without TLS the listener is on the loopback interface. A name of somebody else's that leads here would make their
 		// pages this page's origin.
-		if !p.opts.TLS && !loopback(r.Host) {
+		if !p.opts.TLS && !local.IsHost(r.Host) {
 			fail(w, http.StatusMisdirectedRequest, "this page answers to localhost and addresses of the loopback interface alone: "+
 				"forward a port to it, or serve it with TLS by --config")
 			return
@@ -51,14 +51,6 @@ func (p *Page) guard(next http.Handler) http.Handler {
 func fromHere(r *http.Request) bool {
 	site := r.Header.Get("Sec-Fetch-Site")
 	return site == "" || site == "same-origin" || site == "none"
-}
-
-func loopback(host string) bool {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
-	}
-	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-	return strings.EqualFold(host, "localhost") || net.ParseIP(host).IsLoopback()
 }
 
 // known returns a handler of requests whose principal is in the context. One that changes something must show the key that

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -221,4 +222,22 @@ func TestRollbackGoesOn(t *testing.T) {
 	s.CloseClientConnections()
 	close(s.fake.hold)
 	require.Equal(t, two, (<-s.fake.rolled).GetVersion())
+}
+
+// TestSlowBody has clients begin a body that they do not end, whether or not somebody reads it: their connections end.
+func TestSlowBody(t *testing.T) {
+	p := newSite(t).page
+	for _, path := range []string{"/", "/none", "/api/session", rollbackPath} {
+		server := httptest.NewServer(whole(50*time.Millisecond, p.guard(http.NotFoundHandler())))
+		defer server.Close()
+		conn, err := net.Dial("tcp", server.Listener.Addr().String())
+		require.NoError(t, err)
+		defer conn.Close()
+		require.NoError(t, conn.SetDeadline(time.Now().Add(time.Minute)))
+		_, err = fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{", path)
+		require.NoError(t, err)
+		said, err := io.ReadAll(conn)
+		require.NoError(t, err, "it ends")
+		require.Contains(t, string(said), "408 Request Timeout")
+	}
 }

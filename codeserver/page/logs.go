@@ -33,7 +33,7 @@ func (p *Page) logs(w http.ResponseWriter, r *http.Request) {
 		}
 		tail = n
 	}
-	if _, _, err := p.versionsOf(r, r.URL.Query().Get("version"), ""); err != nil {
+	if _, _, err := p.versionsOf(r, r.URL.Query().Get("version")); err != nil {
 		failed(w, err)
 		return
 	}

@@ -86,7 +86,7 @@ func (p *Page) Handler() http.Handler {
 	mux.Handle("GET /api/locations/{name}/compare", p.known(p.compare))
 	mux.Handle("GET /api/locations/{name}/logs", p.known(p.logs))
 	mux.Handle("POST /api/locations/{name}/rollback", p.known(p.rollback))
-	return p.guard(mux)
+	return Whole(p.guard(mux))
 }
 
 // everything is what the server itself sees, whoever looks.

@@ -49,6 +49,7 @@ func TestState(t *testing.T) {
 	s := newSite(t)
 	s.fake.set(func(f *fake) {
 		f.locations[0].Failure = &codeserverpb.Failure{Version: two, Error: "no good"}
+		f.locations[0].ListenError = "it is taken"
 	})
 	s.page.feed.look(t.Context(), true)
 	v := s.withKey().state()
@@ -57,6 +58,7 @@ func TestState(t *testing.T) {
 	require.Equal(t, "shop", l.Name)
 	require.Equal(t, two, l.Previous)
 	require.Equal(t, "no good", l.Failure.Error)
+	require.Equal(t, "it is taken", l.ListenError)
 	require.True(t, l.MayRollback)
 	require.Equal(t, "ready", l.Versions[0].State)
 	require.Equal(t, []string{"PASSWORD"}, l.Versions[0].Variables)
@@ -236,6 +238,7 @@ func TestRollback(t *testing.T) {
 	r := <-s.fake.rolled
 	require.Equal(t, "shop", r.GetLocation())
 	require.Equal(t, two, r.GetVersion())
+	require.Equal(t, one, r.GetIfCurrent(), "what was shown when it was confirmed")
 
 	s.fake.rollback = errNotReady
 	all := ask()

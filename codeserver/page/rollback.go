@@ -32,7 +32,7 @@ func (p *Page) rollback(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	name := r.PathValue("name")
-	l, _, err := p.versionsOf(r, req.Version, "")
+	l, _, err := p.versionsOf(r, req.Version)
 	switch {
 	case err != nil:
 		failed(w, err)
@@ -51,14 +51,15 @@ func (p *Page) rollback(w http.ResponseWriter, r *http.Request) {
 		"by", cache.PrincipalOf(r.Context()), "from", r.RemoteAddr)
 	stages, done := make(chan stageView, maxStages), make(chan error, 1)
 	go func() {
-		done <- p.rollBack(context.WithoutCancel(r.Context()), name, req.Version, stages)
+		done <- p.rollBack(context.WithoutCancel(r.Context()), &codeserverpb.RollbackRequest{
+			Location: name, Version: req.Version, IfCurrent: &req.Current, ReadyTimeout: durationpb.New(readyTime),
+		}, stages)
 	}()
 	follow(p.begin(w), stages, done)
 }
 
 // rollBack calls Rollback, and sends its steps as long as somebody takes them.
-func (p *Page) rollBack(ctx context.Context, name, version string, stages chan<- stageView) error {
-	req := &codeserverpb.RollbackRequest{Location: name, Version: version, ReadyTimeout: durationpb.New(readyTime)}
+func (p *Page) rollBack(ctx context.Context, req *codeserverpb.RollbackRequest, stages chan<- stageView) error {
 	return p.control.stream(ctx, codeserverpb.CodeServer_Rollback_FullMethodName, req, func(m proto.Message) error {
 		if st := m.(*codeserverpb.DeployEvent).GetStage(); st != nil {
 			select {

@@ -26,6 +26,7 @@ type locationView struct {
 	CanaryPercent int32         `json:"canary_percent"`
 	Channel       string        `json:"channel"`
 	ChannelError  string        `json:"channel_error"`
+	ListenError   string        `json:"listen_error"`
 	Failure       *failureView  `json:"failure,omitempty"`
 	Versions      []versionView `json:"versions"`
 	// Last is the newest point of its history, nil before the first.
@@ -61,6 +62,9 @@ type versionView struct {
 	Variables []string `json:"variables"`
 	Secrets   []string `json:"secrets"`
 	Cold      bool     `json:"cold"`
+	// LeftOut are packages that are not imported before the fork, with why; Unforkable is why there is no fork.
+	LeftOut    map[string]string `json:"left_out"`
+	Unforkable string            `json:"unforkable"`
 }
 
 type usageView struct {
@@ -93,7 +97,7 @@ type stageView struct {
 func viewOf(l *codeserverpb.Location) locationView {
 	v := locationView{
 		Name: l.GetName(), Address: l.GetAddress(), Current: l.GetCurrent(), Previous: l.GetPrevious(), Canary: l.GetCanary(),
-		CanaryPercent: l.GetCanaryPercent(), Channel: l.GetChannel(), ChannelError: l.GetChannelError(), Versions: []versionView{},
+		CanaryPercent: l.GetCanaryPercent(), Channel: l.GetChannel(), ChannelError: l.GetChannelError(), ListenError: l.GetListenError(), Versions: []versionView{},
 	}
 	if f := l.GetFailure(); f != nil {
 		v.Failure = &failureView{f.GetVersion(), f.GetTime().AsTime(), f.GetError(), stagesOf(f.GetStages())}
@@ -112,6 +116,7 @@ func versionOf(v *codeserverpb.Version) versionView {
 		Python: s.GetPython(), Runs: strings.Join(append([]string{s.GetEntry().GetPreset()}, s.GetEntry().GetArgs()...), " "),
 		Deps: s.GetDepsRoot().GetHash(), Source: s.GetSourceRoot().GetHash(), Outputs: map[string]string{},
 		Variables: orEmpty(slices.Sorted(maps.Keys(s.GetEnv()))), Secrets: orEmpty(s.GetSecrets()), Cold: s.GetCold(),
+		LeftOut: orNone(v.GetLeftOut()), Unforkable: v.GetUnforkable(),
 		Limits: limitsView{l.GetMemoryBytes(), l.GetCpuMillis(), l.GetPids(), l.GetOpenFiles()},
 		Usage: usageView{
 			CPU: u.GetCpu().AsDuration().Seconds(), Memory: u.GetMemoryBytes(), Peak: u.GetMemoryPeakBytes(),
@@ -143,6 +148,14 @@ func optional(d *durationpb.Duration) *float64 {
 	}
 	ms := milliseconds(d)
 	return &ms
+}
+
+// orNone has an empty object in JSON, where a nil map would be null.
+func orNone(m map[string]string) map[string]string {
+	if m == nil {
+		return map[string]string{}
+	}
+	return m
 }
 
 // orEmpty has an empty list in JSON, where a nil one would be null.

@@ -21,9 +21,17 @@ type key struct {
 	id      string
 }
 
-func newKey(public ed25519.PublicKey, private ed25519.PrivateKey) (*key, error) {
+// SigningKey returns a key as package dsse takes it to sign.
+func SigningKey(private ed25519.PrivateKey) (dsse.Signer, error) {
+	public := private.Public().(ed25519.PublicKey)
 	id, err := KeyID(public)
 	return &key{public, private, id}, err
+}
+
+// VerifyingKey returns a key as package dsse takes it to verify.
+func VerifyingKey(public ed25519.PublicKey) (dsse.Verifier, error) {
+	id, err := KeyID(public)
+	return &key{public: public, id: id}, err
 }
 
 // KeyID names a public key: its fingerprint as ssh-keygen shows it.
@@ -36,9 +44,6 @@ func KeyID(public ed25519.PublicKey) (string, error) {
 
 // Sign implements dsse.Signer.
 func (k *key) Sign(_ context.Context, data []byte) ([]byte, error) {
-	if k.private == nil {
-		return nil, errors.New("a public key signs nothing")
-	}
 	return ed25519.Sign(k.private, data), nil
 }
 

@@ -57,7 +57,7 @@ func Sign(ctx context.Context, key ed25519.PrivateKey, d Deploy) ([]byte, error)
 	if err := json.Compact(&payload, b); err != nil {
 		return nil, err
 	}
-	s, err := newKey(key.Public().(ed25519.PublicKey), key)
+	s, err := SigningKey(key)
 	if err != nil {
 		return nil, err
 	}

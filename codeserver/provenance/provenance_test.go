@@ -194,7 +194,7 @@ func decoded(t *testing.T, envelope []byte) string {
 
 // signRaw signs any payload with a trusted key.
 func signRaw(t *testing.T, priv ed25519.PrivateKey, payload string) []byte {
-	k, err := newKey(priv.Public().(ed25519.PublicKey), priv)
+	k, err := SigningKey(priv)
 	require.NoError(t, err)
 	s, err := dsse.NewEnvelopeSigner(k)
 	require.NoError(t, err)

@@ -40,7 +40,7 @@ func NewVerifier(keys []ed25519.PublicKey) (*Verifier, error) {
 			continue
 		}
 		seen[string(k)] = true
-		v, err := newKey(k, nil)
+		v, err := VerifyingKey(k)
 		if err != nil {
 			return nil, err
 		}

@@ -24,7 +24,10 @@ func (s *Switch) serveHTTP(w http.ResponseWriter, in *http.Request) {
 	defer s.active.dec()
 	begin, finished := time.Now(), false
 	x := &exchange{s: s, in: in, grpc: IsGRPC(in)}
-	x.w = &response{ResponseWriter: w, lastOnConn: x.unreadHTTP1}
+	x.w = &response{
+		ResponseWriter: w, lastOnConn: x.unreadHTTP1, gone: func() bool { return in.Context().Err() != nil },
+		mayExpect: in.ProtoMajor == 2 && in.ContentLength != 0,
+	}
 	if in.Method == http.MethodConnect || in.URL.Opaque != "" {
 		// What follows a CONNECT was meant for whom it asked for, and is no request of this connection.
 		w.Header().Set("Connection", "close")

@@ -210,14 +210,15 @@ func TestInformationalResponses(t *testing.T) {
 		require.Equal(t, "a 5", body(t, res))
 		require.Empty(t, res.Header.Get("Link"))
 		require.Equal(t, 1, hints)
-		require.Equal(t, 1, continues)
 		receive(t, read)
 
 		if h2 {
 			// Go's HTTP/2 server keeps the Expect header to itself and asks
 			// for the body when it is read: right, but not end to end.
+			require.Contains(t, []int{1, 2}, continues, "before the hint, and when the body is read, if that is at the same time")
 			continue
 		}
+		require.Equal(t, 1, continues)
 		res = send("/reject")
 		require.Equal(t, http.StatusRequestEntityTooLarge, res.StatusCode)
 		_ = body(t, res)

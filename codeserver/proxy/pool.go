@@ -50,6 +50,7 @@ func newPool(addr string) *pool {
 	p := &pool{addr: addr, conns: map[*conn]struct{}{}}
 	p.http1 = p.transport(idleHTTP1)
 	p.http1.Protocols.SetHTTP1(true)
+	p.http1.MaxConnsPerHost = connections() // a client's one connection can bring thousands of requests; others wait
 	p.http2 = p.transport(idleHTTP2)
 	p.http2.Protocols.SetUnencryptedHTTP2(true)
 	// No SendPingTimeout: gRPC servers take a ping every few seconds on a quiet

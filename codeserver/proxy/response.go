@@ -14,18 +14,30 @@ type response struct {
 	// lastOnConn is asked before the final headers go out: must the connection
 	// end after this response?
 	lastOnConn   func() bool
-	committed    bool // final headers were written, or the connection was taken over
-	code         int  // of the final headers
-	unheard      bool // the client could not be written to
+	gone         func() bool // the client has
+	committed    bool        // final headers were written, or the connection was taken over
+	code         int         // of the final headers
+	unheard      bool        // the client could not be written to
+	late         bool        // it had gone when the final headers came
 	trailersOnly bool
+	// mayExpect is true while the client of an HTTP/2 stream may wait for a 100 Continue: Go's server does not say. It sends
+	// none once it has sent another informational response, so one goes before those. Whoever waits for none ignores it.
+	mayExpect bool
 }
 
 // Unwrap is for http.ResponseController.
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (w *response) WriteHeader(code int) {
+	if w.mayExpect && code < http.StatusOK && code != http.StatusSwitchingProtocols {
+		w.mayExpect = false
+		w.ResponseWriter.WriteHeader(http.StatusContinue)
+		if code == http.StatusContinue {
+			return
+		}
+	}
 	if code >= http.StatusOK || code == http.StatusSwitchingProtocols {
-		w.committed, w.code = true, code
+		w.committed, w.code, w.late = true, code, w.gone()
 		w.trailersOnly = w.Header().Get(grpcStatus) != ""
 		if code >= http.StatusOK && w.lastOnConn() {
 			w.Header().Set("Connection", "close")

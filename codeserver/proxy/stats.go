@@ -108,12 +108,14 @@ func (s *Stats) time(took time.Duration) {
 }
 
 // measure counts the end of a request that began at a time; finished is false
-// when the handler panics, which is how an answer is broken off.
+// when the handler panics, which is how an answer is broken off. Who has gone
+// when all is said may have gone with a whole answer: what the version said
+// counts, and only what it did not get to say is not its failure.
 func (x *exchange) measure(begin time.Time, finished bool) {
 	gone := x.in.Context().Err() != nil || x.w.unheard
-	failed := !gone && (!finished || x.isFailure())
+	failed := x.isFailure(gone) || !finished && !gone
 	x.backend.stats.end(failed)
-	if !failed && !gone && x.backend.stats.first.Load() != nil {
+	if !failed && finished && x.backend.stats.first.Load() != nil {
 		if told := x.backend.stats.first.Swap(nil); told != nil {
 			(*told)(begin)
 		}
@@ -125,9 +127,9 @@ func (x *exchange) measure(begin time.Time, finished bool) {
 
 // isFailure reports whether the answer is one by which a server says that it
 // has failed, and not the client.
-func (x *exchange) isFailure() bool {
+func (x *exchange) isFailure(gone bool) bool {
 	if x.w.code >= http.StatusInternalServerError {
-		return true
+		return !x.w.late
 	}
 	if !x.grpc {
 		return false
@@ -136,12 +138,12 @@ func (x *exchange) isFailure() bool {
 	if status == "" {
 		status = x.w.Header().Get(http.TrailerPrefix + grpcStatus)
 	}
-	return serverFailures[status]
+	return serverFailures[status] || status == "" && !gone
 }
 
 // serverFailures are the gRPC statuses that count: UNKNOWN, DEADLINE_EXCEEDED,
-// RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS, and none
-// at all.
+// RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS. None at all
+// counts, too.
 var serverFailures = map[string]bool{
-	"": true, "2": true, "4": true, "8": true, "12": true, "13": true, "14": true, "15": true,
+	"2": true, "4": true, "8": true, "12": true, "13": true, "14": true, "15": true,
 }

@@ -1,8 +1,11 @@
 package proxy
 
 import (
+	"bufio"
 	"context"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -30,6 +33,10 @@ func TestStatsHTTP(t *testing.T) {
 		switch r.URL.Path {
 		case "/hang":
 			<-release
+		case "/heard":
+			w.WriteHeader(http.StatusInternalServerError)
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
 		case "/broken":
 			w.Header().Set("Content-Length", "10")
 			_, _ = w.Write([]byte("half"))
@@ -50,10 +57,22 @@ func TestStatsHTTP(t *testing.T) {
 		before := stats.Counts().Failed
 		resp, err := http.Get("http://" + addr + c.path)
 		require.NoError(t, err)
+		_, _ = io.Copy(io.Discard, resp.Body) // to its end, whole or broken: who goes before has not heard it
 		resp.Body.Close()
 		n++
 		require.Equal(t, c.failed, ended(t, stats, n).Failed-before, c.path)
 	}
+	// Who goes when he has heard that it has failed has heard so.
+	heard := stats.Counts().Failed
+	c, err := net.Dial("tcp", addr)
+	require.NoError(t, err)
+	_, err = c.Write([]byte("GET /heard HTTP/1.1\r\nHost: x\r\n\r\n"))
+	require.NoError(t, err)
+	_, err = bufio.NewReader(c).ReadString('\n')
+	require.NoError(t, err)
+	require.NoError(t, c.Close())
+	n++
+	require.Equal(t, heard+1, ended(t, stats, n).Failed)
 	// Who goes before there is an answer is no failure of the version.
 	before := stats.Counts().Failed
 	ctx, cancel := context.WithCancel(t.Context())

@@ -93,7 +93,7 @@ func (w lineWriter) Write(p []byte) (int, error) {
 
 // Serve answers on l until Close or Shutdown, and closes l. It then returns nil.
 func (s *Switch) Serve(l net.Listener) error {
-	if err := s.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	if err := s.server.Serve(limit(l, connections())); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve %s: %w", l.Addr(), err)
 	}
 	return nil

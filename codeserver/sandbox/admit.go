@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pexpress/pexpress/codeserver/proc"
 )
 
 // Parent is the process that forks others that ask to be admitted. It has no privilege, and runs code that is trusted with
@@ -149,31 +150,19 @@ func identify(pid int, parent Parent) (*Forked, error) {
 
 // status returns the user and the parent of a process.
 func status(pid int) (user, parent int, err error) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	s, err := proc.Status(pid)
 	if err != nil {
 		return 0, 0, err
 	}
-	for line := range bytes.Lines(b) {
-		f := bytes.Fields(line)
-		if len(f) < 2 {
-			continue
-		}
-		switch string(f[0]) {
-		case "PPid:":
-			parent, err = strconv.Atoi(string(f[1]))
-		case "Uid:":
-			var effective int
-			if user, err = strconv.Atoi(string(f[1])); err == nil {
-				if effective, err = strconv.Atoi(string(f[2])); err == nil && effective != user {
-					err = errors.New("it has two users")
-				}
-			}
-		}
-		if err != nil {
-			return 0, 0, err
-		}
+	var effective int
+	if _, err := fmt.Sscan(s["Uid"], &user, &effective); err != nil {
+		return 0, 0, fmt.Errorf("its users %q: %w", s["Uid"], err)
 	}
-	return user, parent, nil
+	if effective != user {
+		return 0, 0, errors.New("it has two users")
+	}
+	parent, err = strconv.Atoi(s["PPid"])
+	return user, parent, err
 }
 
 // mapUser lets the process become one user, and have one group, in the user namespace that it has made.

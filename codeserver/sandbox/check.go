@@ -20,7 +20,7 @@ func Check() error {
 	cmd := exec.Command(sh)
 	cmd.Dir = "/"
 	const someone = 65533 // owns nothing, and is no user's for longer than this takes
-	started, err := Wrap(cmd, Plan(someone, View{}), nil)
+	started, err := Wrap(cmd, Plan(someone, View{}), nil, 0)
 	if err != nil {
 		return err
 	}

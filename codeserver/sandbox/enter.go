@@ -25,20 +25,24 @@ type entry struct {
 	Env    []string
 	Dir    string
 	Groups []string // directories of the cgroup that it moves itself to
+	Pids   int64    // how many processes and threads that one may have in the end; 0 leaves it as it is
 	Fatal  bool     // it ends with its parent
 	Parent int
 }
 
 // Wrap changes a command so that it is executed in a sandbox, and in the cgroup with these directories. The program that
-// calls it must call Main first thing. The function that it returns is to be called when the command has been started.
+// calls it must call Main first thing. The function that it returns is to be called when the command has been started, or could
+// not be.
 //
-// What is executed first runs as root, and has nothing of the command's environment in its own.
-func Wrap(cmd *exec.Cmd, s *Spec, groups []string) (started func(), err error) {
+// What is executed first runs as root, and has nothing of the command's environment in its own. It is a Go program, which fails
+// if it needs one more thread than the cgroup may have: the cgroup's limit is pids, if that is not 0, from when the command itself
+// is executed.
+func Wrap(cmd *exec.Cmd, s *Spec, groups []string, pids int64) (started func(), err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	e := entry{Spec: s, Path: cmd.Path, Args: cmd.Args, Env: cmd.Env, Dir: cmd.Dir, Groups: groups, Parent: os.Getpid()}
+	e := entry{Spec: s, Path: cmd.Path, Args: cmd.Args, Env: cmd.Env, Dir: cmd.Dir, Groups: groups, Pids: pids, Parent: os.Getpid()}
 	if a := cmd.SysProcAttr; a != nil {
 		// The kernel forgets it when the user changes.
 		e.Fatal = a.Pdeathsig == syscall.SIGKILL
@@ -53,7 +57,7 @@ func Wrap(cmd *exec.Cmd, s *Spec, groups []string) (started func(), err error) {
 	}
 	cmd.ExtraFiles = append(cmd.ExtraFiles, f)
 	cmd.Path, cmd.Args = self, []string{self, enterArg, strconv.Itoa(len(cmd.ExtraFiles) + 2)}
-	cmd.Env, cmd.Dir, cmd.Err = []string{"GOMAXPROCS=1", "GOGC=off"}, "/", nil
+	cmd.Env, cmd.Dir, cmd.Err = []string{"GOMAXPROCS=1", "GOGC=off", "GODEBUG=asyncpreemptoff=1"}, "/", nil
 	return func() { f.Close() }, nil
 }
 
@@ -83,10 +87,9 @@ func enter(descriptor string) error {
 		return fmt.Errorf("read what to execute: %w", err)
 	}
 	f.Close()
-	for _, dir := range e.Groups {
-		if err := os.WriteFile(dir+"/cgroup.procs", []byte("0"), 0); err != nil { // is the process that writes
-			return err
-		}
+	limit, err := e.join()
+	if err != nil {
+		return err
 	}
 	mounts, err := makeAll(e.Spec)
 	if err != nil {
@@ -119,7 +122,7 @@ func enter(descriptor string) error {
 			return errors.New("who started it has ended")
 		}
 	}
-	return fmt.Errorf("execute %s: %w", e.Path, syscall.Exec(e.Path, e.Args, e.Env))
+	return fmt.Errorf("execute %s: %w", e.Path, e.execute(limit))
 }
 
 // sealHost makes all of the host's file system read only for this process, and has mounts here and there be apart.

@@ -64,7 +64,7 @@ func TestWrap(t *testing.T) {
 		cmd := exec.Command("/bin/sh", "-c", script)
 		cmd.Env, cmd.Dir = []string{"PATH=/usr/bin:/bin", "LD_PRELOAD=/nowhere.so", "GODEBUG=madvdontneed=1"}, "/tmp"
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-		started, err := Wrap(cmd, s, nil)
+		started, err := Wrap(cmd, s, nil, 0)
 		require.NoError(t, err)
 		defer started()
 		out, err := cmd.CombinedOutput()
@@ -75,11 +75,39 @@ func TestWrap(t *testing.T) {
 	require.NoError(t, err, out)
 	_, out, _ = strings.Cut(out, "/tmp\n") // before it the loader says that there is no library
 	require.Equal(t, "60701\n60701\nmadvdontneed=1\nCapEff:0000000000000000NoNewPrivs:1", withoutPreload(out))
+	open, err := exec.Command("/bin/sh", "-c", "ulimit -Sn; ulimit -Hn").Output()
+	require.NoError(t, err)
+	out, err = run("ulimit -Sn; ulimit -Hn", Plan(user, View{}))
+	require.NoError(t, err, out)
+	require.Equal(t, strings.TrimSpace(string(open)), withoutPreload(out), "what package os has raised is given back")
 	out, err = run("exit 7", Plan(user, View{}))
 	require.EqualError(t, err, "exit status 7", out)
 	out, err = run("true", &Spec{User: user, Mounts: []Mount{{At: "/no/such/place"}}})
 	require.EqualError(t, err, "exit status 125")
 	require.Contains(t, out, "/no/such/place")
+}
+
+// TestPids has a program in a sandbox see its cgroup's limit from its first moment on, be it the least that there is.
+func TestPids(t *testing.T) {
+	if err := Check(); err != nil {
+		t.Skip("there can be no sandboxes: ", err)
+	}
+	group, err := os.MkdirTemp("/sys/fs/cgroup/pids", "pexpress-test-")
+	if err != nil {
+		t.Skip("needs the controller pids of cgroups version 1: ", err)
+	}
+	t.Cleanup(func() { require.NoError(t, os.Remove(group)) })
+	require.NoError(t, os.Chmod(group, 0o755))
+	for range 20 {
+		cmd := exec.Command("/bin/cat", filepath.Join(group, "pids.max"))
+		cmd.Dir, cmd.Env = "/", []string{}
+		started, err := Wrap(cmd, Plan(60701, View{}), []string{group}, 1)
+		require.NoError(t, err)
+		out, err := cmd.CombinedOutput()
+		started()
+		require.NoError(t, err, string(out))
+		require.Equal(t, "1\n", string(out))
+	}
 }
 
 // withoutPreload leaves out what the loader says of LD_PRELOAD.

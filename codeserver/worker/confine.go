@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/pexpress/pexpress/codeserver/limits"
+	"github.com/pexpress/pexpress/codeserver/proc"
 )
 
 // Confinement is what a version's process is put into before it executes anything.
@@ -37,12 +38,18 @@ func (c Confinement) Variables() []string {
 	return []string{"GOMAXPROCS=1", "GOGC=off", groupsVariable + "=" + strings.Join(c.Groups, "\n")}
 }
 
-// endGroup ends what is left in the version's cgroup, and removes it, when the codeserver is gone or wants the version to end.
-func endGroup() error {
-	if groups := os.Getenv(groupsVariable); groups != "" {
-		return limits.EndLast(strings.Split(groups, "\n"))
+// endGroup ends what is left in the version's cgroup, and removes it, when the codeserver is gone or wants the version to
+// end. One that is gone has left its zygotes' groups, too.
+func endGroup(gone bool) (err error) {
+	groups := os.Getenv(groupsVariable)
+	if groups == "" {
+		return nil
 	}
-	return nil
+	dirs := strings.Split(groups, "\n")
+	if gone {
+		err = limits.EndZygotes(dirs)
+	}
+	return errors.Join(err, limits.End(dirs))
 }
 
 // start starts a process in its confinement. The caller has locked its goroutine to its thread.
@@ -66,8 +73,8 @@ func (c Confinement) start(cmd *exec.Cmd) (err error) {
 			cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(dir.Fd())
 			continue
 		}
-		// The codeserver's own group is the one above the parent of its versions' groups.
-		home := filepath.Dir(filepath.Dir(group))
+		// The codeserver's own group is the one above those of its versions.
+		home := filepath.Dir(group)
 		defer func() { err = errors.Join(err, joinThread(home)) }()
 		if err := joinThread(group); err != nil {
 			return err
@@ -78,11 +85,11 @@ func (c Confinement) start(cmd *exec.Cmd) (err error) {
 
 // Owned reports whether a process is a version's with a shim that watches over it.
 func Owned(pid int) bool {
-	_, parent, ok := readStat(filepath.Join("/proc", strconv.Itoa(pid)))
-	if !ok {
+	s, err := proc.ReadStat(pid)
+	if err != nil || s.State == 'Z' {
 		return false
 	}
-	b, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(parent), "cmdline"))
+	b, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(s.Parent), "cmdline"))
 	args := strings.Split(string(b), "\x00")
 	return len(args) > 1 && (args[1] == shimArg || args[1] == forkedArg)
 }

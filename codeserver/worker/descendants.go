@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/pexpress/pexpress/codeserver/proc"
 )
 
 // Proc is a process of this machine.
@@ -17,10 +19,9 @@ type Proc struct {
 // Descendants lists the processes below pid, zombies left out.
 func Descendants(pid int) []Proc {
 	children := map[int][]int{}
-	dirs, _ := filepath.Glob("/proc/[0-9]*")
-	for _, dir := range dirs {
-		if p, parent, ok := readStat(dir); ok {
-			children[parent] = append(children[parent], p)
+	for _, s := range proc.All() {
+		if s.State != 'Z' {
+			children[s.Parent] = append(children[s.Parent], s.PID)
 		}
 	}
 	var found []Proc
@@ -32,23 +33,4 @@ func Descendants(pid int) []Proc {
 		found = append(found, Proc{p, strings.TrimSpace(string(bytes.ReplaceAll(command, []byte{0}, []byte{' '})))})
 	}
 	return found
-}
-
-// readStat reads /proc/PID/stat; see proc(5). The command's name, in parentheses, may hold anything.
-func readStat(dir string) (pid, parent int, ok bool) {
-	b, err := os.ReadFile(filepath.Join(dir, "stat"))
-	if err != nil {
-		return 0, 0, false
-	}
-	pid, err = strconv.Atoi(filepath.Base(dir))
-	end := bytes.LastIndexByte(b, ')')
-	if err != nil || end < 0 {
-		return 0, 0, false
-	}
-	fields := strings.Fields(string(b[end+1:]))
-	if len(fields) < 2 || fields[0] == "Z" {
-		return 0, 0, false
-	}
-	parent, err = strconv.Atoi(fields[1])
-	return pid, parent, err == nil
 }

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"fmt"
 	"time"
 )
@@ -27,9 +28,16 @@ type flood struct {
 
 	room    int // bytes that it may write now
 	at      time.Time
-	dropped int // lines, since it is too much; 0 while it is not
-	read    int // bytes since the last pause
+	dropped int      // lines, since it is too much; 0 while it is not
+	read    int      // bytes since the last pause
+	last    [][]byte // of the lines that were dropped: what a version says before it ends is what people look for
 }
+
+// The last lines of a flood that are kept after all, and how much of each.
+const (
+	floodLast = 40
+	floodLine = 1 << 10
+)
 
 func newFlood(log func([]byte), now func() time.Time, sleep func(time.Duration)) *flood {
 	return &flood{log: log, now: now, sleep: sleep, room: logBurst, at: now()}
@@ -49,6 +57,7 @@ func (f *flood) line(line []byte) {
 		f.room -= size
 		f.log(line)
 	default:
+		f.keep(line)
 		if f.dropped++; f.dropped == 1 {
 			f.log(fmt.Appendf(nil, "codeserver: the version writes more than %d MiB a second for long: lines are left out from here on", logRate>>20))
 		}
@@ -65,10 +74,21 @@ func (f *flood) refill() {
 	f.at = now
 }
 
-// end says how many lines were left out.
+// keep keeps a line that is dropped until there are enough after it.
+func (f *flood) keep(line []byte) {
+	if len(f.last) == floodLast {
+		f.last = append(f.last[:0], f.last[1:]...)
+	}
+	f.last = append(f.last, bytes.Clone(line[:min(len(line), floodLine)]))
+}
+
+// end says how many lines were left out, and what the last ones were.
 func (f *flood) end() {
 	if f.dropped > 0 {
-		f.log(fmt.Appendf(nil, "codeserver: %d lines were left out", f.dropped))
+		f.log(fmt.Appendf(nil, "codeserver: %d lines were left out; the last of them, up to %d:", f.dropped, floodLast))
+		for _, line := range f.last {
+			f.log(line)
+		}
 	}
-	f.dropped = 0
+	f.dropped, f.last = 0, nil
 }

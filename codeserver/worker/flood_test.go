@@ -33,29 +33,42 @@ func TestFlood(t *testing.T) {
 	require.Len(t, b.all(), burst+1, "not quiet for long enough")
 	now = now.Add(time.Second)
 	f.line([]byte("again"))
-	require.Equal(t, []string{"codeserver: 1001 lines were left out", "again"}, b.all()[burst+1:])
+	told := b.all()[burst+1:]
+	require.Len(t, told, 1+floodLast+1)
+	require.Equal(t, "codeserver: 1001 lines were left out; the last of them, up to 40:", told[0])
+	require.Equal(t, string(line), told[1])
+	require.Equal(t, "again", told[1+floodLast])
 	f.end()
-	require.Len(t, b.all(), burst+3, "nothing to say")
+	require.Len(t, b.all(), burst+1+len(told), "nothing to say")
 }
 
-// TestFloodOfAProcess has a process write without end: the log does not grow without end, and says so.
+// TestFloodOfAProcess has a process write more than it may, and then its last words: the log does not grow without end, says
+// so, and has the last words, while the process still runs.
 func TestFloodOfAProcess(t *testing.T) {
-	w, b := shell(t, `yes "$(printf %1000d 0)"`, time.Second)
-	size := func() (n int) {
-		for _, l := range b.all() {
-			n += len(l)
-		}
-		return n
-	}
+	w, b := shell(t, `yes "$(printf %1000d 0)" | head -n 20000; echo the last words; sleep 600`, time.Second)
 	require.Eventually(t, func() bool {
 		all := b.all()
-		return len(all) > 0 && bytes.HasPrefix([]byte(all[len(all)-1]), []byte("codeserver: "))
+		return len(all) > 0 && all[len(all)-1] == "the last words"
 	}, time.Minute, 10*time.Millisecond)
+	select {
+	case <-w.Done():
+		require.Fail(t, "it runs no more")
+	default:
+	}
+	size, dropped := 0, 0
+	for _, l := range b.all() {
+		size += len(l)
+		_, _ = fmt.Sscanf(l, "codeserver: %d lines were left out;", &dropped)
+	}
+	require.Less(t, size, 2*logBurst)
+	require.Greater(t, dropped, 5000)
 	w.Stop(t.Context())
-	require.Less(t, size(), 3*logBurst)
-	var dropped int
+}
+
+// TestLastWords has a process end in the middle of a flood.
+func TestLastWords(t *testing.T) {
+	w, b := shell(t, `yes "$(printf %1000d 0)" | head -n 20000; echo the last words`, time.Second)
+	<-w.Done()
 	all := b.all()
-	_, err := fmt.Sscanf(all[len(all)-1], "codeserver: %d lines were left out", &dropped)
-	require.NoError(t, err)
-	require.Positive(t, dropped)
+	require.Equal(t, "the last words", all[len(all)-1])
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -48,6 +49,11 @@ func (s *shim) forkInto(spec Spec, self string, lifeline, status, out *os.File) 
 	defer shims.Close() // an error ends the keeper by it
 	c := confinement(spec)
 	var parent sandbox.Parent
+	if spec.Group != nil {
+		if err := spec.Group.Allow(1); err != nil { // for the keeper
+			return errors.Join(err, asking.Close(), kept.Close())
+		}
+	}
 	err = spec.Fork(ForkRequest{
 		Args: spec.Args, Env: spec.Env, Dir: spec.Dir, Confine: c, Admission: asking, Keeper: kept, Out: out, Parent: &parent,
 	})
@@ -82,6 +88,9 @@ func (c Confinement) confine(f *sandbox.Forked) error {
 	return nil
 }
 
+// keeperPatience is how long a keeper has to say how its version ended, when it has: a thing of milliseconds.
+const keeperPatience = 5 * time.Second
+
 // watchForked sends on ended how a version ended of which this process is not the parent.
 func watchForked(ended chan<- syscall.WaitStatus) error {
 	conn, err := connection(os.NewFile(keeperFD, "keeper"))
@@ -89,7 +98,8 @@ func watchForked(ended chan<- syscall.WaitStatus) error {
 		return fmt.Errorf("the keeper: %w", err)
 	}
 	go func() {
-		st := told(conn)
+		said := make(chan syscall.WaitStatus, 1)
+		go func() { said <- told(conn) }()
 		// The keeper's word, or its end, is not the version's.
 		poll := []unix.PollFd{{Fd: pidfdFD, Events: unix.POLLIN}}
 		for {
@@ -97,7 +107,12 @@ func watchForked(ended chan<- syscall.WaitStatus) error {
 				break
 			}
 		}
-		ended <- st
+		select {
+		case st := <-said:
+			ended <- st
+		case <-time.After(keeperPatience): // it was stopped, perhaps
+			ended <- syscall.WaitStatus(syscall.SIGKILL)
+		}
 	}()
 	return nil
 }

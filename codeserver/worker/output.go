@@ -3,7 +3,6 @@ package worker
 import (
 	"bufio"
 	"errors"
-	"io"
 	"os"
 	"time"
 
@@ -33,14 +32,26 @@ func outputPipe() (r, w *os.File, err error) {
 	return r, w, nil
 }
 
+// floodQuiet is how long a version that has written too much is silent before its last lines are told.
+const floodQuiet = time.Second
+
 // readLines hands on lines, long ones in pieces. What has been read and not handed on when this process is killed, less
 // than a line or a few, is lost; what waits in the pipe is there for the next codeserver.
-func readLines(r io.Reader, log func([]byte)) {
+func readLines(r *os.File, log func([]byte)) {
 	b := bufio.NewReaderSize(r, maxLine)
 	f := newFlood(log, time.Now, time.Sleep)
 	defer f.end()
 	for {
+		var until time.Time
+		if f.dropped > 0 {
+			until = time.Now().Add(floodQuiet)
+		}
+		_ = r.SetReadDeadline(until) // where there can be none, the last lines are told with the next one
 		line, _, err := b.ReadLine()
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			f.end()
+			continue
+		}
 		if err != nil {
 			return
 		}

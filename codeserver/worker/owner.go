@@ -57,9 +57,13 @@ func (e ending) error() error {
 // execute starts a shim as a child of this process.
 func (s *shim) execute(spec Spec, self string, lifeline, status, out *os.File) error {
 	c := confinement(spec)
-	input, err := json.Marshal(shimSpec{
+	told := shimSpec{
 		Program: spec.Program, Args: spec.Args, Dir: spec.Dir, Env: spec.Env, Grace: spec.Grace, Confine: c, Sandbox: spec.Sandbox,
-	})
+	}
+	if spec.Group != nil {
+		told.Pids = spec.Group.Limits().Pids
+	}
+	input, err := json.Marshal(told)
 	if err != nil {
 		return err
 	}
@@ -136,6 +140,8 @@ func (s *shim) open(number int) error {
 	if err != nil {
 		return os.NewSyscallError("pidfd_open", err)
 	}
+	s.mu.Lock() // so that wait comes before, or finds the descriptor
+	defer s.mu.Unlock()
 	alive := false
 	conn, err := s.conn.SyscallConn()
 	if err == nil {
@@ -145,11 +151,12 @@ func (s *shim) open(number int) error {
 			alive = err == nil && poll[0].Revents&unix.POLLHUP == 0
 		})
 	}
+	if errors.Is(err, net.ErrClosed) {
+		err = nil // wait has seen its end already
+	}
 	if !alive {
 		return errors.Join(err, unix.Close(fd))
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.number, s.pidfd = number, fd
 	return err
 }
@@ -170,8 +177,8 @@ func (s *shim) wait() ending {
 			end = ending{code: *n.Ended}
 		}
 	}
-	s.conn.Close()
 	s.mu.Lock()
+	s.conn.Close()
 	pidfd := s.pidfd
 	s.pidfd = -1
 	s.mu.Unlock()

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pexpress/pexpress/codeserver/limits"
 	"github.com/pexpress/pexpress/codeserver/sandbox"
 )
 
@@ -33,6 +34,7 @@ type shimSpec struct {
 	Grace   time.Duration
 	Confine Confinement
 	Sandbox *sandbox.Spec // nil if it is not shut into one
+	Pids    int64         // how many processes and threads its cgroup may have; 0 leaves it without a limit
 	Forked  *sandboxed    // not nil if the process runs already
 }
 
@@ -44,6 +46,7 @@ type shimSpec struct {
 // it to wait for another codeserver for a while, and then to end them.
 func Main() {
 	sandbox.Main()
+	limits.Main()
 	var code int
 	var err error
 	switch {
@@ -128,15 +131,16 @@ func runShim() (int, error) {
 		Stdin: null, Stdout: os.Stdout, Stderr: os.Stderr,
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
 	}
+	started := func() {}
 	if spec.Sandbox != nil {
-		started, err := sandbox.Wrap(cmd, spec.Sandbox, spec.Confine.Groups)
-		if err != nil {
+		if started, err = sandbox.Wrap(cmd, spec.Sandbox, spec.Confine.Groups, spec.Pids); err != nil {
 			return 0, errors.Join(err, t.cut())
 		}
-		defer started()
-		spec.Confine.Groups = nil // it enters them by itself, with no more threads than a program begins with
+		spec.Confine.Groups = nil // it enters them by itself
 	}
-	if err := spec.Confine.start(cmd); err != nil {
+	err = spec.Confine.start(cmd)
+	started()
+	if err != nil {
 		return 0, errors.Join(err, t.cut())
 	}
 	return supervise(cmd.Process.Pid, os.Getpid(), spec.Grace, t)
@@ -166,7 +170,7 @@ func supervise(pid, top int, grace time.Duration, t *tether) (int, error) {
 		told := t.report(exitStatus(st), asked)
 		err := t.cut()
 		if !told {
-			err = errors.Join(err, endGroup())
+			err = errors.Join(err, endGroup(t.gone()))
 		}
 		return exitStatus(st), err
 	case <-asked:
@@ -184,7 +188,7 @@ func supervise(pid, top int, grace time.Duration, t *tether) (int, error) {
 	}
 	killBelow(top)
 	t.say(exitStatus(st))
-	return exitStatus(st), endGroup()
+	return exitStatus(st), endGroup(t.gone())
 }
 
 // reap waits for children, those inherited from processes that ended included.

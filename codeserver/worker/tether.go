@@ -78,6 +78,13 @@ func (t *tether) hold() {
 	}
 }
 
+// gone reports whether there is no codeserver, once hold has returned.
+func (t *tether) gone() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.conn == nil
+}
+
 // obey takes orders until the codeserver is gone, or says that the version is to end.
 func (t *tether) obey(conn *net.UnixConn) (end bool) {
 	for {

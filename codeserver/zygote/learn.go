@@ -24,6 +24,11 @@ type record struct {
 	Failed []string `json:"failed,omitempty"`
 	// Bad says why versions are not forked at all.
 	Bad string `json:"bad,omitempty"`
+	// BadAt is when that was found out.
+	BadAt time.Time `json:"bad_at,omitzero"`
+	// Facts are those of a version that started by itself, until a forked one is Compared with it.
+	Facts    map[string]string `json:"facts,omitempty"`
+	Compared bool              `json:"compared,omitempty"`
 }
 
 // recordSuffix is that of the files of records.
@@ -38,7 +43,7 @@ func (p *Pool) path(key string) string {
 func (p *Pool) get(key string) *warm {
 	w := p.keys[key]
 	if w == nil {
-		w = &warm{turn: make(chan bool, 1), suspects: map[string]bool{}, shadowed: map[string]bool{}}
+		w = &warm{parents: map[string]*parent{}, latest: map[string]string{}, suspects: map[string]bool{}}
 		b, err := readUpTo(p.path(key), 4*MaxLearned)
 		if err == nil {
 			err = json.Unmarshal(b, &w.record)
@@ -50,6 +55,7 @@ func (p *Pool) get(key string) *warm {
 			w.record = record{}
 		}
 		w.Key = key
+		w.again = w.Bad != "" // the host, or what it runs, may be another since
 		p.keys[key] = w
 	}
 	return w
@@ -64,12 +70,15 @@ func (p *Pool) knows(w *warm) bool {
 
 // save writes down what is known of a key.
 func (p *Pool) save(key string, w *warm) {
+	p.saving.Lock()
+	defer p.saving.Unlock()
 	p.mu.Lock()
 	b, err := json.Marshal(w.record)
-	if err == nil && p.keys[key] == w {
+	kept := p.keys[key] == w
+	p.mu.Unlock()
+	if err == nil && kept {
 		err = durable.WriteFile(p.path(key), b, 0o600)
 	}
-	p.mu.Unlock()
 	if err != nil {
 		p.log.Warn("what versions import is not remembered", "key", key, "error", err)
 	}
@@ -114,10 +123,10 @@ func (p *Pool) ask(ctx context.Context, key string, w *warm) {
 	p.save(key, w)
 }
 
-// publish tells other hosts what was learned, if that is more than they know.
-func (p *Pool) publish(key string, w *warm) {
+// publish tells other hosts what was learned, and is in a zygote, if that is more than they know.
+func (p *Pool) publish(key string, w *warm, pt *parent) {
 	p.mu.Lock()
-	b, err := json.Marshal(w.share(w.has))
+	b, err := json.Marshal(w.share(pt.has))
 	same := slices.Equal(b, w.theirs)
 	p.mu.Unlock()
 	if p.exchange == nil || same || err != nil || len(b) > MaxLearned {

@@ -144,6 +144,31 @@ func TestLater(t *testing.T) {
 	require.Contains(t, last.out.String(), "forked")
 }
 
+// TestShadowedMeanwhile has a version with a module of its own in place of one that the zygote has, while that is about to be
+// made anew for another reason, later: it is at once.
+func TestShadowedMeanwhile(t *testing.T) {
+	b := newBench(t, remembers)
+	var imports []string
+	for i := range 10 {
+		imports = append(imports, fmt.Sprintf("extra%d", i))
+		b.install(imports[i], "")
+	}
+	asked, step := make(chan bool, 10), make(chan bool)
+	b.pool.Pause(func(time.Duration) bool { asked <- true; return <-step })
+	defer close(step)
+	b.start("", false, nil)
+	<-asked
+	require.True(t, b.start("import "+strings.Join(imports, ", "), false, nil).warm)
+	<-asked
+	step <- true // one of them has been ready for a while
+	step <- true // both
+	<-asked      // until the zygote is old enough
+
+	own := map[string]string{"dependency.py": "PID = 0\n"}
+	require.False(t, b.start("", false, own).warm)
+	require.True(t, b.start("pass", false, own).warm, "%s", b.log)
+}
+
 // guilty works only in the process that imported it. Two other modules import it.
 func guilty(b *bench) {
 	b.install("culprit", "import os\nPID = os.getpid()\n")
@@ -205,7 +230,7 @@ func keys(m map[string]string) (all []string) {
 }
 
 // TestGiveUp has a version that does not come up when it is forked, whatever was imported before: none of its Key is forked
-// any more, by the next pool either.
+// any more. The next pool tries it once more, as this one does after a day.
 func TestGiveUp(t *testing.T) {
 	b := newBench(t, remembers)
 	b.start("", false, nil)
@@ -217,13 +242,26 @@ func TestGiveUp(t *testing.T) {
 	require.Contains(t, b.log.String(), "not forked any more")
 	require.Contains(t, b.log.String(), "whatever was imported before")
 	require.False(t, b.start("", false, nil).warm)
+	probes := b.probes.Load()
+	for range 2 {
+		b.pool.Close()
+		b.open()
+		require.True(t, b.start(knows, false, nil).warm, "it is tried again")
+		require.False(t, b.start(knows, true, nil).warm)
+		require.Contains(t, b.log.String(), "still do not come up")
+		require.False(t, b.start("", false, nil).warm, "once")
+		_, unforkable := b.pool.LeftOut("key")
+		require.Contains(t, unforkable, "whatever was imported before")
+	}
+	require.Equal(t, probes, b.probes.Load(), "nothing is searched for again")
+	b.pool.Backdate("key", 25*time.Hour)
+	require.True(t, b.start("", false, nil).warm, "a day has passed")
+	require.True(t, b.start("", false, nil).warm, "and it came up")
 	b.pool.Close()
 	b.open()
-	b.start("", false, nil)
-	require.False(t, b.start("", false, nil).warm)
-	require.NoError(t, b.pool.Keep(map[string]bool{}))
-	b.start("", false, nil)
-	require.True(t, b.start("", false, nil).warm, "it was forgotten with the key")
+	_, unforkable := b.pool.LeftOut("key")
+	require.Empty(t, unforkable)
+	require.True(t, b.start("", false, nil).warm)
 }
 
 // TestFluke has a version fail once, when it is forked: nothing is blamed for it.

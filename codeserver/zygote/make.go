@@ -2,6 +2,7 @@ package zygote
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -10,59 +11,68 @@ import (
 // take returns the zygote that a version can be forked from, nil if there is none. It makes one where there is none and
 // what it is to import is known.
 func (p *Pool) take(ctx context.Context, v *Version) *Zygote {
-	w, z, make := p.look(v)
-	if !make {
+	w, pt, z := p.look(v)
+	if pt == nil {
 		return z
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.times.wait)
 	defer cancel()
 	select {
-	case w.turn <- true:
-		defer func() { <-w.turn }()
+	case pt.turn <- true:
+		defer func() { <-pt.turn }()
 	case <-ctx.Done():
 		return nil
 	}
-	if w, z, make = p.look(v); !make { // somebody else has made it
+	if _, without, z := p.look(v); without != pt { // somebody else has made it
 		return z
 	}
 	p.ask(ctx, v.Key, w)
 	if !p.knows(w) {
 		return nil
 	}
-	if p.make(ctx, v, w) {
-		p.work.Go(func() { p.publish(v.Key, w) })
+	if p.make(ctx, v, w, pt) {
+		p.work.Go(func() { p.publish(v.Key, w, pt) })
 	}
-	_, z, _ = p.look(v)
+	_, _, z = p.look(v)
 	return z
 }
 
-// look returns the zygote that a version can be forked from, and otherwise whether one should be made for it.
-func (p *Pool) look(v *Version) (w *warm, z *Zygote, make bool) {
+// look returns the zygote that a version can be forked from, and otherwise, if one should be made for it, the parent without one.
+func (p *Pool) look(v *Version) (w *warm, without *parent, z *Zygote) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	w = p.get(v.Key)
+	pt := w.of(v)
 	switch {
-	case w.Bad != "" || w.searching:
-	case w.alive():
-		if w.fits(v) {
-			w.used = time.Now()
-			return w, w.zygote, false
+	case pt == nil || w.isBad(time.Now()) || w.searching:
+	case pt.alive():
+		if pt.fits(v) {
+			pt.used = time.Now()
+			return w, nil, pt.zygote
 		}
-	case !w.broken:
-		return w, nil, true
+	case !pt.broken:
+		return w, pt, nil
 	}
-	return w, nil, false
+	return w, nil, nil
 }
 
-// refresh has a zygote made in the background for those who come after a version that started by itself.
+// refresh has a zygote made in the background for those who come after a version that started by itself, or one whose zygote
+// has used up its share of the memory.
 func (p *Pool) refresh(v Version, w *warm) {
 	p.mu.Lock()
-	make := !w.making && !w.searching && w.Bad == "" && len(w.suspects) == 0 && !(w.alive() && w.fits(&v))
-	w.making = w.making || make
-	p.mu.Unlock()
-	if make {
-		p.work.Go(func() { p.makeSlowly(v, w) })
+	defer p.mu.Unlock()
+	pt := w.of(&v)
+	if pt == nil || pt.making || w.searching || w.isBad(time.Now()) || len(w.suspects) > 0 {
+		return
 	}
+	old := pt.zygote
+	full := old != nil && old.full()
+	needed := func() bool { return !pt.alive() || !pt.fits(&v) || full && pt.zygote == old }
+	if !needed() {
+		return
+	}
+	pt.making = true
+	p.work.Go(func() { p.makeSlowly(v, w, pt, &pt.making, needed) })
 }
 
 // worthIt is how many modules a zygote must lack to be made anew.
@@ -71,29 +81,34 @@ const worthIt = 8
 // refreshLater makes the zygote anew if versions import more by now than it has, not too soon after the last time.
 func (p *Pool) refreshLater(v Version, w *warm) {
 	p.mu.Lock()
-	missing := 0
-	for _, name := range w.Modules {
-		if !w.tried[name] && !w.shadowed[top(name)] {
-			missing++
-		}
+	defer p.mu.Unlock()
+	pt := w.of(&v)
+	needed := func() bool { return pt.alive() && pt.fits(&v) && w.missing(pt) >= worthIt }
+	if pt == nil || pt.due || w.searching || w.isBad(time.Now()) || !needed() {
+		return
 	}
-	make := !w.making && !w.searching && w.Bad == "" && w.alive() && w.fits(&v) && missing >= worthIt
-	w.making = w.making || make
-	pause := time.Until(w.made.Add(min(p.times.remake<<min(w.remakes, 10), maxRemake)))
-	if make {
-		w.remakes++
-	}
-	p.mu.Unlock()
-	if make {
-		p.after(pause, func(bool) { p.work.Go(func() { p.makeSlowly(v, w) }) })
-	}
+	pause := time.Until(pt.made.Add(min(p.times.remake<<min(pt.remakes, 10), maxRemake)))
+	pt.due = true
+	pt.remakes++
+	p.after(pause, func(bool) { p.work.Go(func() { p.makeSlowly(v, w, pt, &pt.due, needed) }) })
 }
 
-// makeSlowly makes the zygote of a key anew, after others that are being made in the background.
-func (p *Pool) makeSlowly(v Version, w *warm) {
+// missing returns how many modules have been learned of that a zygote was not told to import. p.mu is held.
+func (w *warm) missing(pt *parent) (n int) {
+	for _, name := range w.Modules {
+		if !pt.tried[name] && !pt.shadowed[top(name)] {
+			n++
+		}
+	}
+	return n
+}
+
+// makeSlowly makes a zygote anew, after others that are being made in the background, if it is needed still: a version may
+// have had one made meanwhile. That it is about to is noted until it has ended.
+func (p *Pool) makeSlowly(v Version, w *warm, pt *parent, noted *bool, needed func() bool) {
 	defer func() {
 		p.mu.Lock()
-		w.making = false
+		*noted = false
 		p.mu.Unlock()
 	}()
 	select {
@@ -103,64 +118,71 @@ func (p *Pool) makeSlowly(v Version, w *warm) {
 		return
 	}
 	select {
-	case w.turn <- true:
-		defer func() { <-w.turn }()
+	case pt.turn <- true:
+		defer func() { <-pt.turn }()
 	case <-p.ctx.Done():
 		return
 	}
-	if p.make(p.ctx, &v, w) {
-		p.publish(v.Key, w)
+	p.mu.Lock()
+	still := needed()
+	p.mu.Unlock()
+	if still && p.make(p.ctx, &v, w, pt) {
+		p.publish(v.Key, w, pt)
 	}
 }
 
-// make makes the zygote of a key, and reports whether it has. The caller has its turn.
-func (p *Pool) make(ctx context.Context, v *Version, w *warm) bool {
+// make makes a zygote, and reports whether it has. The caller has its turn.
+func (p *Pool) make(ctx context.Context, v *Version, w *warm, pt *parent) bool {
 	p.mu.Lock()
 	var modules []string
 	for _, name := range w.Modules {
-		if !w.shadowed[top(name)] {
+		if !pt.shadowed[top(name)] {
 			modules = append(modules, name)
 		}
 	}
-	own, leaveOut := v.own(), slices.Sorted(maps.Keys(w.LeftOut))
+	leaveOut := slices.Sorted(maps.Keys(w.LeftOut))
 	p.mu.Unlock()
-	modules = slices.DeleteFunc(modules, func(name string) bool { return own[top(name)] })
+	modules = slices.DeleteFunc(modules, func(name string) bool { return v.names[top(name)] })
 	z, err := p.zygoteOf(ctx, v, modules, leaveOut)
+	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
+		return false // by who deploys, or by the pool's end: it says nothing of the next one
+	}
 	if err != nil {
-		if ctx.Err() == nil {
-			p.log.Warn("no zygote: versions start by themselves", "key", v.Key, "error", err)
-		}
+		p.log.Warn("no zygote: versions start by themselves", "key", v.Key, "error", err)
 		p.mu.Lock()
-		w.broken = p.ctx.Err() == nil
+		pt.broken = true
 		p.mu.Unlock()
 		return false
 	}
 	p.mu.Lock()
-	old, kept := w.zygote, p.keys[v.Key] == w && !w.searching && w.Bad == ""
+	end := []*Zygote{z}
+	kept := p.keys[v.Key] == w && w.of(v) == pt && !w.searching && !w.isBad(time.Now())
 	if kept {
-		w.zygote, w.env, w.has, w.top = z, v.shared(), set(z.Modules), topLevel(z.Modules)
-		w.tried, w.made, w.used, w.broken = set(modules), time.Now(), time.Now(), false
+		end[0] = pt.zygote
+		pt.zygote, pt.has, pt.top = z, set(z.Modules), topLevel(z.Modules)
+		pt.tried, pt.made, pt.used, pt.broken = set(modules), time.Now(), time.Now(), false
 		w.prune(modules)
-	} else {
-		old = z
+		end = append(end, w.forget()...)
 	}
 	p.mu.Unlock()
-	if old != nil {
-		old.Close()
-	}
+	closeAll(end)
 	if kept {
 		p.save(v.Key, w)
 	}
 	return kept
 }
 
-// prune forgets those modules that a zygote could not import, so that it is not made anew for them. p.mu is held.
+// prune forgets those modules that no zygote could import: they are versions' own. What one with other variables has imported
+// is of the dependencies. p.mu is held.
 func (w *warm) prune(tried []string) {
 	failed := map[string]bool{}
 	for _, name := range tried {
-		if !w.has[name] && w.LeftOut[top(name)] == "" {
+		if w.LeftOut[top(name)] == "" {
 			failed[name] = true
 		}
+	}
+	for _, pt := range w.parents {
+		maps.DeleteFunc(failed, func(name string, _ bool) bool { return pt.has[name] })
 	}
 	if len(w.LeftOut) > 0 { // some may be missing since they import what is left out
 		return

@@ -19,6 +19,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/pexpress/pexpress/codeserver/limits"
+	"github.com/pexpress/pexpress/codeserver/sandbox"
 	"github.com/pexpress/pexpress/codeserver/worker"
 	"github.com/pexpress/pexpress/codeserver/zygote"
 )
@@ -32,6 +34,12 @@ type bench struct {
 	log    *log
 	others *others
 	probes atomic.Int64
+	// location is whose the versions are that are started.
+	location string
+	// hurry has the next version start before the pool has done what it does in the background.
+	hurry bool
+	// groups makes the groups of zygotes, which the test has to put them into: those in a sandbox enter theirs by themselves.
+	groups func() (*sandbox.Spec, *limits.Group, error)
 }
 
 func newBench(t *testing.T, dependency string) *bench {
@@ -68,8 +76,9 @@ func (b *bench) open() {
 // started is a version that runs, and says "ready" when it does.
 type started struct {
 	*worker.Worker
-	warm bool
-	out  *log
+	warm   bool
+	launch *zygote.Launch
+	out    *log
 }
 
 const app = `import dependency, signal, sys, time
@@ -79,25 +88,32 @@ print("ready", flush=True)
 time.sleep(600)
 `
 
-// start starts a version as a codeserver does, and waits until it is ready or has ended.
-func (b *bench) start(code string, cold bool, files map[string]string, env ...string) *started {
-	src := filepath.Join(b.dir, fmt.Sprintf("%x", sha256.Sum256(fmt.Append(nil, code, files)))) // those of a digest
+// version returns a version whose sources are src.
+func (b *bench) version(code string, files map[string]string, env ...string) (v zygote.Version, src string) {
+	src = filepath.Join(b.dir, fmt.Sprintf("%x", sha256.Sum256(fmt.Append(nil, code, files)))) // those of a digest
 	require.NoError(b.t, os.MkdirAll(src, 0o755))
 	require.NoError(b.t, os.WriteFile(filepath.Join(src, "main.py"), []byte(strings.Replace(app, "%", code, 1)), 0o644))
 	for name, content := range files {
 		require.NoError(b.t, os.WriteFile(filepath.Join(src, name), []byte(content), 0o644))
 	}
-	v := zygote.Version{
+	v = zygote.Version{
+		Sandbox: b.groups, Location: b.location,
 		Key: "key", Python: b.python, Args: []string{"-m", "main"}, Sources: []string{src}, Own: []string{"PORT", "PYTHONPATH"},
 		Env: append([]string{"PATH=/usr/bin:/bin", "PYTHONUNBUFFERED=1", "PYTHONPATH=" + src, "PORT=1"}, env...),
 	}
 	v.Probe = func(ctx context.Context, fork func(worker.ForkRequest) error) error {
 		return b.probe(ctx, v, src, fork)
 	}
+	return v, src
+}
+
+// start starts a version as a codeserver does, and waits until it is ready or has ended.
+func (b *bench) start(code string, cold bool, files map[string]string, env ...string) *started {
+	v, src := b.version(code, files, env...)
 	s := &started{out: &log{}}
 	spec := worker.Spec{Dir: src, Env: v.Env, Log: s.out.line, Grace: 5 * time.Second}
 	l := b.pool.Launch(b.t.Context(), v, &spec, cold)
-	s.warm = l.Warm()
+	s.warm, s.launch = l.Warm(), l
 	var err error
 	s.Worker, err = worker.Start(spec)
 	require.NoError(b.t, err, "%s", s.out)
@@ -111,11 +127,13 @@ func (b *bench) start(code string, cold bool, files map[string]string, env ...st
 		}
 	}, 20*time.Second, time.Millisecond)
 	if strings.Contains(s.out.String(), "ready") {
-		l.Ready()
+		l.Ready(s.PID())
 	} else {
 		l.Failed(true)
 	}
-	b.pool.Wait()
+	if !b.hurry {
+		b.pool.Wait()
+	}
 	return s
 }
 
@@ -220,6 +238,33 @@ func TestWarm(t *testing.T) {
 	require.ErrorIs(t, syscall.Kill(fifth.PID(), 0), syscall.ESRCH)
 }
 
+// TestMadeMeanwhile has a version in need of a zygote that was about to be made in the background: it is made once.
+func TestMadeMeanwhile(t *testing.T) {
+	b := newBench(t, remembers)
+	b.hurry = true
+	done := b.pool.Busy()
+	require.False(t, b.start("", false, nil).warm)
+	s := b.start("", false, nil)
+	require.True(t, s.warm)
+	done()
+	b.pool.Wait()
+	require.Equal(t, []int{s.importer(t)}, b.pool.Stats().Zygotes)
+}
+
+// TestIdle has a zygote ended that nobody has needed for long; it comes back when somebody does.
+func TestIdle(t *testing.T) {
+	b := newBench(t, remembers)
+	b.start("", false, nil)
+	from := b.start("", false, nil).importer(t)
+	b.pool.EndIdle(time.Now().Add(5 * time.Hour))
+	require.NoError(t, syscall.Kill(from, 0))
+	b.pool.EndIdle(time.Now().Add(7 * time.Hour))
+	require.ErrorIs(t, syscall.Kill(from, 0), syscall.ESRCH)
+	again := b.start("", false, nil)
+	require.True(t, again.warm, "%s", b.log)
+	require.NotEqual(t, from, again.importer(t))
+}
+
 // TestShimOfForked kills the shim of a forked version: the version ends with it.
 func TestShimOfForked(t *testing.T) {
 	b := newBench(t, remembers)
@@ -257,7 +302,7 @@ func TestProgram(t *testing.T) {
 		require.NoError(t, err)
 		t.Cleanup(func() { w.Stop(t.Context()) })
 		require.Eventually(t, func() bool { return strings.Contains(out.String(), "ready") }, 20*time.Second, time.Millisecond)
-		l.Ready()
+		l.Ready(w.PID())
 		b.pool.Wait()
 		return w, out, l.Warm()
 	}
@@ -289,8 +334,7 @@ func TestStopped(t *testing.T) {
 	require.Zero(t, b.probes.Load())
 }
 
-// TestFits starts versions that must not be forked: of another environment, or with modules of their own that a zygote
-// has others of.
+// TestFits starts versions that must not be forked: with modules of their own that a zygote has others of.
 func TestFits(t *testing.T) {
 	b := newBench(t, remembers)
 	b.start("", false, nil)
@@ -300,9 +344,76 @@ func TestFits(t *testing.T) {
 	require.Zero(t, shadow.importer(t), "its own module")
 	require.False(t, b.start("", false, map[string]string{"sitecustomize.py": ""}).warm)
 	require.False(t, b.start("", true, nil).warm, "told not to")
-	other := b.start("import os\nprint(os.environ['MODE'])", false, nil, "MODE=b")
-	require.False(t, other.warm)
-	require.True(t, b.start("", false, nil, "MODE=b").warm, "the zygote follows")
+}
+
+// TestEnvironments has locations of the same Key that differ in a variable, which the dependency reads: each has a zygote of
+// its own, as long as the location has that environment.
+func TestEnvironments(t *testing.T) {
+	b := newBench(t, remembers+"MODE = os.environ.get('MODE')\n")
+	start := func(location, mode string) (from int) {
+		t.Helper()
+		b.location = location
+		s := b.start("print(dependency.MODE)", false, nil, "MODE="+mode)
+		require.True(t, s.warm, "%s", b.log)
+		require.Contains(t, s.out.String(), "\n"+mode+"\n")
+		s.Stop(t.Context())
+		return s.importer(t)
+	}
+	b.start("", false, nil) // of no location that is left
+	one, two := start("one", "a"), start("two", "b")
+	require.NotEqual(t, one, two)
+	require.Equal(t, one, start("one", "a"))
+	require.Equal(t, two, start("two", "b"))
+	require.Equal(t, two, start("three", "b"), "what is the same is shared")
+
+	anew := start("two", "c")
+	require.Equal(t, two, start("three", "b"), "somebody else's, too")
+	require.Equal(t, anew, start("three", "c"))
+	start("four", "d")
+	require.ErrorIs(t, syscall.Kill(two, 0), syscall.ESRCH, "nobody's any more")
+	require.NoError(t, b.pool.Keep(map[string][]string{"key": {"one", "two"}}))
+	require.ElementsMatch(t, []int{one, anew}, b.pool.Stats().Zygotes, "those of locations that are left")
+	require.NoError(t, b.pool.Keep(map[string][]string{}))
+	require.Empty(t, b.pool.Stats().Zygotes)
+}
+
+// TestOneEnvironment has a module that can be imported with one variable only, and a location with a module of its own in place of
+// one: neither keeps from other environments what they can have.
+func TestOneEnvironment(t *testing.T) {
+	b := newBench(t, remembers)
+	b.install("picky", "import os\nassert os.environ['MODE'] == 'a'\nPID = os.getpid()\n")
+	b.install("common", "import os\nPID = os.getpid()\n")
+	const all = "import os, common, picky\nprint(*('forked' if m.PID != os.getpid() else 'imported' for m in (common, picky)))"
+	b.location = "one"
+	b.start(all, false, nil, "MODE=a")
+	b.location = "two"
+	require.True(t, b.start("", false, nil, "MODE=b").warm)
+	require.False(t, b.start("import common", false, map[string]string{"common.py": ""}, "MODE=b").warm)
+	b.location = "one"
+	b.pool.EndIdle(time.Now().Add(7 * time.Hour))
+	again := b.start(all, false, nil, "MODE=a")
+	require.True(t, again.warm, "%s", b.log)
+	require.Contains(t, again.out.String(), "forked forked")
+}
+
+// TestManyEnvironments has more locations than a Key has zygotes: those that have waited longest for a version end.
+func TestManyEnvironments(t *testing.T) {
+	b := newBench(t, remembers)
+	start := func(i int) int {
+		b.location = strconv.Itoa(i)
+		s := b.start("", false, nil, "MODE="+b.location)
+		s.Stop(t.Context())
+		require.Equal(t, i > 0, s.warm, "%s", b.log)
+		return s.importer(t)
+	}
+	var from []int
+	for i := range 10 {
+		from = append(from, start(i))
+	}
+	require.ElementsMatch(t, from[2:], b.pool.Stats().Zygotes)
+	require.Equal(t, from[2], start(2))
+	back := start(1)
+	require.ElementsMatch(t, append(from[4:], from[2], back), b.pool.Stats().Zygotes, "it comes back, for another")
 }
 
 // TestBroken has versions that fail either way, which says nothing of forking.
@@ -313,6 +424,13 @@ func TestBroken(t *testing.T) {
 	require.True(t, b.start("sys.exit(3)", false, nil).warm)
 	require.False(t, b.start("sys.exit(3)", true, nil).warm)
 	require.True(t, b.start("", false, nil).warm)
+
+	given := b.start("sys.exit(4)", false, nil) // its deploy is given up before it is started by itself
+	require.True(t, given.warm)
+	given.launch.Settle()
+	b.pool.EndIdle(time.Now().Add(7 * time.Hour))
+	b.start("", true, nil)
+	require.NotEmpty(t, b.pool.Stats().Zygotes, "one is made for those who come after")
 	require.Empty(t, b.log.String())
 	b.pool.WaitLate()
 	left, err := filepath.Glob(filepath.Join(b.dir, "warm", "learn-*"))

@@ -24,47 +24,67 @@ const (
 // packages that must not be imported before the fork. Until it ends versions of that Key start by themselves.
 func (p *Pool) search(v Version, w *warm) {
 	p.mu.Lock()
-	if w.searching || w.Bad != "" {
+	if w.searching || w.isBad(time.Now()) {
 		p.mu.Unlock()
 		return
 	}
-	z := w.zygote
-	w.zygote, w.searching = nil, true
+	again, why := w.again, w.Bad
+	w.searching, w.again = !again, false
+	end := w.end()
+	if again {
+		w.BadAt = time.Now()
+	}
 	p.mu.Unlock()
-	if z != nil {
-		z.Close()
+	closeAll(end)
+	if again { // it was searched before, in vain
+		p.save(v.Key, w)
+		p.log.Error("versions with these dependencies still do not come up when they are forked", "key", v.Key, "reason", why)
+		return
 	}
 	p.log.Warn("a version did not come up when it was forked, and did by itself: looking for the module that it takes", "key", v.Key)
 	p.work.Go(func() {
 		s := &search{pool: p, version: v, known: w}
 		culprits, err := s.run()
-		p.mu.Lock()
-		w.searching = false
-		p.mu.Unlock()
 		p.conclude(v, w, culprits, err)
 	})
 }
 
+// badFor is how long it holds that versions cannot be forked.
+const badFor = 24 * time.Hour
+
+// isBad reports whether it holds that versions are not forked at all. p.mu is held.
+func (w *warm) isBad(now time.Time) bool {
+	if w.Bad != "" && now.Sub(w.BadAt) >= badFor {
+		w.again = true
+	}
+	return w.Bad != "" && !w.again
+}
+
 // conclude acts on what a search has found.
 func (p *Pool) conclude(v Version, w *warm, culprits []string, err error) {
-	if p.ctx.Err() != nil || errors.Is(err, errUnclear) {
-		p.log.Warn("the search has found nothing, since the version does not come up by itself either", "key", v.Key)
+	if p.ctx.Err() != nil {
 		return
 	}
 	const why = "a version did not come up when it was imported before the fork"
+	unclear := errors.Is(err, errUnclear)
 	p.mu.Lock()
+	w.searching = false
 	if errors.Is(err, errFluke) {
 		if w.flukes++; w.flukes < maxFlukes {
 			err = nil
 		}
 	}
-	if err != nil {
-		w.Bad = reason(err.Error())
+	if err != nil && !unclear {
+		w.Bad, w.BadAt = reason(err.Error()), time.Now()
 	}
 	for _, name := range culprits {
 		w.leaveOut(name, why)
 	}
 	p.mu.Unlock()
+	if unclear {
+		p.log.Warn("the search has found nothing, since the version does not come up by itself either", "key", v.Key)
+		return
+	}
 	p.save(v.Key, w)
 	if err != nil {
 		p.log.Error("versions with these dependencies are not forked any more", "key", v.Key, "reason", err)
@@ -108,8 +128,7 @@ func (s *search) run() (culprits []string, err error) {
 	p.mu.Lock()
 	s.modules, s.leaveOut = slices.Clone(s.known.Modules), slices.Sorted(maps.Keys(s.known.LeftOut))
 	p.mu.Unlock()
-	own := s.version.own()
-	s.modules = slices.DeleteFunc(s.modules, func(name string) bool { return own[top(name)] })
+	s.modules = slices.DeleteFunc(s.modules, func(name string) bool { return s.version.names[top(name)] })
 	culprits, err = s.find(ctx)
 	if err != nil && !errors.Is(err, errFluke) && s.version.Probe(p.ctx, nil) != nil {
 		err = errUnclear // its sources have gone, perhaps

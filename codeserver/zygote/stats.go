@@ -1,6 +1,20 @@
 package zygote
 
-import "maps"
+import (
+	"maps"
+	"time"
+)
+
+// LeftOut says what is not imported in the zygotes of a key, each with why, and why its versions are not forked at all.
+func (p *Pool) LeftOut(key string) (packages map[string]string, unforkable string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w := p.get(key)
+	if w.isBad(time.Now()) {
+		unforkable = w.Bad
+	}
+	return maps.Clone(w.LeftOut), unforkable
+}
 
 // Stats says what a pool has and has done.
 type Stats struct {
@@ -14,7 +28,7 @@ type Stats struct {
 const (
 	missRetry   = "retry"      // forked it had not become ready
 	missUnknown = "unknown"    // what it imports was not known, or its zygote was not ready in time
-	missUnlike  = "unlike"     // its environment, or a module of its own, does not go with the zygote
+	missUnlike  = "unlike"     // a module of its own does not go with the zygote
 	missSearch  = "searching"  // it is being looked for what breaks a fork
 	missBroken  = "broken"     // no zygote could be made
 	missBad     = "unforkable" // versions with its dependencies do not bear it
@@ -34,16 +48,18 @@ func (p *Pool) countLaunch(l *Launch) {
 		return
 	}
 	why := missUnknown
-	switch w := p.get(l.version.Key); {
+	w := p.get(l.version.Key)
+	switch pt := w.of(&l.version); {
 	case l.cold:
 		why = missRetry
-	case w.Bad != "":
+	case w.isBad(time.Now()):
 		why = missBad
 	case w.searching:
 		why = missSearch
-	case w.alive():
+	case pt == nil: // the location has begun another since
+	case pt.alive():
 		why = missUnlike
-	case w.broken:
+	case pt.broken:
 		why = missBroken
 	}
 	if p.count.missed == nil {
@@ -58,8 +74,10 @@ func (p *Pool) Stats() Stats {
 	defer p.mu.Unlock()
 	s := Stats{Forked: p.count.forked, Missed: maps.Clone(p.count.missed)}
 	for _, w := range p.keys {
-		if w.alive() {
-			s.Zygotes = append(s.Zygotes, w.zygote.PID())
+		for _, pt := range w.parents {
+			if pt.alive() {
+				s.Zygotes = append(s.Zygotes, pt.zygote.PID())
+			}
 		}
 	}
 	return s

@@ -19,6 +19,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -39,6 +40,7 @@ func Script(dir string) (string, error) {
 	if b, err := os.ReadFile(path); err == nil && string(b) == string(script) {
 		return path, nil
 	}
+	_ = os.Remove(path) // where the disk is full, the space of one that is damaged is what there is for it
 	return path, durable.WriteFile(path, script, 0o644)
 }
 
@@ -83,9 +85,13 @@ type Zygote struct {
 
 	mu      sync.Mutex // one request at a time
 	control int
-	done    chan struct{}
+	done    chan struct{} // closed when it has ended
+	cleared chan struct{} // closed when nothing is left of its group either
 	process *os.Process
 	user    int
+	copies  atomic.Bool // it was told what to copy ahead
+	group   *limits.Group
+	charged int64 // to the group, when the modules were imported
 }
 
 // titleRoom is how long what ps shows of a version may be beyond what it shows of a zygote; see set_title.
@@ -97,6 +103,9 @@ const (
 	// forkTimeout is how long it has to fork, a thing of milliseconds. One that does not is ended.
 	forkTimeout = 10 * time.Second
 )
+
+// maxAnswer is how much a zygote may say of what it has imported: 20,000 modules, each with the error of its import.
+const maxAnswer = 16 << 20
 
 // errGone says that the zygote has ended.
 var errGone = errors.New("the zygote has ended")
@@ -111,27 +120,23 @@ func Start(ctx context.Context, c Config) (*Zygote, error) {
 	cmd := exec.Command(c.Python, c.Script, "serve", strings.Repeat(" ", titleRoom))
 	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = c.Env, "/", c.Log, c.Log
 	cmd.ExtraFiles = []*os.File{theirs}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// One that imports something, or is stopped, does not notice the end of its connection.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	user := os.Getuid()
 	if c.Sandbox != nil {
 		user = c.Sandbox.User
-		started, err := sandbox.Wrap(cmd, c.Sandbox, c.groups())
+		started, err := sandbox.Wrap(cmd, c.Sandbox, c.groups(), 0)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("start a zygote: %w", err), theirs.Close(), unix.Close(pair[0]), c.endGroup())
 		}
 		defer started()
 	}
-	err = cmd.Start()
+	z := &Zygote{control: pair[0], done: make(chan struct{}), cleared: make(chan struct{}), user: user, group: c.Group}
+	err = z.run(cmd)
 	theirs.Close()
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start a zygote: %w", err), unix.Close(pair[0]), c.endGroup())
 	}
-	z := &Zygote{control: pair[0], done: make(chan struct{}), process: cmd.Process, user: user}
-	go func() {
-		_ = cmd.Wait()
-		_ = c.endGroup() // versions that it forked have groups of their own
-		close(z.done)
-	}()
 	ctx, cancel := context.WithTimeout(ctx, preloadTimeout)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
@@ -144,18 +149,51 @@ func Start(ctx context.Context, c Config) (*Zygote, error) {
 		z.Close()
 		return nil, fmt.Errorf("start a zygote: %w", err)
 	}
+	if z.group != nil {
+		z.charged = z.group.Memory()
+	}
 	return z, nil
 }
 
+// run starts the process, and sees to its end. It ends with the thread that has started it, too: that waits for it.
+func (z *Zygote) run(cmd *exec.Cmd) error {
+	started := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		z.process = cmd.Process
+		started <- err
+		if err != nil {
+			return
+		}
+		_ = cmd.Wait()
+		close(z.done) // first: a version that it was just forking dies of the zygote's end if it dies with the group
+		if z.group != nil {
+			_ = z.group.End() // versions that it forked have groups of their own
+		}
+		close(z.cleared)
+	}()
+	return <-started
+}
+
+// full reports whether so much has been added to the memory of the zygote's group that little is left of its share: what
+// versions have copied ahead counts there as long as they run.
+func (z *Zygote) full() bool {
+	if z.group == nil || z.group.Limits().Memory == 0 {
+		return false
+	}
+	return z.group.Memory()-z.charged > (z.group.Limits().Memory-z.charged)/2
+}
+
 func (z *Zygote) preload(modules, leaveOut []string) error {
-	answer, err := os.CreateTemp("", "pexpress-zygote-")
+	// In memory, that of the zygote's group: whatever was imported can write to it, for as long as it likes.
+	fd, err := unix.MemfdCreate("answer", unix.MFD_CLOEXEC)
 	if err != nil {
-		return err
+		return os.NewSyscallError("memfd_create", err)
 	}
+	answer := os.NewFile(uintptr(fd), "answer")
 	defer answer.Close()
-	if err := os.Remove(answer.Name()); err != nil {
-		return err
-	}
 	request := map[string]any{"preload": append([]string{}, modules...), "leave_out": append([]string{}, leaveOut...)}
 	if err := z.ask(preloadRequest, request, answer); err != nil {
 		return err
@@ -167,8 +205,8 @@ func (z *Zygote) preload(modules, leaveOut []string) error {
 	if _, err := answer.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	if err := json.NewDecoder(answer).Decode(&got); err != nil {
-		return fmt.Errorf("its answer: %w", err)
+	if err := json.NewDecoder(io.LimitReader(answer, maxAnswer)).Decode(&got); err != nil {
+		return fmt.Errorf("its answer, of which up to %d bytes are read: %w", maxAnswer, err)
 	}
 	z.Failed, z.Modules = got.Failed, got.Modules
 	return nil
@@ -178,6 +216,7 @@ func (z *Zygote) preload(modules, leaveOut []string) error {
 // version's own process has ever had in its memory.
 const (
 	preloadRequest = 'p'
+	copyRequest    = 'c' // what versions are to have copies of
 	forkRequest    = 'f'
 	sandboxRequest = 's' // a fork into a sandbox
 )
@@ -262,7 +301,7 @@ func (z *Zygote) Done() <-chan struct{} { return z.done }
 // Close ends the zygote. Versions that it forked go on.
 func (z *Zygote) Close() {
 	_ = z.process.Kill()
-	<-z.done
+	<-z.cleared
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	if z.control >= 0 {

@@ -16,6 +16,18 @@ import sys
 import time
 import warnings
 
+import _socket
+
+
+def own(module):
+    """Returns a module as it is now: others, such as gevent, put functions of theirs in place of what is in it."""
+    copy = type(module)(module.__name__)
+    copy.__dict__.update(module.__dict__)
+    return copy
+
+
+os, select, signal, socket = own(os), own(select), own(signal), own(socket)
+
 CONTROL = 3  # the socket that requests come from, in the zygote
 
 
@@ -186,72 +198,123 @@ def reseed():
         process.current_process().authkey = os.urandom(32)
 
 
-def fork(request_fd, lifeline, status, out):
-    """Forks a version; its shim is its parent. Returns the shim's pid, in the zygote, or the request, in the version.
+def renew():
+    """Gives the child an event loop of its own, where a module has made one: it is not forked by gevent's fork."""
+    gevent = sys.modules.get("gevent")
+    if gevent is not None:
+        gevent.reinit()
 
-    The shim is the child of this process that has forked the version and then executes the codeserver's binary: so the
-    version's parent is a process that owns it, as when it is started without a zygote.
+
+class Pair:
+    """A version and its parent, forked before it is known what they are to run: both wait for that.
+
+    A fork copies the page tables of all that was imported. Nobody has to wait for that who is forked ahead. The version is
+    a fork of a fork, so that its parent is a process that owns it, as when it is started without a zygote.
+
+    Nor for page faults: the version has copies of its own of those spans of memory that versions write to. An older kernel
+    (before 5.14) makes none.
     """
-    pid = os.fork()
-    if pid:
-        return pid, None
-    try:
-        with open(request_fd, "rb") as f:
-            request = json.load(f)
-        os.setpgid(0, 0)
-        shim = os.getpid()
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # kept when it executes the codeserver's binary
-        go, going = os.pipe()
-        version = os.fork()
-        if version:
+
+    def __init__(self, spans, on_child, *others):
+        pair = _socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.ours, theirs = [socket.socket(fileno=s.detach()) for s in pair]
+        self.pid = os.fork()  # 0 in the version
+        if self.pid:
+            theirs.close()
+            return
+        fds = []
+        try:
+            self.ours.close()
+            close(*others)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            os.setpgid(0, 0)
+            LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # kept when it executes the codeserver's binary
+            parent = os.getpid()
+            go, going = os.pipe()
+            version = os.fork()
+            os.close(go if version else going)
+            if version:
+                end_with(version)
+            else:
+                die_with_parent()
+                signal.signal(signal.SIGCHLD, on_child)
+                for at, length in spans:
+                    LIBC.madvise(at, length, MADV_POPULATE_WRITE)
+            kind, fds, _, _ = socket.recv_fds(theirs, 1, 8)
+            if not kind:
+                os._exit(0)  # the zygote is gone
+            theirs.close()
+            if version:
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            owns, runs = {FORK: (become_shim, start), SANDBOX: (keep, start_sandboxed)}[kind]
+            if version:
+                owns(version, *fds)
+            self.request = runs(parent, go, *fds)
             os.close(go)
-            # They came after the request's own descriptor, so none of them is among those that are overwritten.
-            for fd, to in ((lifeline, 3), (status, 4), (out, 1), (out, 2)):
-                os.dup2(fd, to, inheritable=True)
-            os.execve(request["shim"], [request["shim"], request["shim_argument"], str(version), str(request["grace"])],
-                      dict(v.split("=", 1) for v in request["shim_env"]))
-        os.close(going)
-        become_version(out)
-        confine(**request["confine"])
-        os.read(go, 1)  # ends when the shim executes the codeserver's binary, or has died
-        os.close(go)
-        if os.getppid() != shim:
+        except BaseException as err:
+            os.write(fds[-1] if fds else 2, ("codeserver: the zygote cannot fork: %s\n" % err).encode())
             os._exit(125)
-        return 0, request
-    except BaseException as err:
-        os.write(out, ("codeserver: the zygote cannot fork: %s\n" % err).encode())
+
+    def tell(self, kind, fds):
+        """Tells what they are to run; each of the two takes one of the messages. Returns False if they have ended."""
+        with self.ours:
+            try:
+                for _ in range(2):
+                    socket.send_fds(self.ours, [kind], fds)
+            except OSError:
+                return False
+        return True
+
+
+FORK, SANDBOX = b"f", b"s"  # with a shim for a parent, or with a keeper and in a sandbox; see package sandbox
+
+
+def read_request(fd):
+    """Reads a file that others have open, too: where they are in it is the same for all."""
+    request = json.loads(os.pread(fd, os.fstat(fd).st_size, 0))
+    os.close(fd)
+    return request
+
+
+def become_shim(version, request_fd, lifeline, status, out):
+    """Executes the codeserver's binary, which takes the version over."""
+    request = read_request(request_fd)
+    # They came after the request's own descriptor, so none of them is among those that are overwritten.
+    for fd, to in ((lifeline, 3), (status, 4), (out, 1), (out, 2)):
+        os.dup2(fd, to, inheritable=True)
+    os.execve(request["shim"], [request["shim"], request["shim_argument"], str(version), str(request["grace"])],
+              dict(v.split("=", 1) for v in request["shim_env"]))
+
+
+def start(shim, go, request_fd, lifeline, status, out):
+    request = read_request(request_fd)
+    become_version(out)
+    confine(**request["confine"])
+    os.read(go, 1)  # ends when the shim executes the codeserver's binary, or has died
+    close(lifeline, status, out)
+    if os.getppid() != shim:
         os._exit(125)
+    return request
 
 
-def fork_sandboxed(request_fd, admission, link, out):
-    """Forks a version into a sandbox. Returns as fork does; the version's parent is its keeper. See package sandbox."""
-    pid = os.fork()
-    if pid:
-        return pid, None
-    try:
-        os.setpgid(0, 0)
-        LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        keeper = os.getpid()
-        version = os.fork()
-        if version:
-            keep(version, link)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        become_version(out)
-        enter_sandbox(admission)
-        become_version(out)  # the kernel forgets whose end is the version's when the user changes
-        if os.getppid() != keeper:
-            os._exit(125)
-        with open(request_fd, "rb") as f:  # as the version's user: nobody else has what is in it in his memory
-            request = json.load(f)
-        confine(None, request["open_files"])  # the codeserver has seen to the cgroup
-        return 0, request
-    except BaseException as err:
-        os.write(out, ("codeserver: the zygote cannot fork: %s\n" % err).encode())
+def start_sandboxed(keeper, go, request_fd, admission, link, out):
+    become_version(out)
+    enter_sandbox(admission)
+    die_with_parent()  # the kernel forgets that when the user changes
+    if os.getppid() != keeper:
         os._exit(125)
+    request = read_request(request_fd)  # as the version's user: nobody else has what is in it in his memory
+    close(admission, link, out)
+    confine(None, request["open_files"])  # the codeserver has seen to the cgroup
+    return request
 
 
-def keep(version, link):
+def close(*fds):
+    for fd in fds:
+        os.close(fd)
+
+
+def keep(version, request_fd, admission, link, out):
     """Waits for the version and for what it leaves behind, and says how it ended, until nobody listens any more."""
     set_title(["pexpress-worker-forked"])
     os.closerange(0, link)
@@ -274,7 +337,10 @@ def keep(version, link):
             if pid == 0:
                 break
             if pid == version:
-                listener.send(json.dumps({"Status": status}).encode())
+                try:
+                    listener.send(json.dumps({"Status": status}).encode())
+                except OSError:
+                    os._exit(0)  # nobody listens any more
         ready = [fd for fd, _ in poll.poll()]
         if link in ready:
             os._exit(0)  # the version ends with this process
@@ -321,6 +387,7 @@ SYS_MOVE_MOUNT = 429  # on all architectures
 AT_FDCWD = -100
 MOVE_MOUNT_FLAGS = 0x44  # the mount is the descriptor itself; a link as the last part of where is followed
 CAPABILITY_VERSION_3 = 0x20080522
+MADV_POPULATE_WRITE = 23
 PR_SET_DUMPABLE = 4
 PR_CAPBSET_DROP = 24
 PR_SET_NO_NEW_PRIVS = 38
@@ -329,9 +396,19 @@ PR_SET_CHILD_SUBREAPER = 36
 RLIMIT_NOFILE = 7
 
 
+def end_with(version):
+    """Has this process end when the version does. The zygote sees that the pair is gone, and forks another one."""
+    signal.signal(signal.SIGCHLD, lambda signum, frame: os._exit(0))
+    if os.waitpid(version, os.WNOHANG)[0]:  # there was no handler yet
+        os._exit(0)
+
+
+def die_with_parent():
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
 def become_version(out):
     os.setpgid(0, 0)
-    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     null = os.open(os.devnull, os.O_RDONLY)
     for fd, to in ((null, 0), (out, 1), (out, 2)):
         os.dup2(fd, to, inheritable=True)
@@ -353,20 +430,39 @@ def confine(groups, open_files):
             raise OSError("limit open files to %d, which may be more than this host allows" % open_files)
 
 
+AHEAD = 100  # milliseconds without a request, after which a pair is forked for the next one: a start has the processor
+
+
 def serve(control):
     """Answers requests; returns in a forked version, with what it is to run."""
-    shims = set()
+    pairs = set()
+    ahead, imported, spans, on_child = None, False, (), signal.SIG_DFL
+    requests = select.poll()
+    requests.register(control, select.POLLIN)
 
     def collect(signum, frame):  # who started a shim learns from its status pipe that it has ended
-        for pid in list(shims):
+        for pid in list(pairs):
             try:
                 ended = os.waitpid(pid, os.WNOHANG)[0]
             except ChildProcessError:  # a signal came meanwhile
                 ended = pid
             if ended:
-                shims.discard(pid)
+                pairs.discard(pid)
+
+    def fork(*fds):
+        with warnings.catch_warnings():  # Python 3.12 and later warn of a fork where there are threads
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pair = Pair(spans, on_child, CONTROL, *fds)
+        if pair.pid:
+            pairs.add(pair.pid)
+            collect(None, None)
+        return pair
 
     while True:
+        if imported and ahead is None and not requests.poll(AHEAD):
+            ahead = fork()
+            if not ahead.pid:
+                return ahead.request
         kind, fds, _, _ = socket.recv_fds(control, 1, 8)
         if not kind:
             os._exit(0)  # the codeserver is gone
@@ -379,20 +475,25 @@ def serve(control):
             gc.freeze()
             with open(fds[1], "w") as f:
                 json.dump(answer, f)
-            signal.signal(signal.SIGCHLD, collect)
+            on_child = signal.signal(signal.SIGCHLD, collect) or signal.SIG_DFL  # what modules have set is the versions'
+            imported = True
             control.send(b".")
             continue
-        with warnings.catch_warnings():  # Python 3.12 and later warn of a fork where there are threads
-            warnings.simplefilter("ignore", DeprecationWarning)
-            pid, request = (fork if kind == b"f" else fork_sandboxed)(*fds[:4])
-        for fd in fds[1 if request else 0:]:  # the version has closed its request
-            os.close(fd)
-        if request:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            control.close()
-            return request
-        shims.add(pid)
-        collect(None, None)
+        if kind == b"c":
+            with open(fds[0], "rb") as f:
+                spans = json.load(f)
+            if ahead is not None:
+                ahead.ours.close()  # it has not copied them
+                ahead = None
+            control.send(b".")
+            continue
+        pair, ahead = ahead, None
+        if pair is None or not pair.tell(kind, fds):
+            pair = fork(*fds)
+            if not pair.pid:
+                return pair.request
+            pair.tell(kind, fds)
+        close(*fds)
         control.send(b".")
 
 
@@ -409,13 +510,17 @@ def main():
     import ctypes
 
     LIBC = ctypes.CDLL(None, use_errno=True)
+    LIBC.madvise.argtypes = ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int
     os.set_inheritable(CONTROL, False)
     os.closerange(CONTROL + 1, 1 << 16)  # what the codeserver was started with
-    request = serve(socket.socket(fileno=CONTROL))
+    control = socket.socket(fileno=CONTROL)
+    request = serve(control)
+    control.detach()  # a pair has closed it
     set_title(request["args"])
     os.chdir(request["dir"])
     set_environment(request["env"])
     reseed()
+    renew()
     set_path(request["args"], [p for p in request["env"].get("PYTHONPATH", "").split(os.pathsep) if p])
     if request["learn"]:
         record(request["learn"])

@@ -21,6 +21,11 @@ import (
 
 func TestMain(m *testing.M) {
 	worker.Main()
+	if dir := os.Getenv(startVariable); dir != "" {
+		if err := startOne(dir); err != nil {
+			panic(err)
+		}
+	}
 	os.Exit(m.Run())
 }
 
@@ -156,4 +161,20 @@ func TestSame(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestAnswerWithoutEnd has a dependency give the zygote's answer in its place, and not come to an end of it.
+func TestAnswerWithoutEnd(t *testing.T) {
+	dir := t.TempDir()
+	script, err := zygote.Script(dir)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(dir+"/evil.py", []byte(`import json
+def dump(answer, f):
+    f.write('{"modules": ["' + "a" * (64 << 20) + '"]}')
+json.dump = dump
+`), 0o644))
+	_, err = zygote.Start(t.Context(), zygote.Config{
+		Python: pythons(t)[0], Script: script, Env: []string{"PYTHONPATH=" + dir}, Modules: []string{"evil"}, Log: &log{},
+	})
+	require.ErrorContains(t, err, "its answer")
 }

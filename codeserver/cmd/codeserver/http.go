@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/net/netutil"
 
+	"github.com/pexpress/pexpress/cache/local"
 	"github.com/pexpress/pexpress/codeserver"
 	"github.com/pexpress/pexpress/codeserver/page"
 	"github.com/pexpress/pexpress/codeserver/sockets"
@@ -40,7 +41,7 @@ func openWeb(address string, g *guard, set *sockets.Set, log *slog.Logger) (*web
 	if err != nil {
 		return nil, fmt.Errorf("--http %s: %w; use host:port", address, err)
 	}
-	if ip := net.ParseIP(host); host != "localhost" && !ip.IsLoopback() && (!g.closed || g.config.Cert == "") {
+	if !local.IsHost(host) && (!g.closed || g.config.Cert == "") {
 		return nil, fmt.Errorf("--http %s can be reached from other machines: say with --config who may do what, and give it "+
 			"tls-cert and tls-key, or use a loopback address", address)
 	}
@@ -54,7 +55,7 @@ func openWeb(address string, g *guard, set *sockets.Set, log *slog.Logger) (*web
 	if err != nil {
 		return nil, fmt.Errorf("--http: %w", err)
 	}
-	h.listener = netutil.LimitListener(l, maxHTTP)
+	h.listener = netutil.LimitListener(g.outside(l), maxHTTP)
 	return h, nil
 }
 
@@ -97,7 +98,7 @@ func (h *web) serve(ctx context.Context, s *codeserver.Server, g *guard) error {
 	p := page.New(opts)
 	mux := http.NewServeMux()
 	mux.Handle("/", p.Handler())
-	mux.Handle("GET /metrics", guardMetrics(s.Metrics(), opts))
+	mux.Handle("GET /metrics", page.Whole(guardMetrics(s.Metrics(), opts)))
 	server.Handler = mux
 	go p.Run(ctx)
 	go h.run(ctx, server)

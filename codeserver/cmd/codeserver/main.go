@@ -19,7 +19,7 @@ func main() {
 	go func() {
 		s := <-signals
 		// The first signal ends the work in good order; a second one finds no handler and ends the process.
-		signal.Reset(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+		signal.Reset(endings...)
 		cancel(signalled{s})
 	}()
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
@@ -30,8 +30,8 @@ func main() {
 	}
 }
 
-// endings are the signals that end a codeserver, each in its way.
-var endings = []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR2}
+// endings are the signals that end a codeserver, each in its way; SIGUSR2, which may, is for serve.
+var endings = []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP}
 
 // signalled is why a context ended.
 type signalled struct{ os.Signal }

@@ -1,12 +1,11 @@
 package main
 
 import (
-	"net"
 	"net/http"
-	"strings"
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/auth"
+	"github.com/pexpress/pexpress/cache/local"
 	"github.com/pexpress/pexpress/codeserver/page"
 )
 
@@ -15,7 +14,7 @@ import (
 func guardMetrics(metrics http.Handler, o page.Options) http.Handler {
 	if o.Authenticator == nil {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if !isLoopback(r.Host) {
+			if !local.IsHost(r.Host) {
 				http.Error(w, "metrics are told to localhost and addresses of the loopback interface alone", http.StatusMisdirectedRequest)
 				return
 			}
@@ -33,12 +32,4 @@ func guardMetrics(metrics http.Handler, o page.Options) http.Handler {
 			http.Error(w, "metrics cover all locations, and "+who+" may not read all of them: who runs the codeserver can grant it", http.StatusForbidden)
 		}
 	}))
-}
-
-func isLoopback(host string) bool {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
-	}
-	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-	return strings.EqualFold(host, "localhost") || net.ParseIP(host).IsLoopback()
 }

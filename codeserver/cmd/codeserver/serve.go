@@ -7,11 +7,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
@@ -26,6 +25,9 @@ import (
 	"github.com/pexpress/pexpress/codeserver/sockets"
 )
 
+// version is the release that this is on the way to.
+const version = "0.1.0-dev"
+
 const rootHelp = `codeserver serves locations: each is a stable address, and versions that 'pexpress deploy' moves it to.
 
   codeserver serve --state DIR --cache ADDRESS --listen unix:///run/codeserver.sock
@@ -35,7 +37,7 @@ the same again after a restart, also without the cache.`
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	root := &cobra.Command{
-		Use: "codeserver", Short: "Serve versions of Python projects", Long: rootHelp,
+		Use: "codeserver", Version: version, Short: "Serve versions of Python projects", Long: rootHelp,
 		SilenceErrors: true, SilenceUsage: true,
 	}
 	root.SetArgs(args)
@@ -66,7 +68,8 @@ const serveHelp = `Serve until ended by a signal:
   SIGINT           ends all
   SIGTERM, SIGHUP  with --adopt-within leaves the versions to the next codeserver, without ends all
   SIGUSR2          executes the program anew in this process, which takes over the versions (with --adopt-within) and
-                   the sockets: an upgrade, after which nobody was refused`
+                   the sockets: an upgrade, after which nobody was refused. A program that does not answer to
+                   'serve --help' is refused, and this one goes on`
 
 func serveCommand() *cobra.Command {
 	var f flags
@@ -137,15 +140,45 @@ func (f *flags) hidden() []string {
 	return []string{dir}
 }
 
-func serve(ctx context.Context, f flags, stderr io.Writer) error {
-	if err := f.complete(); err != nil {
-		return err
-	}
+// check refuses what makes no sense, before anything is opened.
+func (f *flags) check() error {
 	if f.keep < 1 {
 		return fmt.Errorf("--keep %d: the version that serves is kept in any case; say 1 or more", f.keep)
 	}
 	if f.warm < 0 || f.adopt < 0 {
 		return fmt.Errorf("--keep-warm %s, --adopt-within %s: say 0 or more", f.warm, f.adopt)
+	}
+	return nil
+}
+
+// options returns how the codeserver is to work.
+func (f *flags) options(spans *spans, log *slog.Logger) (o codeserver.Options, err error) {
+	o = codeserver.Options{
+		State: f.state, Keep: f.keep, DrainTimeout: f.drain, KeepWarm: f.warm, StopGrace: f.grace, AllowRemote: f.remote, Log: log,
+		Secrets: f.secrets, OpenResults: opener(f.cache), Hidden: f.hidden(), AdoptWithin: f.adopt,
+		Open: func(ctx context.Context) (cache.CAS, io.Closer, error) {
+			cas, _, closer, err := open.Open(spans.With(ctx), f.cache)
+			return cas, closer, err
+		},
+	}
+	if o.Users, err = codeserver.ParseUsers(f.users); err != nil {
+		return o, fmt.Errorf("--users: %w", err)
+	}
+	if o.Verify, err = trust(f.trusted, log); err != nil {
+		return o, err
+	}
+	if o.Channels, err = f.channels.read(f.cache); err != nil {
+		return o, err
+	}
+	o.BytecodeKey, err = bytecodeKey(f.bytecodeKey)
+	return o, err
+}
+
+func serve(ctx context.Context, f flags, stderr io.Writer) error {
+	upgrades := make(chan os.Signal, 1)
+	signal.Notify(upgrades, syscall.SIGUSR2)
+	if err := errors.Join(f.complete(), f.check()); err != nil {
+		return err
 	}
 	log, err := newLog(stderr, f.logFormat, f.logLevel)
 	if err != nil {
@@ -160,65 +193,47 @@ func serve(ctx context.Context, f flags, stderr io.Writer) error {
 		return err
 	}
 	defer spans.close()
-	users, err := codeserver.ParseUsers(f.users)
-	if err != nil {
-		return fmt.Errorf("--users: %w", err)
-	}
-	verify, err := trust(f.trusted, log)
+	opts, err := f.options(spans, log)
 	if err != nil {
 		return err
 	}
-	channels, err := f.channels.read(f.cache)
-	if err != nil {
-		return err
-	}
-	set := sockets.Inherit()
-	web, err := openWeb(f.http, guard, set, log)
+	guard.users = opts.Users
+	opts.Sockets = sockets.Inherit()
+	web, err := openWeb(f.http, guard, opts.Sockets, log)
 	if err != nil {
 		return err
 	}
 	defer web.close()
-	key, err := bytecodeKey(f.bytecodeKey)
+	control, err := guard.listen(f, opts.Sockets)
 	if err != nil {
 		return err
 	}
-	control, err := guard.listen(f, set)
-	if err != nil {
-		return err
-	}
-	s, err := codeserver.Open(codeserver.Options{
-		State: f.state, Keep: f.keep, DrainTimeout: f.drain, KeepWarm: f.warm, StopGrace: f.grace, AllowRemote: f.remote, Verify: verify, Log: log,
-		Secrets: f.secrets, Channels: channels, OpenResults: opener(f.cache), BytecodeKey: key, Users: users, Hidden: f.hidden(),
-		AdoptWithin: f.adopt, Sockets: set,
-		Open: func(ctx context.Context) (cache.CAS, io.Closer, error) {
-			cas, _, closer, err := open.Open(spans.With(ctx), f.cache)
-			return cas, closer, err
-		},
-	})
+	s, err := codeserver.Open(opts)
 	if err != nil {
 		return errors.Join(err, control.Close())
 	}
-	g := grpc.NewServer(slices.Concat(s.CallOptions(), guard.opts, spans.ServerOptions())...)
-	s.Register(g)
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	if err := web.serve(ctx, s, guard); err != nil {
 		return errors.Join(err, control.Close(), s.Leave(ctx))
 	}
+	g := grpc.NewServer(slices.Concat(s.CallOptions(), guard.opts, spans.ServerOptions())...)
+	s.Register(g)
 	done := make(chan error, 1)
 	go func() { done <- g.Serve(control) }()
-	set.CloseRest(log)
+	opts.Sockets.CloseRest(log)
 	log.Info("serving", "control", f.listen, "state", f.state, "cache", f.cache)
 	notify(log, daemon.SdNotifyReady)
 	alive, dead := context.WithCancel(context.Background())
 	defer dead()
 	watchdog(alive, s, log)
+	go awaitUpgrade(ctx, upgrades, log, stop)
 	select {
 	case <-ctx.Done():
 	case err = <-done:
 	}
 	g.Stop()
-	return errors.Join(err, end(endedBy(ctx), s, f, guard, set, log))
+	return errors.Join(err, end(endedBy(ctx), s, f, guard, opts.Sockets, log))
 }
 
 // bytecodeKey returns the key of those that bytecode is shared with, nil if no file is named.
@@ -255,57 +270,4 @@ func end(why os.Signal, s *codeserver.Server, f flags, guard *guard, set *socket
 		err = errors.Join(err, os.Remove(guard.socket))
 	}
 	return err
-}
-
-// listen opens the control API's address. It is closed to others: a socket of this user's, or the loopback interface.
-func listen(address string, remote bool) (net.Listener, error) {
-	path, unix := strings.CutPrefix(address, "unix://")
-	if !unix {
-		host, _, err := net.SplitHostPort(address)
-		if err != nil {
-			return nil, fmt.Errorf("--listen %s: %w; use host:port or unix:///socket", address, err)
-		}
-		if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) && !remote {
-			return nil, fmt.Errorf("--listen %s can be reached from other machines, and whoever reaches it can run any code here: say with --config who may do what, use a unix socket or a loopback address, or say --allow-unauthenticated-remote-access", address)
-		}
-		return net.Listen("tcp", address)
-	}
-	if err := removeStale(path); err != nil {
-		return nil, err
-	}
-	// Made where nobody else can reach it, then moved: at no moment is it open to others.
-	private, err := os.MkdirTemp(filepath.Dir(path), ".socket*")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(private)
-	tmp := filepath.Join(private, "s")
-	l, err := net.Listen("unix", tmp)
-	if err != nil {
-		return nil, err
-	}
-	l.(*net.UnixListener).SetUnlinkOnClose(false)
-	if err := errors.Join(os.Chmod(tmp, 0o600), os.Rename(tmp, path)); err != nil {
-		return nil, errors.Join(err, l.Close())
-	}
-	return l, nil
-}
-
-// removeStale removes the socket of a server that is gone, and only that.
-func removeStale(path string) error {
-	st, err := os.Lstat(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if st.Mode()&os.ModeSocket == 0 {
-		return fmt.Errorf("%s is there and is no socket: choose another --listen", path)
-	}
-	if c, err := net.Dial("unix", path); err == nil {
-		c.Close()
-		return fmt.Errorf("another server answers on %s", path)
-	}
-	return os.Remove(path)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
 
+	"github.com/pexpress/pexpress/cache/local"
 	"github.com/pexpress/pexpress/codeserver"
 	"github.com/pexpress/pexpress/codeserver/sockets"
 )
@@ -63,7 +64,7 @@ const (
 // passed returns a socket that was passed to this process, nil if it was not, and whether it is systemd's own.
 func passed(set *sockets.Set, name, address string) (l net.Listener, systemds bool, err error) {
 	network, place := "tcp", address
-	if path, ok := strings.CutPrefix(address, "unix://"); ok {
+	if path, ok := local.Socket(address); ok {
 		network, place = "unix", path
 	}
 	l, as, err := set.Take(name, network, place)

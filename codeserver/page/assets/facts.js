@@ -15,6 +15,8 @@ export function facts(v) {
   return el('dl', { class: 'facts' },
     fact('Runs', el('code', {}, v.runs)),
     fact('Python', v.python + (v.cold ? ', never forked' : v.forked ? ', forked from a warm process' : ', started by itself')),
+    v.unforkable ? fact('Not forked, since', v.unforkable) : null,
+    fact('Not imported before the fork', list(Object.entries(v.left_out).map(([n, why]) => [el('code', {}, n), `: ${why}`]), 'nothing is left out')),
     fact('Isolation in force', list(v.isolation, 'none')),
     fact('Limits asked for', list(limits, 'none')),
     fact('Variables (values are not shown)', names(v.variables, 'none of its own')),

@@ -124,6 +124,9 @@ export class LocationPage {
       parts.push(el('div', { class: 'notice' }, el('div', {}, el('strong', {}, 'A canary is tried. '), el('code', {}, short(l.canary)),
         ` gets ${l.canary_percent} % of the requests.`)));
     }
+    if (l.listen_error) {
+      parts.push(el('div', { class: 'notice bad' }, el('div', {}, el('strong', {}, 'It does not listen on its address. '), l.listen_error)));
+    }
     if (l.failure) parts.push(failure(l.failure, now));
     if (l.channel_error) {
       parts.push(el('div', { class: 'notice bad' }, el('div', {}, el('strong', {}, `Channel ${l.channel} cannot be followed. `), l.channel_error)));
@@ -263,7 +266,7 @@ export class LocationPage {
 
 // firstLine leaves out what an error quotes of a log.
 function firstLine(text) {
-  const line = text.split('\n', 1)[0].replace(/; the last lines of its log:$/, '');
+  const line = text.split('\n', 1)[0];
   return line.length > 160 ? line.slice(0, 160) + '…' : line;
 }
 

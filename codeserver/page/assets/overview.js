@@ -43,7 +43,7 @@ function row(l, now) {
   const u = v ? v.usage : null;
   return el('tr', { 'data-key': l.name },
     el('th', { scope: 'row' },
-      el('a', { class: 'name', href: '#/location/' + encodeURIComponent(l.name) }, l.name),
+      el('a', { class: 'name', href: '#/location/' + encodeURIComponent(l.name) }, l.name === '*' ? 'all of channel ' + l.channel : l.name),
       el('div', { class: 'mono soft' }, l.address || 'no address yet'),
       el('div', { class: 'chips' }, badge(stateOf(l)), ...chips)),
     v ? cell('Serves', el('code', { title: v.name }, short(v.name)),

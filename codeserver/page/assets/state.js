@@ -11,6 +11,7 @@ export const starting = l => l.versions.find(v => v.state === 'starting' && v.na
 // stateOf is a location's state: a class and a word.
 export function stateOf(l) {
   const v = currentOf(l);
+  if (l.listen_error) return ['bad', 'does not listen'];
   if (!v) return starting(l) ? ['warn busy', 'first deploy'] : ['off', 'not deployed'];
   switch (v.state) {
     case 'ready': return ['ok', 'serving'];

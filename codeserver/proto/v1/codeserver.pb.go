@@ -106,7 +106,10 @@ type DeployRequest struct {
 	// requires signatures refuses a deploy without one by a key that it trusts.
 	Provenance []byte `protobuf:"bytes,6,opt,name=provenance,proto3" json:"provenance,omitempty"`
 	// Give the version a share of the traffic first. Absent: all at once.
-	Canary        *Canary `protobuf:"bytes,7,opt,name=canary,proto3" json:"canary,omitempty"`
+	Canary *Canary `protobuf:"bytes,7,opt,name=canary,proto3" json:"canary,omitempty"`
+	// Start a process also where the location serves this version already, and move the traffic to it: for what a version
+	// takes up at its start, such as a secret that was changed.
+	Restart       bool `protobuf:"varint,8,opt,name=restart,proto3" json:"restart,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -188,6 +191,13 @@ func (x *DeployRequest) GetCanary() *Canary {
 		return x.Canary
 	}
 	return nil
+}
+
+func (x *DeployRequest) GetRestart() bool {
+	if x != nil {
+		return x.Restart
+	}
+	return false
 }
 
 type DeployAllRequest struct {
@@ -782,14 +792,16 @@ func (*DeployEvent_Deployed) isDeployEvent_Event() {}
 
 type Stage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "load deps", "load source", "load NAME" for each further tree, "environment", "start" or "fork", "ready", "definitions", "switch".
+	// "load deps", "load source", "load NAME" for each further tree, "environment", "start" or "fork", "ready", "definitions", "canary", "switch".
 	Name string               `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Took *durationpb.Duration `protobuf:"bytes,2,opt,name=took,proto3" json:"took,omitempty"`
 	// Bytes and blobs fetched from the cache in this step.
 	FetchedBytes int64 `protobuf:"varint,3,opt,name=fetched_bytes,json=fetchedBytes,proto3" json:"fetched_bytes,omitempty"`
 	FetchedBlobs int64 `protobuf:"varint,4,opt,name=fetched_blobs,json=fetchedBlobs,proto3" json:"fetched_blobs,omitempty"`
 	// The location, where a call deploys several.
-	Location      string `protobuf:"bytes,5,opt,name=location,proto3" json:"location,omitempty"`
+	Location string `protobuf:"bytes,5,opt,name=location,proto3" json:"location,omitempty"`
+	// What there is to say about it, for people.
+	Note          string `protobuf:"bytes,6,opt,name=note,proto3" json:"note,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -859,11 +871,20 @@ func (x *Stage) GetLocation() string {
 	return ""
 }
 
+func (x *Stage) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
 type Deployed struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Location *Location              `protobuf:"bytes,1,opt,name=location,proto3" json:"location,omitempty"`
 	// Whether the version served already, so that nothing was started.
-	Unchanged     bool `protobuf:"varint,2,opt,name=unchanged,proto3" json:"unchanged,omitempty"`
+	Unchanged bool `protobuf:"varint,2,opt,name=unchanged,proto3" json:"unchanged,omitempty"`
+	// Whether the location has another address than before.
+	Moved         bool `protobuf:"varint,3,opt,name=moved,proto3" json:"moved,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -912,6 +933,13 @@ func (x *Deployed) GetUnchanged() bool {
 	return false
 }
 
+func (x *Deployed) GetMoved() bool {
+	if x != nil {
+		return x.Moved
+	}
+	return false
+}
+
 type Location struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -924,13 +952,16 @@ type Location struct {
 	// Name of the version that is tried beside the current one, and its share of the requests.
 	Canary        string `protobuf:"bytes,5,opt,name=canary,proto3" json:"canary,omitempty"`
 	CanaryPercent int32  `protobuf:"varint,6,opt,name=canary_percent,json=canaryPercent,proto3" json:"canary_percent,omitempty"`
-	// The channel that it follows, empty if none, and why it could not follow it last.
+	// The channel that it follows, empty if none, and why it could not follow it last. While nothing is known of the locations
+	// of a channel, since it could not be read, there is one of the name "*" that has only these two.
 	Channel      string `protobuf:"bytes,7,opt,name=channel,proto3" json:"channel,omitempty"`
 	ChannelError string `protobuf:"bytes,8,opt,name=channel_error,json=channelError,proto3" json:"channel_error,omitempty"`
 	// Name of the version that a rollback without one named goes to; empty if there is none.
 	Previous string `protobuf:"bytes,9,opt,name=previous,proto3" json:"previous,omitempty"`
 	// The last deploy or rollback, if it failed. It is forgotten when the codeserver ends.
-	Failure       *Failure `protobuf:"bytes,10,opt,name=failure,proto3" json:"failure,omitempty"`
+	Failure *Failure `protobuf:"bytes,10,opt,name=failure,proto3" json:"failure,omitempty"`
+	// Why it does not listen on its address; empty if it does.
+	ListenError   string `protobuf:"bytes,11,opt,name=listen_error,json=listenError,proto3" json:"listen_error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1035,6 +1066,13 @@ func (x *Location) GetFailure() *Failure {
 	return nil
 }
 
+func (x *Location) GetListenError() string {
+	if x != nil {
+		return x.ListenError
+	}
+	return ""
+}
+
 // Failure is a deploy or rollback that failed, so that the location serves what it served before.
 type Failure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1123,7 +1161,11 @@ type Version struct {
 	// Whether its process was forked from one with its dependencies imported.
 	Forked bool `protobuf:"varint,9,opt,name=forked,proto3" json:"forked,omitempty"`
 	// What keeps it from the others on this host, for example "memory: cgroup v2", "user: 61001", "/tmp: private".
-	Isolation     []string `protobuf:"bytes,10,rep,name=isolation,proto3" json:"isolation,omitempty"`
+	Isolation []string `protobuf:"bytes,10,rep,name=isolation,proto3" json:"isolation,omitempty"`
+	// While it has a process: top-level packages that are not imported before versions with its dependencies are forked, nor
+	// what imports them, each with why; and why such versions are not forked at all.
+	LeftOut       map[string]string `protobuf:"bytes,11,rep,name=left_out,json=leftOut,proto3" json:"left_out,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Unforkable    string            `protobuf:"bytes,12,opt,name=unforkable,proto3" json:"unforkable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1226,6 +1268,20 @@ func (x *Version) GetIsolation() []string {
 		return x.Isolation
 	}
 	return nil
+}
+
+func (x *Version) GetLeftOut() map[string]string {
+	if x != nil {
+		return x.LeftOut
+	}
+	return nil
+}
+
+func (x *Version) GetUnforkable() string {
+	if x != nil {
+		return x.Unforkable
+	}
+	return ""
 }
 
 // Usage is what a version has used since it was deployed or the codeserver started, over all its processes; memory and
@@ -1365,8 +1421,10 @@ type RollbackRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Location string                 `protobuf:"bytes,1,opt,name=location,proto3" json:"location,omitempty"`
 	// Name of the version, or a unique prefix of it; the version served before the current one if empty.
-	Version       string               `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
-	ReadyTimeout  *durationpb.Duration `protobuf:"bytes,3,opt,name=ready_timeout,json=readyTimeout,proto3" json:"ready_timeout,omitempty"`
+	Version      string               `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	ReadyTimeout *durationpb.Duration `protobuf:"bytes,3,opt,name=ready_timeout,json=readyTimeout,proto3" json:"ready_timeout,omitempty"`
+	// As in DeployRequest.
+	IfCurrent     *string `protobuf:"bytes,4,opt,name=if_current,json=ifCurrent,proto3,oneof" json:"if_current,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1420,6 +1478,13 @@ func (x *RollbackRequest) GetReadyTimeout() *durationpb.Duration {
 		return x.ReadyTimeout
 	}
 	return nil
+}
+
+func (x *RollbackRequest) GetIfCurrent() string {
+	if x != nil && x.IfCurrent != nil {
+		return *x.IfCurrent
+	}
+	return ""
 }
 
 type RemoveRequest struct {
@@ -1781,7 +1846,7 @@ var File_codeserver_proto_v1_codeserver_proto protoreflect.FileDescriptor
 
 const file_codeserver_proto_v1_codeserver_proto_rawDesc = "" +
 	"\n" +
-	"$codeserver/proto/v1/codeserver.proto\x12\x16pexpress.codeserver.v1\x1a6build/bazel/remote/execution/v2/remote_execution.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc7\x02\n" +
+	"$codeserver/proto/v1/codeserver.proto\x12\x16pexpress.codeserver.v1\x1a6build/bazel/remote/execution/v2/remote_execution.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe1\x02\n" +
 	"\rDeployRequest\x12\x1a\n" +
 	"\blocation\x18\x01 \x01(\tR\blocation\x127\n" +
 	"\x04spec\x18\x02 \x01(\v2#.pexpress.codeserver.v1.VersionSpecR\x04spec\x12>\n" +
@@ -1792,7 +1857,8 @@ const file_codeserver_proto_v1_codeserver_proto_rawDesc = "" +
 	"\n" +
 	"provenance\x18\x06 \x01(\fR\n" +
 	"provenance\x126\n" +
-	"\x06canary\x18\a \x01(\v2\x1e.pexpress.codeserver.v1.CanaryR\x06canaryB\r\n" +
+	"\x06canary\x18\a \x01(\v2\x1e.pexpress.codeserver.v1.CanaryR\x06canary\x12\x18\n" +
+	"\arestart\x18\b \x01(\bR\arestartB\r\n" +
 	"\v_if_current\"S\n" +
 	"\x10DeployAllRequest\x12?\n" +
 	"\adeploys\x18\x01 \x03(\v2%.pexpress.codeserver.v1.DeployRequestR\adeploys\"\xc0\x01\n" +
@@ -1840,16 +1906,18 @@ const file_codeserver_proto_v1_codeserver_proto_rawDesc = "" +
 	"\vDeployEvent\x125\n" +
 	"\x05stage\x18\x01 \x01(\v2\x1d.pexpress.codeserver.v1.StageH\x00R\x05stage\x12>\n" +
 	"\bdeployed\x18\x02 \x01(\v2 .pexpress.codeserver.v1.DeployedH\x00R\bdeployedB\a\n" +
-	"\x05event\"\xb0\x01\n" +
+	"\x05event\"\xc4\x01\n" +
 	"\x05Stage\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12-\n" +
 	"\x04took\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x04took\x12#\n" +
 	"\rfetched_bytes\x18\x03 \x01(\x03R\ffetchedBytes\x12#\n" +
 	"\rfetched_blobs\x18\x04 \x01(\x03R\ffetchedBlobs\x12\x1a\n" +
-	"\blocation\x18\x05 \x01(\tR\blocation\"f\n" +
+	"\blocation\x18\x05 \x01(\tR\blocation\x12\x12\n" +
+	"\x04note\x18\x06 \x01(\tR\x04note\"|\n" +
 	"\bDeployed\x12<\n" +
 	"\blocation\x18\x01 \x01(\v2 .pexpress.codeserver.v1.LocationR\blocation\x12\x1c\n" +
-	"\tunchanged\x18\x02 \x01(\bR\tunchanged\"\xe4\x02\n" +
+	"\tunchanged\x18\x02 \x01(\bR\tunchanged\x12\x14\n" +
+	"\x05moved\x18\x03 \x01(\bR\x05moved\"\x87\x03\n" +
 	"\bLocation\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x18\n" +
@@ -1861,12 +1929,13 @@ const file_codeserver_proto_v1_codeserver_proto_rawDesc = "" +
 	"\rchannel_error\x18\b \x01(\tR\fchannelError\x12\x1a\n" +
 	"\bprevious\x18\t \x01(\tR\bprevious\x129\n" +
 	"\afailure\x18\n" +
-	" \x01(\v2\x1f.pexpress.codeserver.v1.FailureR\afailure\"\xa0\x01\n" +
+	" \x01(\v2\x1f.pexpress.codeserver.v1.FailureR\afailure\x12!\n" +
+	"\flisten_error\x18\v \x01(\tR\vlistenError\"\xa0\x01\n" +
 	"\aFailure\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x14\n" +
 	"\x05error\x18\x03 \x01(\tR\x05error\x125\n" +
-	"\x06stages\x18\x04 \x03(\v2\x1d.pexpress.codeserver.v1.StageR\x06stages\"\x92\x03\n" +
+	"\x06stages\x18\x04 \x03(\v2\x1d.pexpress.codeserver.v1.StageR\x06stages\"\xb7\x04\n" +
 	"\aVersion\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x127\n" +
 	"\x04spec\x18\x02 \x01(\v2#.pexpress.codeserver.v1.VersionSpecR\x04spec\x123\n" +
@@ -1879,7 +1948,14 @@ const file_codeserver_proto_v1_codeserver_proto_rawDesc = "" +
 	"\x06stages\x18\b \x03(\v2\x1d.pexpress.codeserver.v1.StageR\x06stages\x12\x16\n" +
 	"\x06forked\x18\t \x01(\bR\x06forked\x12\x1c\n" +
 	"\tisolation\x18\n" +
-	" \x03(\tR\tisolation\"\xe0\x03\n" +
+	" \x03(\tR\tisolation\x12G\n" +
+	"\bleft_out\x18\v \x03(\v2,.pexpress.codeserver.v1.Version.LeftOutEntryR\aleftOut\x12\x1e\n" +
+	"\n" +
+	"unforkable\x18\f \x01(\tR\n" +
+	"unforkable\x1a:\n" +
+	"\fLeftOutEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe0\x03\n" +
 	"\x05Usage\x12+\n" +
 	"\x03cpu\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x03cpu\x12!\n" +
 	"\fmemory_bytes\x18\x02 \x01(\x03R\vmemoryBytes\x12*\n" +
@@ -1895,11 +1971,14 @@ const file_codeserver_proto_v1_codeserver_proto_rawDesc = "" +
 	" \x01(\v2\x19.google.protobuf.DurationR\n" +
 	"latencyP99\x12;\n" +
 	"\vmeasured_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"measuredAt\"\x87\x01\n" +
+	"measuredAt\"\xba\x01\n" +
 	"\x0fRollbackRequest\x12\x1a\n" +
 	"\blocation\x18\x01 \x01(\tR\blocation\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12>\n" +
-	"\rready_timeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\freadyTimeout\"^\n" +
+	"\rready_timeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\freadyTimeout\x12\"\n" +
+	"\n" +
+	"if_current\x18\x04 \x01(\tH\x00R\tifCurrent\x88\x01\x01B\r\n" +
+	"\v_if_current\"^\n" +
 	"\rRemoveRequest\x12\x1a\n" +
 	"\blocation\x18\x01 \x01(\tR\blocation\x12\"\n" +
 	"\n" +
@@ -1953,7 +2032,7 @@ func file_codeserver_proto_v1_codeserver_proto_rawDescGZIP() []byte {
 }
 
 var file_codeserver_proto_v1_codeserver_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_codeserver_proto_v1_codeserver_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_codeserver_proto_v1_codeserver_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_codeserver_proto_v1_codeserver_proto_goTypes = []any{
 	(State)(0),                    // 0: pexpress.codeserver.v1.State
 	(*DeployRequest)(nil),         // 1: pexpress.codeserver.v1.DeployRequest
@@ -1980,18 +2059,19 @@ var file_codeserver_proto_v1_codeserver_proto_goTypes = []any{
 	(*LogLine)(nil),               // 22: pexpress.codeserver.v1.LogLine
 	nil,                           // 23: pexpress.codeserver.v1.VersionSpec.EnvEntry
 	nil,                           // 24: pexpress.codeserver.v1.VersionSpec.OutputsEntry
-	(*durationpb.Duration)(nil),   // 25: google.protobuf.Duration
-	(*v2.Digest)(nil),             // 26: build.bazel.remote.execution.v2.Digest
-	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
+	nil,                           // 25: pexpress.codeserver.v1.Version.LeftOutEntry
+	(*durationpb.Duration)(nil),   // 26: google.protobuf.Duration
+	(*v2.Digest)(nil),             // 27: build.bazel.remote.execution.v2.Digest
+	(*timestamppb.Timestamp)(nil), // 28: google.protobuf.Timestamp
 }
 var file_codeserver_proto_v1_codeserver_proto_depIdxs = []int32{
 	4,  // 0: pexpress.codeserver.v1.DeployRequest.spec:type_name -> pexpress.codeserver.v1.VersionSpec
-	25, // 1: pexpress.codeserver.v1.DeployRequest.ready_timeout:type_name -> google.protobuf.Duration
+	26, // 1: pexpress.codeserver.v1.DeployRequest.ready_timeout:type_name -> google.protobuf.Duration
 	3,  // 2: pexpress.codeserver.v1.DeployRequest.canary:type_name -> pexpress.codeserver.v1.Canary
 	1,  // 3: pexpress.codeserver.v1.DeployAllRequest.deploys:type_name -> pexpress.codeserver.v1.DeployRequest
-	25, // 4: pexpress.codeserver.v1.Canary.duration:type_name -> google.protobuf.Duration
-	26, // 5: pexpress.codeserver.v1.VersionSpec.deps_root:type_name -> build.bazel.remote.execution.v2.Digest
-	26, // 6: pexpress.codeserver.v1.VersionSpec.source_root:type_name -> build.bazel.remote.execution.v2.Digest
+	26, // 4: pexpress.codeserver.v1.Canary.duration:type_name -> google.protobuf.Duration
+	27, // 5: pexpress.codeserver.v1.VersionSpec.deps_root:type_name -> build.bazel.remote.execution.v2.Digest
+	27, // 6: pexpress.codeserver.v1.VersionSpec.source_root:type_name -> build.bazel.remote.execution.v2.Digest
 	6,  // 7: pexpress.codeserver.v1.VersionSpec.entry:type_name -> pexpress.codeserver.v1.Entry
 	23, // 8: pexpress.codeserver.v1.VersionSpec.env:type_name -> pexpress.codeserver.v1.VersionSpec.EnvEntry
 	24, // 9: pexpress.codeserver.v1.VersionSpec.outputs:type_name -> pexpress.codeserver.v1.VersionSpec.OutputsEntry
@@ -1999,45 +2079,46 @@ var file_codeserver_proto_v1_codeserver_proto_depIdxs = []int32{
 	7,  // 11: pexpress.codeserver.v1.Entry.readiness:type_name -> pexpress.codeserver.v1.Readiness
 	9,  // 12: pexpress.codeserver.v1.DeployEvent.stage:type_name -> pexpress.codeserver.v1.Stage
 	10, // 13: pexpress.codeserver.v1.DeployEvent.deployed:type_name -> pexpress.codeserver.v1.Deployed
-	25, // 14: pexpress.codeserver.v1.Stage.took:type_name -> google.protobuf.Duration
+	26, // 14: pexpress.codeserver.v1.Stage.took:type_name -> google.protobuf.Duration
 	11, // 15: pexpress.codeserver.v1.Deployed.location:type_name -> pexpress.codeserver.v1.Location
 	13, // 16: pexpress.codeserver.v1.Location.versions:type_name -> pexpress.codeserver.v1.Version
 	12, // 17: pexpress.codeserver.v1.Location.failure:type_name -> pexpress.codeserver.v1.Failure
-	27, // 18: pexpress.codeserver.v1.Failure.time:type_name -> google.protobuf.Timestamp
+	28, // 18: pexpress.codeserver.v1.Failure.time:type_name -> google.protobuf.Timestamp
 	9,  // 19: pexpress.codeserver.v1.Failure.stages:type_name -> pexpress.codeserver.v1.Stage
 	4,  // 20: pexpress.codeserver.v1.Version.spec:type_name -> pexpress.codeserver.v1.VersionSpec
 	0,  // 21: pexpress.codeserver.v1.Version.state:type_name -> pexpress.codeserver.v1.State
-	27, // 22: pexpress.codeserver.v1.Version.deployed_at:type_name -> google.protobuf.Timestamp
+	28, // 22: pexpress.codeserver.v1.Version.deployed_at:type_name -> google.protobuf.Timestamp
 	14, // 23: pexpress.codeserver.v1.Version.usage:type_name -> pexpress.codeserver.v1.Usage
 	9,  // 24: pexpress.codeserver.v1.Version.stages:type_name -> pexpress.codeserver.v1.Stage
-	25, // 25: pexpress.codeserver.v1.Usage.cpu:type_name -> google.protobuf.Duration
-	25, // 26: pexpress.codeserver.v1.Usage.latency_p50:type_name -> google.protobuf.Duration
-	25, // 27: pexpress.codeserver.v1.Usage.latency_p99:type_name -> google.protobuf.Duration
-	27, // 28: pexpress.codeserver.v1.Usage.measured_at:type_name -> google.protobuf.Timestamp
-	25, // 29: pexpress.codeserver.v1.RollbackRequest.ready_timeout:type_name -> google.protobuf.Duration
-	11, // 30: pexpress.codeserver.v1.ListResponse.locations:type_name -> pexpress.codeserver.v1.Location
-	25, // 31: pexpress.codeserver.v1.WatchRequest.usage_every:type_name -> google.protobuf.Duration
-	27, // 32: pexpress.codeserver.v1.LogLine.time:type_name -> google.protobuf.Timestamp
-	26, // 33: pexpress.codeserver.v1.VersionSpec.OutputsEntry.value:type_name -> build.bazel.remote.execution.v2.Digest
-	1,  // 34: pexpress.codeserver.v1.CodeServer.Deploy:input_type -> pexpress.codeserver.v1.DeployRequest
-	2,  // 35: pexpress.codeserver.v1.CodeServer.DeployAll:input_type -> pexpress.codeserver.v1.DeployAllRequest
-	15, // 36: pexpress.codeserver.v1.CodeServer.Rollback:input_type -> pexpress.codeserver.v1.RollbackRequest
-	16, // 37: pexpress.codeserver.v1.CodeServer.Remove:input_type -> pexpress.codeserver.v1.RemoveRequest
-	18, // 38: pexpress.codeserver.v1.CodeServer.List:input_type -> pexpress.codeserver.v1.ListRequest
-	20, // 39: pexpress.codeserver.v1.CodeServer.Watch:input_type -> pexpress.codeserver.v1.WatchRequest
-	21, // 40: pexpress.codeserver.v1.CodeServer.Logs:input_type -> pexpress.codeserver.v1.LogsRequest
-	8,  // 41: pexpress.codeserver.v1.CodeServer.Deploy:output_type -> pexpress.codeserver.v1.DeployEvent
-	8,  // 42: pexpress.codeserver.v1.CodeServer.DeployAll:output_type -> pexpress.codeserver.v1.DeployEvent
-	8,  // 43: pexpress.codeserver.v1.CodeServer.Rollback:output_type -> pexpress.codeserver.v1.DeployEvent
-	17, // 44: pexpress.codeserver.v1.CodeServer.Remove:output_type -> pexpress.codeserver.v1.RemoveResponse
-	19, // 45: pexpress.codeserver.v1.CodeServer.List:output_type -> pexpress.codeserver.v1.ListResponse
-	11, // 46: pexpress.codeserver.v1.CodeServer.Watch:output_type -> pexpress.codeserver.v1.Location
-	22, // 47: pexpress.codeserver.v1.CodeServer.Logs:output_type -> pexpress.codeserver.v1.LogLine
-	41, // [41:48] is the sub-list for method output_type
-	34, // [34:41] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	25, // 25: pexpress.codeserver.v1.Version.left_out:type_name -> pexpress.codeserver.v1.Version.LeftOutEntry
+	26, // 26: pexpress.codeserver.v1.Usage.cpu:type_name -> google.protobuf.Duration
+	26, // 27: pexpress.codeserver.v1.Usage.latency_p50:type_name -> google.protobuf.Duration
+	26, // 28: pexpress.codeserver.v1.Usage.latency_p99:type_name -> google.protobuf.Duration
+	28, // 29: pexpress.codeserver.v1.Usage.measured_at:type_name -> google.protobuf.Timestamp
+	26, // 30: pexpress.codeserver.v1.RollbackRequest.ready_timeout:type_name -> google.protobuf.Duration
+	11, // 31: pexpress.codeserver.v1.ListResponse.locations:type_name -> pexpress.codeserver.v1.Location
+	26, // 32: pexpress.codeserver.v1.WatchRequest.usage_every:type_name -> google.protobuf.Duration
+	28, // 33: pexpress.codeserver.v1.LogLine.time:type_name -> google.protobuf.Timestamp
+	27, // 34: pexpress.codeserver.v1.VersionSpec.OutputsEntry.value:type_name -> build.bazel.remote.execution.v2.Digest
+	1,  // 35: pexpress.codeserver.v1.CodeServer.Deploy:input_type -> pexpress.codeserver.v1.DeployRequest
+	2,  // 36: pexpress.codeserver.v1.CodeServer.DeployAll:input_type -> pexpress.codeserver.v1.DeployAllRequest
+	15, // 37: pexpress.codeserver.v1.CodeServer.Rollback:input_type -> pexpress.codeserver.v1.RollbackRequest
+	16, // 38: pexpress.codeserver.v1.CodeServer.Remove:input_type -> pexpress.codeserver.v1.RemoveRequest
+	18, // 39: pexpress.codeserver.v1.CodeServer.List:input_type -> pexpress.codeserver.v1.ListRequest
+	20, // 40: pexpress.codeserver.v1.CodeServer.Watch:input_type -> pexpress.codeserver.v1.WatchRequest
+	21, // 41: pexpress.codeserver.v1.CodeServer.Logs:input_type -> pexpress.codeserver.v1.LogsRequest
+	8,  // 42: pexpress.codeserver.v1.CodeServer.Deploy:output_type -> pexpress.codeserver.v1.DeployEvent
+	8,  // 43: pexpress.codeserver.v1.CodeServer.DeployAll:output_type -> pexpress.codeserver.v1.DeployEvent
+	8,  // 44: pexpress.codeserver.v1.CodeServer.Rollback:output_type -> pexpress.codeserver.v1.DeployEvent
+	17, // 45: pexpress.codeserver.v1.CodeServer.Remove:output_type -> pexpress.codeserver.v1.RemoveResponse
+	19, // 46: pexpress.codeserver.v1.CodeServer.List:output_type -> pexpress.codeserver.v1.ListResponse
+	11, // 47: pexpress.codeserver.v1.CodeServer.Watch:output_type -> pexpress.codeserver.v1.Location
+	22, // 48: pexpress.codeserver.v1.CodeServer.Logs:output_type -> pexpress.codeserver.v1.LogLine
+	42, // [42:49] is the sub-list for method output_type
+	35, // [35:42] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_codeserver_proto_v1_codeserver_proto_init() }
@@ -2055,6 +2136,7 @@ func file_codeserver_proto_v1_codeserver_proto_init() {
 		(*DeployEvent_Stage)(nil),
 		(*DeployEvent_Deployed)(nil),
 	}
+	file_codeserver_proto_v1_codeserver_proto_msgTypes[14].OneofWrappers = []any{}
 	file_codeserver_proto_v1_codeserver_proto_msgTypes[15].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2062,7 +2144,7 @@ func file_codeserver_proto_v1_codeserver_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_codeserver_proto_v1_codeserver_proto_rawDesc), len(file_codeserver_proto_v1_codeserver_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   24,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,0 +1,57 @@
+// Package least says how small the limits of a version may be, in the words of who writes them.
+package least
+
+import (
+	"fmt"
+	"strconv"
+
+	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
+)
+
+// The least that a version can be limited to: with less, the kernel or an interpreter's own start refuses.
+const (
+	Memory    = 8 << 20
+	CPU       = 10 // the kernel gives a millisecond of every tenth of a second
+	Pids      = 2
+	OpenFiles = 64
+	Tmp       = 1 << 20
+)
+
+// MostCPU is a thousand processors.
+const MostCPU = 1_000_000
+
+// Check refuses limits that are too small, by the names that they have in a project's configuration.
+func Check(l *codeserverpb.Limits) error {
+	for _, c := range []struct {
+		name        string
+		value, from int64
+		text        func(int64) string
+	}{
+		{"memory", l.GetMemoryBytes(), Memory, size},
+		{"cpu", l.GetCpuMillis(), CPU, processors},
+		{"pids", l.GetPids(), Pids, number},
+		{"open-files", l.GetOpenFiles(), OpenFiles, number},
+		{"tmp", l.GetTmpBytes(), Tmp, size},
+	} {
+		if c.value != 0 && c.value < c.from {
+			return fmt.Errorf("the limit %s is %s: the least is %s", c.name, c.text(c.value), c.text(c.from))
+		}
+	}
+	if l.GetCpuMillis() > MostCPU {
+		return fmt.Errorf("the limit cpu is %s: the most is %s", processors(l.GetCpuMillis()), processors(MostCPU))
+	}
+	return nil
+}
+
+// size is exact: what is a byte too small must not read like what is enough.
+func size(n int64) string {
+	unit, i := []string{"B", "KiB", "MiB", "GiB", "TiB"}, 0
+	for ; n != 0 && n%1024 == 0 && i < len(unit)-1; i++ {
+		n /= 1024
+	}
+	return number(n) + " " + unit[i]
+}
+
+func processors(millis int64) string { return strconv.FormatFloat(float64(millis)/1000, 'f', -1, 64) }
+
+func number(n int64) string { return strconv.FormatInt(n, 10) }
