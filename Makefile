@@ -45,8 +45,11 @@ fuzz: ## run each fuzz target FUZZTIME (a count, as in 20000x)
 demo: build ## lock, build, deploy and edit a real Dagster project, and end
 	examples/demo.sh
 
+# Tests of ./examples that need no client: make test has run them. TestAlone sees that they need none.
+ALONE := ^Test(CI|Channel|Dev|Fleet|Metrics|PluginMissing|Readers|Serve|SeveralLocations|StatusWatch|Timings|Trace|Trust|UnderSystemd|Upgrade)
+
 test-clients: build $(TOOLS)/versitygw $(CACHE)/clients/ready ## run the tests that drive real Dagster, pex, Bazel, Pants and other clients
-	PEXPRESS_TEST_CLIENTS=$(CACHE)/clients $(GO) test -count=1 -timeout 50m ./examples ./plugin/pex
+	PEXPRESS_TEST_CLIENTS=$(CACHE)/clients $(GO) test -count=1 -timeout 50m -skip '$(ALONE)' ./examples ./plugin/pex
 
 screenshots: build $(CACHE)/clients/ready ## take the pictures of docs/page.md with Chromium
 	PEXPRESS_TEST_CLIENTS=$(CACHE)/clients PEXPRESS_SCREENSHOTS=$(CURDIR)/docs/images $(GO) test -count=1 -run 'TestPage$$' ./examples

@@ -69,6 +69,38 @@ func TestUpgrade(t *testing.T) {
 	require.NoFileExists(t, filepath.Join(h.dir, "cs.sock"))
 }
 
+// TestUpgradeRefused asks the codeserver to execute what it cannot: it goes on serving until there is something that it can.
+func TestUpgradeRefused(t *testing.T) {
+	h := newHost(t, pidProject("one"))
+	h.serve = []string{"--adopt-within", "1m"}
+	h.program = filepath.Join(h.dir, "codeserver")
+	good, err := os.ReadFile(filepath.Join(bin, "codeserver"))
+	require.NoError(t, err)
+	install := func(content []byte) {
+		require.NoError(t, os.WriteFile(h.program+".new", content, 0o755))
+		require.NoError(t, os.Rename(h.program+".new", h.program))
+	}
+	install(good)
+	h.start()
+	address, _ := h.deploy()
+	pid := h.get(address, "/pid")
+	refused := func(times int, why string) {
+		require.NoError(t, h.server.Process.Signal(syscall.SIGUSR2))
+		require.Eventually(t, func() bool { return strings.Count(h.said(), "no upgrade") == times }, 30*time.Second, 10*time.Millisecond)
+		require.Contains(t, h.said(), why)
+		require.Equal(t, pid, h.get(address, "/pid"))
+		h.run("status")
+	}
+	install([]byte("\x7fELF, cut off"))
+	refused(1, "exec format error")
+	require.NoError(t, os.Remove(h.program))
+	refused(2, "no such file")
+	install(good)
+	require.NoError(t, h.server.Process.Signal(syscall.SIGUSR2))
+	require.Eventually(t, func() bool { return strings.Count(h.said(), "msg=serving") == 2 }, 30*time.Second, 10*time.Millisecond)
+	require.Equal(t, pid, h.get(address, "/pid"))
+}
+
 func (h *host) said() string {
 	b, err := os.ReadFile(filepath.Join(h.dir, "codeserver.log"))
 	require.NoError(h.t, err)
@@ -265,4 +297,13 @@ func TestUnits(t *testing.T) {
 	args := strings.Fields(string(m[1]))
 	said := serveFails(t, append(args, "--keep", "0", "--state", t.TempDir())...)
 	require.Contains(t, said, "--keep 0", "the flags are known")
+
+	// The user has no home, and all but these directories is read only.
+	of := func(name string) string {
+		m := regexp.MustCompile(`(?m)^` + name + `=(.*)$`).FindSubmatch(unit)
+		require.NotNil(t, m, name)
+		return string(m[1])
+	}
+	require.Contains(t, string(m[1]), "--state /var/lib/"+of("StateDirectory")+" ")
+	require.Equal(t, "PEXPRESS_HOME=/var/cache/"+of("CacheDirectory"), of("Environment"))
 }

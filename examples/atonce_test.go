@@ -1,6 +1,7 @@
 package examples
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -18,9 +19,15 @@ func TestSeveralLocations(t *testing.T) {
 	for _, name := range []string{"web", "other"} {
 		d := find(events, "deployed", "location", name)
 		require.NotNil(t, d, name)
-		require.NotNil(t, find(events, "stage", "location", name), "stages say of which location they are")
+		for _, stage := range []string{"plan", "source.pex", "switch"} {
+			require.True(t, slices.ContainsFunc(events, func(e map[string]any) bool {
+				return e["location"] == name && (e["stage"] == stage || e["output"] == stage)
+			}), "%s says of which location it is: %v", stage, events)
+		}
 		addresses = append(addresses, d["address"].(string))
 	}
+	require.Regexp(t, `(?m)^source.pex .* cache hit  other$`, h.run("build").stdout)
+	require.Regexp(t, `(?m)^source.pex .* cache hit$`, h.run("build", "web").stdout)
 	h.write("web/word.py", "WORD = \"two\"\n")
 	h.write("other/__main__.py", "raise RuntimeError(\"no good\")\n")
 	r, err := h.try("deploy", "web", "other", "--ready-timeout", "20s")
@@ -36,7 +43,7 @@ func TestSeveralLocations(t *testing.T) {
 		require.Equal(t, 2, r.code, r.stderr)
 	}
 	events = h.events("deploy", "web", "--canary", "10", "--canary-for", "200ms")
-	require.NotNil(t, find(events, "stage", "stage", "canary"))
+	require.Equal(t, "too few answers to judge it by: 0 of 20", find(events, "stage", "stage", "canary")["note"])
 	require.Equal(t, "two", h.get(addresses[0], "/"))
 	require.Equal(t, "one", h.get(addresses[1], "/"))
 }

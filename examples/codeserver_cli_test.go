@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -24,6 +25,17 @@ func serveFails(t *testing.T, args ...string) string {
 	return string(out)
 }
 
+// TestVersions asks the programs which release they are: the same one.
+func TestVersions(t *testing.T) {
+	version := func(program string) string {
+		out, err := exec.Command(filepath.Join(bin, program), "--version").Output()
+		require.NoError(t, err, program)
+		return strings.TrimPrefix(string(out), program+" version ")
+	}
+	require.Regexp(t, `^\d+\.\d+\.\d+`, version("codeserver"))
+	require.Equal(t, version("pexpress"), version("codeserver"))
+}
+
 // TestServeRefuses starts codeservers that cannot serve.
 func TestServeRefuses(t *testing.T) {
 	dir := t.TempDir()
@@ -36,7 +48,9 @@ func TestServeRefuses(t *testing.T) {
 	require.Contains(t, serveFails(t, append(local, "--state", state, "--keep", "0")...), "--keep")
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o644))
 	require.Contains(t, serveFails(t, append(local, "--state", filepath.Join(dir, "file", "x"))...), "state directory")
-	require.Contains(t, serveFails(t, "--state", state, "--cache", cache, "--listen", "unix://"+filepath.Join(dir, "file")), "is no socket")
+	for _, form := range []string{"unix://", "unix:"} {
+		require.Contains(t, serveFails(t, "--state", state, "--cache", cache, "--listen", form+filepath.Join(dir, "file")), "is no socket")
+	}
 	for address, want := range map[string]string{
 		"0.0.0.0:0": "can be reached from other machines", "192.0.2.1:0": "can be reached from other machines", ":0": "can be reached from other machines",
 		"nowhere": "use host:port", "unix:///x": "use host:port",

@@ -218,6 +218,26 @@ func TestDevOwnServer(t *testing.T) {
 		"nor when it is killed")
 }
 
+// TestDevSecrets runs a location with secret-env on the codeserver that dev starts.
+func TestDevSecrets(t *testing.T) {
+	project := webProject("one")
+	project["pyproject.toml"] += "secret-env = [\"GREETING\"]\n"
+	project["web/word.py"] = "import os\nWORD = os.environ[\"GREETING\"]\n"
+	h := newHost(t, project)
+	secrets := filepath.Join(h.dir, "secrets.toml")
+	require.NoError(t, os.WriteFile(secrets, []byte("[location.web]\nGREETING = { env = \"THE_GREETING\" }\n"), 0o600))
+	r, err := h.try("dev", "--secrets", secrets)
+	require.Error(t, err, "$PEXPRESS_CODESERVER names one that has its own")
+	require.Equal(t, 2, r.code, r.stderr)
+
+	d := h.dev([]string{"PEXPRESS_CODESERVER="})
+	require.Contains(t, d.next("deployed", "failed")["message"], "--secrets", "what is missing")
+	d.end()
+	d = h.dev([]string{"PEXPRESS_CODESERVER=", "THE_GREETING=hello"}, "--secrets", secrets)
+	require.Equal(t, "hello", h.get(d.deployed(), "/"))
+	d.end()
+}
+
 // running lists the processes that mention a directory in their arguments.
 func running(dir string) (found []string) {
 	dirs, _ := filepath.Glob("/proc/[0-9]*")

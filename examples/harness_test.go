@@ -3,6 +3,7 @@ package examples
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -55,6 +56,7 @@ type host struct {
 	project string
 	remote  string   // address of the cache; "" is one on the host's own disk
 	serve   []string // further arguments of 'codeserver serve'
+	program string   // the codeserver; "" is the one under test
 	server  *exec.Cmd
 	log     *os.File
 }
@@ -97,7 +99,7 @@ func (h *host) start() {
 	log, err := os.OpenFile(filepath.Join(h.dir, "codeserver.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	require.NoError(h.t, err)
 	h.log = log
-	h.server = exec.Command(filepath.Join(bin, "codeserver"), append([]string{
+	h.server = exec.Command(cmp.Or(h.program, filepath.Join(bin, "codeserver")), append([]string{
 		"serve", "--state", filepath.Join(h.dir, "state"),
 		"--cache", h.cache(), "--listen", h.socket(),
 	}, h.serve...)...)

@@ -52,9 +52,18 @@ func TestServe(t *testing.T) {
 
 	_, events := h.deploy()
 	require.Equal(t, true, find(events, "deployed", "", "")["unchanged"])
+	require.Contains(t, h.run("deploy", "--listen", strings.Replace(address, "127.0.0.1", "127.0.0.2", 1)).stdout, "moved, serving web@")
+	require.Contains(t, h.run("deploy", "--listen", address).stdout, "moved, serving web@")
+	require.Contains(t, h.run("deploy", "--listen", address).stdout, "unchanged, serving web@")
 	require.Equal(t, true, find(events, "built", "output", "source.pex")["hit"])
 
-	stop := hammer(t, address, "one", "two")
+	stop := hammer(t, address, "one")
+	again := find(h.events("deploy", "--restart"), "deployed", "", "")
+	stop()
+	require.Equal(t, false, again["unchanged"])
+	require.Equal(t, find(events, "deployed", "", "")["version"], again["version"])
+
+	stop = hammer(t, address, "one", "two")
 	h.write("web/word.py", "WORD = \"two\"\n")
 	second, events := h.deploy()
 	stop()

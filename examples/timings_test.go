@@ -10,13 +10,15 @@ import (
 
 // TestTimings deploys with --timings: the steps are shown, and add up to the whole.
 func TestTimings(t *testing.T) {
-	h := newHost(t, webProject("one"))
+	project := webProject("one")
+	project["pyproject.toml"] += "warm = false\n" // with the codeserver's stage start
+	h := newHost(t, project)
 	h.start()
 	r, err := h.try("deploy", "--timings")
 	require.NoError(t, err, "%s%s", r.stdout, r.stderr)
 	_, table, ok := strings.Cut(r.stdout, "from the start of this command to the first answer:\n")
 	require.True(t, ok, r.stdout)
-	for _, step := range []string{"start", "open", "plan", "build", "  source.pex", "describe", "load source", "environment", "ready", "switch", "between stages", "first answer", "total"} {
+	for _, step := range []string{"command", "open", "plan", "build", "  source.pex", "describe", "load source", "environment", "start", "ready", "switch", "between stages", "first answer", "total"} {
 		require.Contains(t, "\n"+table, "\n"+step+" ", table)
 	}
 

@@ -88,17 +88,23 @@ deploy = ["token:other"]
 	fails := func(token, want string, args ...string) {
 		t.Helper()
 		t.Setenv("PEXPRESS_CODESERVER_TOKEN", token)
-		r, err := h.try(append(args, "--to", address)...)
+		r, err := h.try(append([]string{args[0], "--to", address}, args[1:]...)...)
 		require.Error(t, err)
 		require.Equal(t, 6, r.code, r.stderr)
 		require.Contains(t, r.stderr, want)
 	}
-	fails("", "send a token", "deploy", "--sign-key", signer)
+	fails("", "set PEXPRESS_CODESERVER_TOKEN", "deploy", "--sign-key", signer)
 	fails("wrong", "no one knows the token", "deploy", "--sign-key", signer)
 	fails(viewer, `token:viewer has no right to deploy the location "web"`, "deploy", "--sign-key", signer)
 	fails(other, `token:other has no right to deploy the location "web"`, "deploy", "--sign-key", signer)
 	fails(ci, "pass --sign-key FILE", "deploy")
 	fails(ci, "no key that this codeserver trusts", "deploy", "--sign-key", stranger)
+
+	plain := strings.TrimPrefix(address, "grpcs://")
+	fails(ci, "write grpcs://", "status", "--to", plain)
+	t.Setenv("PEXPRESS_CODESERVER_CA", "")
+	fails(ci, "in PEXPRESS_CODESERVER_CA", "status")
+	t.Setenv("PEXPRESS_CODESERVER_CA", cert)
 
 	t.Setenv("PEXPRESS_CODESERVER_TOKEN", ci)
 	t.Setenv("PEXPRESS_SIGN_KEY", signer)
