@@ -1,52 +1,45 @@
 package worker
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
+
+	"github.com/pexpress/pexpress/codeserver/proc"
 )
 
 // Listens reports whether the worker's process, or one below it, listens on a TCP port. A port that was free when it was
 // chosen can be somebody else's by the time the version would listen on it, and an answer from there says nothing about
-// the version. Where the kernel's tables cannot be read, or name no listener, the answer is true.
+// the version. Where the kernel does not say who listens, or names nobody, the answer is true.
 func (w *Worker) Listens(port int) bool {
-	sockets := listeners(port)
-	if len(sockets) == 0 {
+	inodes, err := proc.Listeners(port)
+	if err != nil || len(inodes) == 0 {
 		return true
 	}
-	pids := []int{w.pid}
-	for _, p := range Descendants(w.pid) {
-		pids = append(pids, p.PID)
+	sockets := map[string]bool{} // as links in /proc/PID/fd name them
+	for _, inode := range inodes {
+		sockets[fmt.Sprintf("socket:[%d]", inode)] = true
 	}
-	for _, pid := range pids {
-		fds, _ := os.ReadDir(filepath.Join("/proc", strconv.Itoa(pid), "fd"))
-		for _, fd := range fds {
-			target, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "fd", fd.Name()))
-			if err == nil && sockets[target] {
-				return true
-			}
+	if hasOne(w.pid, sockets) {
+		return true
+	}
+	for _, p := range Descendants(w.pid) {
+		if hasOne(p.PID, sockets) {
+			return true
 		}
 	}
 	return false
 }
 
-// listeners returns the sockets that listen on a port, as links in /proc/PID/fd name them; see proc_net_tcp.txt of the
-// kernel's documentation.
-func listeners(port int) map[string]bool {
-	const listening = "0A"
-	found := map[string]bool{}
-	suffix := fmt.Sprintf(":%04X", port)
-	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		b, _ := os.ReadFile(table)
-		for line := range bytes.Lines(b) {
-			f := strings.Fields(string(line))
-			if len(f) > 9 && strings.HasSuffix(f[1], suffix) && f[3] == listening {
-				found["socket:["+f[9]+"]"] = true
-			}
+// hasOne reports whether a process has one of these sockets.
+func hasOne(pid int, sockets map[string]bool) bool {
+	dir := filepath.Join("/proc", strconv.Itoa(pid), "fd")
+	fds, _ := os.ReadDir(dir)
+	for _, fd := range fds {
+		if target, err := os.Readlink(filepath.Join(dir, fd.Name())); err == nil && sockets[target] {
+			return true
 		}
 	}
-	return found
+	return false
 }
