@@ -1,6 +1,7 @@
 package loader
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -33,6 +34,7 @@ func (l *Loader) cache(ctx context.Context) (cache.CAS, error) {
 type counting struct {
 	loader       *Loader
 	blobs, bytes atomic.Int64
+	held         map[digest.Digest][]byte // what has come from the cache, and is to be kept by fetchAll
 }
 
 // Get implements cache.CAS.
@@ -45,6 +47,33 @@ func (c *counting) Get(ctx context.Context, d digest.Digest) (io.ReadCloser, err
 		return nil, err
 	}
 	return c.loader.local.Get(ctx, d)
+}
+
+// holding is a counting from which a tree's Directories are read, one after the other. What comes from the cache is held until
+// fetchAll stores it with the files, with one sync for all.
+type holding struct{ *counting }
+
+// Get implements cache.CAS.
+func (h holding) Get(ctx context.Context, d digest.Digest) (io.ReadCloser, error) {
+	rc, err := h.loader.local.Get(ctx, d)
+	if d.Size() > smallBlob || !errors.Is(err, cache.ErrNotFound) {
+		return rc, err
+	}
+	data, there := h.held[d]
+	if !there {
+		remote, err := h.loader.cache(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if data, err = h.read(ctx, remote, d); err != nil {
+			return nil, err
+		}
+		if got := d.Function().FromBytes(data); got != d {
+			return nil, remoteError(ctx, d, fmt.Errorf("%w: want %s, got %s", digest.ErrMismatch, d, got))
+		}
+		h.held[d] = data
+	}
+	return io.NopCloser(bytes.NewReader(data)), nil
 }
 
 // FindMissing implements cache.CAS.
@@ -86,6 +115,16 @@ func (c *counting) count(d digest.Digest) {
 	c.bytes.Add(d.Size())
 	c.loader.fetchedBlobs.Add(1)
 	c.loader.fetchedBytes.Add(d.Size())
+}
+
+// read reads a small blob from the cache.
+func (c *counting) read(ctx context.Context, remote cache.CAS, d digest.Digest) ([]byte, error) {
+	data, err := cache.ReadBlob(ctx, remote, d, smallBlob)
+	if err != nil {
+		return nil, remoteError(ctx, d, err)
+	}
+	c.count(d)
+	return data, nil
 }
 
 // remoteReader remembers that it was the cache that failed, and not the host's disk.
@@ -166,12 +205,14 @@ func (c *counting) fetchBatch(ctx context.Context, remote cache.CAS, ds []digest
 	g.SetLimit(8 * runtime.GOMAXPROCS(0))
 	for i, d := range ds {
 		g.Go(func() error {
-			b, err := cache.ReadBlob(gctx, remote, d, smallBlob)
-			if err != nil {
-				return remoteError(gctx, d, err)
+			data, there := c.held[d]
+			if !there {
+				var err error
+				if data, err = c.read(gctx, remote, d); err != nil {
+					return err
+				}
 			}
-			blobs[i] = cache.Blob{Digest: d, Data: b}
-			c.count(d)
+			blobs[i] = cache.Blob{Digest: d, Data: data}
 			return nil
 		})
 	}

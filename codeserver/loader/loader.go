@@ -120,7 +120,7 @@ func (l *Loader) Load(ctx context.Context, root digest.Digest) (*merkle.Tree, St
 }
 
 func (l *Loader) load(ctx context.Context, root digest.Digest) (_ *merkle.Tree, _ Stats, err error) {
-	c := &counting{loader: l}
+	c := &counting{loader: l, held: map[digest.Digest][]byte{}}
 	tree := l.tree(root)
 	// Of a tree that was loaded before all is looked for: something was found to be missing.
 	known := func(digest.Digest) bool { return false }
@@ -131,7 +131,7 @@ func (l *Loader) load(ctx context.Context, root digest.Digest) (_ *merkle.Tree, 
 			}
 		}()
 		err := Heal(func() (err error) {
-			tree, err = merkle.LoadKnown(ctx, c, root, l.known)
+			tree, err = merkle.LoadKnown(ctx, holding{c}, root, l.known)
 			return err
 		})
 		if err != nil {
