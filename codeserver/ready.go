@@ -21,9 +21,11 @@ import (
 // dagsterService is the health service of a Dagster code server.
 const dagsterService = "DagsterApi"
 
-// pollEvery is the pause between two probes: what a deploy may wait for nothing. A version that answers that it cannot serve
-// yet has work done, and a line written to its log, by each probe: it is asked ever less often, down to every slowestPoll.
+// The pause between two probes is what a deploy may wait for nothing. While nobody answers it grows with the time that a start takes
+// anyway, from fastestPoll to pollEvery: that is a thirtieth of it. A version that answers that it cannot serve yet has work done, and
+// a line written to its log, by each probe: it is asked ever less often, down to every slowestPoll.
 const (
+	fastestPoll = time.Millisecond
 	pollEvery   = 5 * time.Millisecond
 	slowestPoll = 250 * time.Millisecond
 )
@@ -142,7 +144,7 @@ var errEnded = errors.New("the process has ended")
 // untilReady asks, with pauses, until the answer is that the version can serve.
 func untilReady(ctx context.Context, ask probe, ended <-chan struct{}, after func(time.Duration) <-chan time.Time) error {
 	var last error
-	pause := pollEvery
+	pause, quiet := pollEvery, fastestPoll
 	for {
 		once, cancel := context.WithTimeout(ctx, 5*time.Second)
 		err := ask(once)
@@ -153,18 +155,19 @@ func untilReady(ctx context.Context, ask probe, ended <-chan struct{}, after fun
 		if last != nil && ctx.Err() != nil {
 			err = last // the end of ctx is no answer
 		}
-		if last = err; !isAnswer(err) {
-			pause = pollEvery
+		wait := pause
+		if last = err; isAnswer(err) {
+			pause = min(2*pause, slowestPoll)
+		} else {
+			wait, pause = quiet, pollEvery
+			quiet = min(quiet+quiet/30, pollEvery)
 		}
 		select {
 		case <-ended:
 			return errEnded
 		case <-ctx.Done():
 			return fmt.Errorf("it was asked last with this answer: %w", err)
-		case <-after(pause):
-		}
-		if isAnswer(err) {
-			pause = min(2*pause, slowestPoll)
+		case <-after(wait):
 		}
 	}
 }
