@@ -55,9 +55,10 @@ func (s *Server) Metrics() http.Handler {
 }
 
 // CallOptions has a gRPC server count the calls of the control API, those that are refused included: they come before all
-// other interceptors.
+// other interceptors. It also has this server expect a deploy of whoever makes a connection.
 func (s *Server) CallOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
+		grpc.StatsHandler(expectation{s}),
 		grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 			begin := time.Now()
 			resp, err := next(ctx, req)

@@ -78,6 +78,7 @@ type Host struct {
 	prefix string // of the groups' names
 	places string // file of the directories that the groups of codeservers on the state directory are in
 	log    *slog.Logger
+	hurry  hurry
 }
 
 // Open finds out what can be limited. The groups of a codeserver are named after its state directory, so that the next
@@ -127,18 +128,6 @@ func (h *Host) Group(name string, l Limits) (*Group, error) {
 	}
 	h.log.Warn("a version has no cgroup of its own", "error", err)
 	return h.None(l), nil
-}
-
-// Hurry is for whoever moves a process into a group some ten milliseconds later. The kernel has the first one who moves a
-// process wait until every processor has been elsewhere for once (an RCU grace period, 7 to 13 ms were seen), and nobody
-// for a while after that. So this process is moved to where it is.
-func (h *Host) Hurry() {
-	if h.layout == nil {
-		return
-	}
-	if dir := h.layout.home(); dir != "" {
-		go func() { _ = write(filepath.Join(dir, "cgroup.procs"), "0") }()
-	}
 }
 
 // Adopt returns the group that a process of an earlier codeserver is in, nil if it is in none of this host's. That one can have been
