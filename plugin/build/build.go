@@ -12,6 +12,7 @@ import (
 	"time"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/digest"
@@ -90,9 +91,18 @@ func (e *Executor) buildAgain(ctx context.Context, plan *action.Plan, inputs fun
 	var ar *repb.ActionResult
 	var refused error
 	err := Again(ctx, func() (err error) {
+		uploading, cancel := context.WithCancel(ctx)
+		defer cancel()
+		var upload errgroup.Group
+		upload.Go(func() error { return plan.Upload(uploading, e.CAS) })
 		// What the inputs are refused for, such as a wheel that is not what the lock says, no second try mends.
 		if refused = inputs(ctx); refused != nil {
+			cancel()
+			_ = upload.Wait()
 			return nil
+		}
+		if err := upload.Wait(); err != nil {
+			return fmt.Errorf("upload the %s action: %w", plan.Kind, err)
 		}
 		ar, err = e.build(ctx, plan)
 		return err
@@ -103,11 +113,8 @@ func (e *Executor) buildAgain(ctx context.Context, plan *action.Plan, inputs fun
 	return ar, err
 }
 
-// build runs a plan whose inputs are in the CAS.
+// build runs a plan that is in the CAS, as its inputs are.
 func (e *Executor) build(ctx context.Context, plan *action.Plan) (*repb.ActionResult, error) {
-	if err := plan.Upload(ctx, e.CAS); err != nil {
-		return nil, fmt.Errorf("upload the %s action: %w", plan.Kind, err)
-	}
 	b, err := e.Builders.Builder(ctx, plan.Kind)
 	if err != nil {
 		return nil, err

@@ -14,6 +14,7 @@ import (
 	"fmt"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/digest"
@@ -80,44 +81,46 @@ type inputs struct {
 }
 
 func readInputs(ctx context.Context, cas cache.CAS, d digest.Digest) (*inputs, error) {
-	command, root, platform, err := readAction(ctx, cas, d)
-	if err != nil {
+	var a repb.Action
+	if err := cache.ReadMessage(ctx, cas, d, &a); err != nil {
+		return nil, fmt.Errorf("%w: action %s: %w", plugin.ErrInputUnreadable, d, err)
+	}
+	if err := checkOutputVersion(a.GetPlatform()); err != nil {
 		return nil, err
 	}
-	if err := checkOutputVersion(platform); err != nil {
-		return nil, err
+	command, tree, err := readNamed(ctx, cas, &a)
+	if err != nil {
+		return nil, fmt.Errorf("%w: action %s: %w", plugin.ErrInputUnreadable, d, err)
 	}
 	args := command.GetArguments()
 	if len(args) != 3 || args[0] != "pexpress" || args[1] != "builder" || len(command.GetOutputPaths()) != 1 {
 		return nil, fmt.Errorf("%w: a Command of the PEX builder is [pexpress builder KIND] with one output path, not %.300q with %.300q",
 			plugin.ErrInvalidAction, args, command.GetOutputPaths())
 	}
-	tree, err := merkle.Load(ctx, cas, root)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", plugin.ErrInputUnreadable, err)
-	}
 	in := &inputs{kind: args[2], output: command.GetOutputPaths()[0], root: tree}
 	return in, in.read(ctx, cas, tree)
 }
 
-func readAction(ctx context.Context, cas cache.CAS, d digest.Digest) (*repb.Command, digest.Digest, *repb.Platform, error) {
-	var a repb.Action
-	var c repb.Command
-	err := cache.ReadMessage(ctx, cas, d, &a)
-	var cd, root digest.Digest
-	if err == nil {
-		cd, err = digest.FromProto(a.GetCommandDigest())
-	}
-	if err == nil {
-		root, err = digest.FromProto(a.GetInputRootDigest())
-	}
-	if err == nil {
-		err = cache.ReadMessage(ctx, cas, cd, &c)
-	}
+// readNamed returns an Action's Command and its input root, which are read side by side.
+func readNamed(ctx context.Context, cas cache.CAS, a *repb.Action) (*repb.Command, *merkle.Tree, error) {
+	named, err := digest.FromProto(a.GetCommandDigest())
 	if err != nil {
-		return nil, root, nil, fmt.Errorf("%w: action %s: %w", plugin.ErrInputUnreadable, d, err)
+		return nil, nil, err
 	}
-	return &c, root, a.GetPlatform(), nil
+	root, err := digest.FromProto(a.GetInputRootDigest())
+	if err != nil {
+		return nil, nil, err
+	}
+	var command repb.Command
+	var tree *merkle.Tree
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return cache.ReadMessage(ctx, cas, named, &command) })
+	g.Go(func() (err error) {
+		tree, err = merkle.Load(ctx, cas, root)
+		return err
+	})
+	err = g.Wait()
+	return &command, tree, err
 }
 
 func checkOutputVersion(platform *repb.Platform) error {
