@@ -134,7 +134,8 @@ func (s *Server) rollback(ctx context.Context, req *codeserverpb.RollbackRequest
 	return done, nil
 }
 
-// target returns the version that a rollback goes to: the one that is named, else the one before. Server.mu is held.
+// target returns the version that a rollback goes to: the one that is named, else the last one before that has not failed.
+// Server.mu is held.
 func (l *location) target(name string) (*version, error) {
 	if name != "" {
 		return l.find(l.versions, name)
@@ -142,14 +143,26 @@ func (l *location) target(name string) (*version, error) {
 	if l.previous != nil {
 		return l.previous, nil
 	}
-	if slices.ContainsFunc(l.versions, l.isOther) { // it has fallen back
-		return nil, fmt.Errorf("%w: %s has no version that it goes back to by itself: name one that `pexpress status %s` lists, as in `pexpress rollback %s VERSION`",
-			errRefused, l.name, l.name, l.name)
+	but := ""
+	if i := slices.IndexFunc(l.versions, l.hasFailed); i >= 0 {
+		but = fmt.Sprintf(" but %.12s, which failed", l.versions[i].name)
 	}
-	return nil, fmt.Errorf("%w: %s served no other version before", errRefused, l.name)
+	if slices.ContainsFunc(l.versions, l.isOther) { // it has fallen back
+		return nil, fmt.Errorf("%w: %s has no version that it goes back to by itself%s: name one that `pexpress status %s` lists, as in `pexpress rollback %s VERSION`",
+			errRefused, l.name, but, l.name, l.name)
+	}
+	if but != "" {
+		but += fmt.Sprintf(": `pexpress status %s` says why, and `pexpress rollback %s VERSION` goes back to it all the same", l.name, l.name)
+	}
+	return nil, fmt.Errorf("%w: %s served no other version before%s", errRefused, l.name, but)
 }
 
-// isOther reports whether a version is neither the one that serves nor one that the location has fallen back from.
+// hasFailed reports whether a version is none to go back to, and not the one that serves.
+func (l *location) hasFailed(v *version) bool {
+	return v.failed != "" && (l.current == nil || v.name != l.current.name)
+}
+
+// isOther reports whether a version is neither the one that serves nor one that has failed.
 func (l *location) isOther(v *version) bool {
 	return v.failed == "" && (l.current == nil || v.name != l.current.name)
 }

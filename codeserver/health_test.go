@@ -195,17 +195,22 @@ func TestTarget(t *testing.T) {
 	l := &location{name: "web", current: now, versions: []*version{now, bad}}
 	_, err := l.target("")
 	require.ErrorIs(t, err, errRefused)
-	require.ErrorContains(t, err, "web served no other version before")
-	require.NotContains(t, err.Error(), "pexpress rollback", "there is nothing to name but what failed")
+	require.ErrorContains(t, err, "web served no other version before but bad, which failed: `pexpress status web` says why, and `pexpress rollback web VERSION` goes")
 	l.versions = append(l.versions, older)
 	_, err = l.target("")
 	require.ErrorIs(t, err, errRefused)
-	require.ErrorContains(t, err, "name one that `pexpress status web` lists, as in `pexpress rollback web VERSION`")
+	require.ErrorContains(t, err, "by itself but bad, which failed: name one that `pexpress status web` lists, as in `pexpress rollback web VERSION`")
 	v, err := l.target("older")
 	require.NoError(t, err)
 	require.Same(t, older, v)
-	l.previous = bad
+	v, err = l.target("bad")
+	require.NoError(t, err)
+	require.Same(t, bad, v, "who insists may go back to it")
+	l.previous = older
 	v, err = l.target("")
 	require.NoError(t, err)
-	require.Same(t, bad, v)
+	require.Same(t, older, v)
+	l = &location{name: "web", current: now, versions: []*version{now}}
+	_, err = l.target("")
+	require.True(t, strings.HasSuffix(err.Error(), "web served no other version before"), "%v", err)
 }

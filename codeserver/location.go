@@ -66,7 +66,8 @@ type version struct {
 	pause    time.Duration // before it is started again
 	switched time.Time     // when traffic was moved to it
 	ends     int           // how often it has ended by itself, not come up, or hung, since then
-	failed   string        // why the location has fallen back from it
+	ended    string        // why, the last time
+	failed   string        // why it is not one to go back to: the location has fallen back from it, or left it while it kept ending
 	stages   []*codeserverpb.Stage
 	forked   bool
 	stats    *proxy.Stats

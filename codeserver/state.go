@@ -38,7 +38,7 @@ type savedLocation struct {
 type savedVersion struct {
 	Spec     json.RawMessage `json:"spec"`
 	Deployed time.Time       `json:"deployed_at"`
-	// Why the location has fallen back from it.
+	// Why it is not one to go back to.
 	Failed string `json:"failed,omitempty"`
 }
 

@@ -25,6 +25,7 @@ func (s *Server) watchProcess(l *location, v *version, run *running) {
 	if !asked {
 		v.running, v.state = nil, codeserverpb.State_FAILED
 		v.err = run.worker.Err().Error()
+		v.ended = v.err
 		v.restarts++
 		l.done.restarts++
 		v.ends++
@@ -87,7 +88,7 @@ func (s *Server) tryResume(l *location, v *version) bool {
 	run, err := s.start(s.ctx, l, v, defaultReady, s.keepStages(v, func(*codeserverpb.Stage) {}))
 	if err != nil {
 		s.mu.Lock()
-		v.state, v.err = codeserverpb.State_FAILED, err.Error()
+		v.state, v.err, v.ended = codeserverpb.State_FAILED, err.Error(), err.Error()
 		s.mu.Unlock()
 		s.changed()
 		if s.ctx.Err() == nil {
@@ -104,6 +105,12 @@ func (s *Server) tryResume(l *location, v *version) bool {
 	s.watchHealth(l, v, run)
 	s.changed()
 	return true
+}
+
+// loops reports whether a version keeps ending: it did, or did not come up, twice in a row at least, and has not run for longer
+// than the last pause since. One that ended once may be as good as any. Server.mu is held.
+func (v *version) loops() bool {
+	return v.pause > firstPause && (v.running == nil || time.Since(v.running.since) <= lastPause)
 }
 
 // A version that has ended by itself this often, this soon after it was deployed, is taken back. One that has served for
@@ -142,7 +149,7 @@ func (l *location) nextOf(v *version) string {
 // that end do not take turns. It reports whether it has. The caller has the turn.
 func (s *Server) fallBack(l *location, v *version) bool {
 	s.mu.Lock()
-	before, last, ends, due := l.previous, v.err, v.ends, l.isBad(v)
+	before, last, ends, due := l.previous, v.ended, v.ends, l.isBad(v)
 	s.mu.Unlock()
 	if !due {
 		return false
@@ -151,7 +158,7 @@ func (s *Server) fallBack(l *location, v *version) bool {
 	if err != nil {
 		return false
 	}
-	t := &transition{l: l, v: again, fallback: true}
+	t := &transition{l: l, v: again}
 	if err := s.bring(s.ctx, t, s.keepStages(again, func(*codeserverpb.Stage) {})); err != nil {
 		s.opts.Log.Error("the version before does not start either", "location", l.name, "version", before.name, "error", err)
 		return false

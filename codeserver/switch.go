@@ -2,6 +2,7 @@ package codeserver
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"slices"
 	"time"
@@ -18,10 +19,10 @@ type transition struct {
 	listener net.Listener // where the location is to answer from then on; nil if its address stays
 	revived  bool         // the process is one that was kept warm
 	tried    bool         // the version has had a share of the traffic
-	fallback bool         // the version before is not one to go back to
 
 	// What was before, for the case that the state cannot be kept.
 	current, previous *version
+	failed            string // why current had
 	address           string
 	deployed          time.Time
 }
@@ -63,19 +64,32 @@ func (t *transition) apply() {
 		return
 	}
 	if t.current != nil && t.current.name != v.name {
-		l.previous = t.current
+		t.leave()
 	}
-	if t.fallback || l.previous != nil && l.previous.name == v.name {
+	if l.previous != nil && l.previous.name == v.name {
 		l.previous = nil
 	}
 	l.current = v
 	l.versions = append([]*version{v}, without(l.versions, v)...)
 	l.loading = without(l.loading, v)
 	if t.revived {
-		v.deployed = time.Now()
+		v.deployed, v.pause, v.ends = time.Now(), 0, 0
 	}
 	v.state, v.err, t.run.since = codeserverpb.State_READY, "", time.Now()
 	v.failed, v.switched = "", t.run.since
+}
+
+// leave makes the version that served the one to go back to, unless it has failed: then that stays the one before it.
+// Server.mu is held.
+func (t *transition) leave() {
+	c := t.current
+	t.failed = c.failed
+	if c.failed == "" && c.loops() {
+		c.failed = fmt.Sprintf("it ended or did not come up %d times, until %s was moved to %.12s; the last time: %s", c.ends, t.l.name, t.v.name, c.ended)
+	}
+	if c.failed == "" {
+		t.l.previous = c
+	}
 }
 
 // revert undoes apply. Server.mu is held.
@@ -85,6 +99,9 @@ func (t *transition) revert() {
 		return
 	}
 	t.l.current, t.l.previous, t.v.deployed = t.current, t.previous, t.deployed
+	if t.current != nil {
+		t.current.failed = t.failed
+	}
 	if t.revived {
 		return
 	}
@@ -164,9 +181,7 @@ func (s *Server) retire(l *location, v *version) {
 	s.mu.Lock()
 	run := v.running
 	if run == nil {
-		if v.failed == "" {
-			v.state, v.err = codeserverpb.State_STOPPED, ""
-		}
+		v.rest()
 		s.mu.Unlock()
 		return
 	}
@@ -202,15 +217,21 @@ func (s *Server) retire(l *location, v *version) {
 	})
 }
 
+// rest has a version that was replaced say what it is without a process: kept, or failed and why. Server.mu is held.
+func (v *version) rest() {
+	v.state, v.err = codeserverpb.State_STOPPED, v.failed
+	if v.failed != "" {
+		v.state = codeserverpb.State_FAILED
+	}
+}
+
 // endRetired ends a version that has finished what it began.
 func (s *Server) endRetired(l *location, v *version, run *running) {
 	run.worker.Stop(context.Background())
 	_ = run.backend.Close()
 	s.mu.Lock()
-	v.running, v.state = nil, codeserverpb.State_STOPPED
-	if v.failed != "" {
-		v.state = codeserverpb.State_FAILED
-	}
+	v.running = nil
+	v.rest()
 	log := v.log
 	s.mu.Unlock()
 	log.close()

@@ -1420,7 +1420,7 @@ func (x *Usage) GetMeasuredAt() *timestamppb.Timestamp {
 type RollbackRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Location string                 `protobuf:"bytes,1,opt,name=location,proto3" json:"location,omitempty"`
-	// Name of the version, or a unique prefix of it; the version served before the current one if empty.
+	// Name of the version, or a unique prefix of it; the last one served before that has not failed, if empty.
 	Version      string               `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
 	ReadyTimeout *durationpb.Duration `protobuf:"bytes,3,opt,name=ready_timeout,json=readyTimeout,proto3" json:"ready_timeout,omitempty"`
 	// As in DeployRequest.

@@ -46,7 +46,7 @@ type CodeServerClient interface {
 	// DeployAll deploys several locations at once: all become ready, then traffic of all moves, or none does and each serves
 	// what it served. Stages name their location; the stream ends with one Deployed event a location, in the request's order.
 	DeployAll(ctx context.Context, in *DeployAllRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DeployEvent], error)
-	// Rollback moves a location back to a version that is kept; without one named, to the one served before.
+	// Rollback moves a location back to a version that is kept; without one named, to the last one served before that has not failed.
 	Rollback(ctx context.Context, in *RollbackRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DeployEvent], error)
 	// Remove ends a location: its address is free and its versions are forgotten when Remove returns. Requests under way
 	// end as on a deploy. NOT_FOUND if there is no such location.
@@ -199,7 +199,7 @@ type CodeServerServer interface {
 	// DeployAll deploys several locations at once: all become ready, then traffic of all moves, or none does and each serves
 	// what it served. Stages name their location; the stream ends with one Deployed event a location, in the request's order.
 	DeployAll(*DeployAllRequest, grpc.ServerStreamingServer[DeployEvent]) error
-	// Rollback moves a location back to a version that is kept; without one named, to the one served before.
+	// Rollback moves a location back to a version that is kept; without one named, to the last one served before that has not failed.
 	Rollback(*RollbackRequest, grpc.ServerStreamingServer[DeployEvent]) error
 	// Remove ends a location: its address is free and its versions are forgotten when Remove returns. Requests under way
 	// end as on a deploy. NOT_FOUND if there is no such location.

@@ -1,0 +1,94 @@
+package codeserver
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
+)
+
+// ending is an app that ends by itself soon after it has become ready.
+func ending(word string) map[string]string {
+	app := webApp(word)
+	app["app/word.py"] = `import os, threading
+WORD = "` + word + `"
+threading.Timer(0.3, os._exit, [4]).start()
+`
+	return app
+}
+
+// TestRollbackFromLoop goes back by hand from a version that keeps ending: it stays failed, and nothing goes back to it that
+// does not name it.
+func TestRollbackFromLoop(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	one := h.deploy(h.spec(webApp("one"))).GetLocation().GetCurrent()
+	bad := h.deploy(h.spec(ending("bad"))).GetLocation().GetCurrent()
+	eventually(t, func() bool { return h.version("web").GetUsage().GetRestarts() >= 2 }, "it has ended twice")
+	d, err := h.rollback("")
+	require.NoError(t, err)
+	require.Equal(t, one, d.GetLocation().GetCurrent())
+	failed := func() {
+		t.Helper()
+		eventually(t, func() bool {
+			l := h.s.messages("web")[0]
+			i := 0
+			for l.GetVersions()[i].GetName() != bad {
+				i++
+			}
+			return l.GetVersions()[i].GetState() == codeserverpb.State_FAILED
+		}, "it stays failed")
+		for _, v := range h.s.messages("web")[0].GetVersions() {
+			if v.GetName() == bad {
+				require.Regexp(t, `ended or did not come up [2-4] times, until web was moved to `+one[:12]+`; the last time: .*status 4`, v.GetError())
+			}
+		}
+		require.Empty(t, h.s.messages("web")[0].GetPrevious())
+		_, err := h.rollback("")
+		require.ErrorContains(t, err, "served no other version before but "+bad[:12]+", which failed")
+	}
+	failed()
+	h.restart()
+	failed()
+
+	h.deploy(h.spec(webApp("two")))
+	two := h.deploy(h.spec(ending("bad"))).GetLocation()
+	require.Equal(t, bad, two.GetCurrent(), "who insists may deploy it again")
+	eventually(t, func() bool { return h.version("web").GetUsage().GetRestarts() >= 2 }, "it has ended twice")
+	h.deploy(h.spec(webApp("three")))
+	d, err = h.rollback("")
+	require.NoError(t, err)
+	require.Equal(t, "two", h.get(d, "/"), "a deploy leaves it behind, too: the one before it is gone back to")
+}
+
+// TestLoops says which version keeps ending.
+func TestLoops(t *testing.T) {
+	up := func(d time.Duration) *running { return &running{since: time.Now().Add(-d)} }
+	for name, c := range map[string]struct {
+		v    version
+		want bool
+	}{
+		"never ended":      {version{}, false},
+		"ended once":       {version{pause: firstPause}, false},
+		"ended twice":      {version{pause: 2 * firstPause}, true},
+		"is up for now":    {version{pause: 2 * firstPause, running: up(time.Second)}, true},
+		"has come to rest": {version{pause: 2 * firstPause, running: up(lastPause + time.Second)}, false},
+	} {
+		require.Equal(t, c.want, c.v.loops(), name)
+	}
+}
+
+// TestLeaveUndone: a version that could not be left after all has not failed for it.
+func TestLeaveUndone(t *testing.T) {
+	before, now, next := &version{name: "before"}, &version{name: "now", pause: lastPause, ended: "status 4", ends: 3}, &version{name: "next"}
+	l := &location{name: "web", current: now, previous: before, versions: []*version{now, before}}
+	move := &transition{l: l, v: next, run: &running{}}
+	move.apply()
+	require.Equal(t, "it ended or did not come up 3 times, until web was moved to next; the last time: status 4", now.failed)
+	require.Same(t, before, l.previous)
+	move.revert()
+	require.Empty(t, now.failed)
+	require.Same(t, now, l.current)
+}
