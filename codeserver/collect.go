@@ -26,7 +26,7 @@ var (
 	descSeconds   = desc("request_seconds", "How long answers took, first byte to last.", "location")
 	descDeploys   = desc("deploys_total", "Deploys and rollbacks that ended.", "location", "outcome")
 	descSwitches  = desc("switches_total", "Times that traffic was moved to another process.", "location")
-	descRestarts  = desc("restarts_total", "Times that a version ended by itself.", "location")
+	descRestarts  = desc("restarts_total", "Times that a version ended by itself, or did not come up again.", "location")
 	descReplaced  = desc("hung_replacements_total", "Times that another process took the place of one that hung.", "location")
 	descFallbacks = desc("fallbacks_total", "Times that the location went back from a version that kept ending.", "location")
 	descCPU       = desc("cpu_seconds_total", "Processor time of all versions.", "location")

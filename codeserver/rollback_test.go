@@ -1,6 +1,8 @@
 package codeserver
 
 import (
+	"fmt"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -91,4 +93,15 @@ func TestLeaveUndone(t *testing.T) {
 	move.revert()
 	require.Empty(t, now.failed)
 	require.Same(t, now, l.current)
+}
+
+// TestRestartsAreCounted has a version end, and then not come up any more: each start of it is counted.
+func TestRestartsAreCounted(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	app := ending("bad")
+	app["app/word.py"] += fmt.Sprintf("flag = %q\nif os.path.exists(flag): raise SystemExit(5)\nopen(flag, 'w').close()\n", filepath.Join(t.TempDir(), "flag"))
+	h.deploy(h.spec(app))
+	eventually(t, func() bool { return h.version("web").GetUsage().GetRestarts() == 3 }, "it has ended, and twice not come up")
+	eventually(t, func() bool { return h.version("web").GetState() == codeserverpb.State_FAILED }, "it has failed")
 }

@@ -1,6 +1,7 @@
 package codeserver
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -89,6 +90,10 @@ func (s *Server) tryResume(l *location, v *version) bool {
 	if err != nil {
 		s.mu.Lock()
 		v.state, v.err, v.ended = codeserverpb.State_FAILED, err.Error(), err.Error()
+		if errors.Is(err, errNotReady) { // its process was there, and has ended
+			v.restarts++
+			l.done.restarts++
+		}
 		s.mu.Unlock()
 		s.changed()
 		if s.ctx.Err() == nil {

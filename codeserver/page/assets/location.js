@@ -1,7 +1,7 @@
 // One location.
 import { el, morph } from './dom.js';
 import { call, locationPath } from './api.js';
-import { ago, bytes, count, date, percent, rate, short, took } from './format.js';
+import { ago, bytes, count, date, percent, plural, rate, short, took } from './format.js';
 import { badge, currentOf, starting, stateOf, versionOf, versionState } from './state.js';
 import { Chart, niceBytes, niceNumber } from './chart.js';
 import { askChanges, changes, summary } from './compare.js';
@@ -168,7 +168,8 @@ export class LocationPage {
     return el('tr', { 'data-key': key, class: v === this.shownVersion(l) ? 'chosen' : '' },
       cell('Version', el('button', { class: 'plain mono', 'data-do': 'steps', 'data-version': v.name, title: v.name, 'aria-label': 'Show the deploy of ' + short(v.name) }, short(v.name)),
         el('small', {}, v.pid ? `pid ${v.pid}` + (v.forked ? ', forked' : '') : '')),
-      cell('State', badge(versionState(l, v)), v.error ? el('small', { class: 'why', title: v.error }, firstLine(v.error)) : null),
+      cell('State', badge(versionState(l, v)), u.restarts ? el('small', {}, plural(u.restarts, 'restart')) : null,
+        v.error ? el('small', { class: 'why', title: v.error }, firstLine(v.error)) : null),
       cell('Deployed', el('span', { class: 'value', title: date(new Date(v.deployed)) }, ago(new Date(v.deployed), now))),
       cell('Trees', el('span', { class: 'small' }, 'source ', el('code', { title: v.source }, short(v.source))),
         el('small', {}, 'deps ', el('code', { title: v.deps }, short(v.deps)))),

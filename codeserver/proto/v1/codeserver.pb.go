@@ -1294,7 +1294,7 @@ type Usage struct {
 	MemoryBytes     int64 `protobuf:"varint,2,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
 	MemoryPeakBytes int64 `protobuf:"varint,3,opt,name=memory_peak_bytes,json=memoryPeakBytes,proto3" json:"memory_peak_bytes,omitempty"`
 	Processes       int64 `protobuf:"varint,4,opt,name=processes,proto3" json:"processes,omitempty"`
-	// How often its process ended by itself and was started again.
+	// How often its process ended by itself, or did not come up again, and was started again.
 	Restarts int64 `protobuf:"varint,5,opt,name=restarts,proto3" json:"restarts,omitempty"`
 	// Requests that it has begun, those that failed (as Canary counts them), and those under way.
 	Requests       int64 `protobuf:"varint,6,opt,name=requests,proto3" json:"requests,omitempty"`

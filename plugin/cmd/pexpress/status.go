@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -73,41 +72,7 @@ func (a *app) reportLocation(l *codeserverpb.Location) {
 		a.ui.event("location", rawJSON(b), "")
 		return
 	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s at %s%s%s\n", l.GetName(), first(l.GetAddress(), "no address yet"), channelText(l), listenText(l))
-	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	for _, v := range l.GetVersions() {
-		mark := " "
-		if serves(l, v) {
-			mark = "*"
-		}
-		deps, source := v.GetSpec().GetDepsRoot().GetHash(), v.GetSpec().GetSourceRoot().GetHash()
-		fmt.Fprintf(w, " %s %s\t%s\tdeps %s\tsource %s\t%s", mark, short(v.GetName()), stateName(v.GetState()),
-			short(deps), short(source), v.GetDeployedAt().AsTime().Local().Format(time.DateTime))
-		if v.GetPid() != 0 {
-			fmt.Fprintf(w, "\tpid %d", v.GetPid())
-		}
-		if v.GetError() != "" {
-			fmt.Fprintf(w, "\t%s", firstLine(v.GetError()))
-		}
-		fmt.Fprintln(w)
-	}
-	w.Flush()
-	for _, v := range l.GetVersions() {
-		if v.GetPid() != 0 {
-			fmt.Fprintf(&b, "   %s uses %s\n", short(v.GetName()), usesText(v.GetUsage()))
-		}
-		if len(v.GetIsolation()) > 0 {
-			fmt.Fprintf(&b, "   %s is kept to %s\n", short(v.GetName()), strings.Join(v.GetIsolation(), ", "))
-		}
-		if text := preloadText(v); text != "" {
-			fmt.Fprintf(&b, "   %s: %s\n", short(v.GetName()), text)
-		}
-	}
-	if text := failureText(l); text != "" {
-		fmt.Fprintf(&b, "   %s\n", text)
-	}
-	a.ui.event("location", nil, "%s", strings.TrimSuffix(b.String(), "\n"))
+	a.ui.event("location", nil, "%s", locationText(l))
 }
 
 // rawJSON is an object that is JSON already.

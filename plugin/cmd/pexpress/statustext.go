@@ -5,12 +5,55 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"text/tabwriter"
 	"time"
 
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 )
 
 func stateName(s codeserverpb.State) string { return strings.ToLower(s.String()) }
+
+// locationText says how a location is, in a line for each of its versions and further ones about those that run.
+func locationText(l *codeserverpb.Location) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s at %s%s%s\n", l.GetName(), first(l.GetAddress(), "no address yet"), channelText(l), listenText(l))
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	for _, v := range l.GetVersions() {
+		mark := " "
+		if serves(l, v) {
+			mark = "*"
+		}
+		deps, source := v.GetSpec().GetDepsRoot().GetHash(), v.GetSpec().GetSourceRoot().GetHash()
+		fmt.Fprintf(w, " %s %s\t%s\tdeps %s\tsource %s\t%s", mark, short(v.GetName()), stateName(v.GetState()),
+			short(deps), short(source), v.GetDeployedAt().AsTime().Local().Format(time.DateTime))
+		if v.GetPid() != 0 {
+			fmt.Fprintf(w, "\tpid %d", v.GetPid())
+		}
+		if n := v.GetUsage().GetRestarts(); n > 0 {
+			fmt.Fprintf(w, "\t%s", count(n, "restart"))
+		}
+		if v.GetError() != "" {
+			fmt.Fprintf(w, "\t%s", firstLine(v.GetError()))
+		}
+		fmt.Fprintln(w)
+	}
+	w.Flush()
+	for _, v := range l.GetVersions() {
+		if v.GetPid() != 0 {
+			fmt.Fprintf(&b, "   %s uses %s\n", short(v.GetName()), usesText(v.GetUsage()))
+		}
+		if len(v.GetIsolation()) > 0 {
+			fmt.Fprintf(&b, "   %s is kept to %s\n", short(v.GetName()), strings.Join(v.GetIsolation(), ", "))
+		}
+		if text := preloadText(v); text != "" {
+			fmt.Fprintf(&b, "   %s: %s\n", short(v.GetName()), text)
+		}
+	}
+	if text := failureText(l); text != "" {
+		fmt.Fprintf(&b, "   %s\n", text)
+	}
+	return strings.TrimSuffix(b.String(), "\n")
+}
 
 // usesText says what a version uses and has done.
 func usesText(u *codeserverpb.Usage) string {
@@ -21,7 +64,7 @@ func usesText(u *codeserverpb.Usage) string {
 	if u.GetLatencyP50() != nil {
 		text += fmt.Sprintf(", half within %s, 99 %% within %s", took(u.GetLatencyP50().AsDuration()), took(u.GetLatencyP99().AsDuration()))
 	}
-	return text + "; " + count(u.GetRestarts(), "restart")
+	return text
 }
 
 // failureText says why the last deploy of a location failed, "" if it did not.

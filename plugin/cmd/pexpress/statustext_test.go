@@ -1,0 +1,27 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
+)
+
+// TestLocationText: what a plain status says of each version.
+func TestLocationText(t *testing.T) {
+	l := &codeserverpb.Location{
+		Name: "web", Address: "127.0.0.1:8080", Current: "aaaaaaaaaaaaaaaa",
+		Versions: []*codeserverpb.Version{
+			{Name: "aaaaaaaaaaaaaaaa", State: codeserverpb.State_FAILED, Error: "status 4\nlast words", Usage: &codeserverpb.Usage{Restarts: 12}},
+			{Name: "bbbbbbbbbbbbbbbb", State: codeserverpb.State_STOPPED},
+		},
+	}
+	text := locationText(l)
+	require.Regexp(t, `(?m)^ \* aaaaaaaaaaaa  failed .*:\d\d  12 restarts  status 4$`, text, "also while it has no process")
+	require.Regexp(t, `(?m)^   bbbbbbbbbbbb  stopped .*:\d\d *$`, text)
+	l.Versions[0].Pid, l.Versions[0].State, l.Versions[0].Error = 7, codeserverpb.State_READY, ""
+	text = locationText(l)
+	require.Regexp(t, `(?m)^ \* aaaaaaaaaaaa  ready .*  pid 7  12 restarts$`, text)
+	require.Contains(t, text, "\n   aaaaaaaaaaaa uses ")
+}
