@@ -198,13 +198,6 @@ func (b *board) row(l *codeserverpb.Location, v *codeserverpb.Version, now time.
 	if r == nil {
 		r = &rate{}
 	}
-	mark := " "
-	switch {
-	case serves(l, v):
-		mark = "*"
-	case v.GetName() == l.GetCanary():
-		mark = "~"
-	}
 	known := func(ok bool, format string, n any) string {
 		if !ok {
 			return "-"
@@ -219,7 +212,7 @@ func (b *board) row(l *codeserverpb.Location, v *codeserverpb.Version, now time.
 		return cell{"0", plain}
 	}
 	return line{
-		{mark, bold},
+		{mark(l, v), bold},
 		{short(v.GetName()), plain},
 		{stateName(v.GetState()), stateStyles[v.GetState()]},
 		{age(now.Sub(v.GetDeployedAt().AsTime())), plain},

@@ -13,18 +13,33 @@ import (
 
 func stateName(s codeserverpb.State) string { return strings.ToLower(s.String()) }
 
+// stateText says what a version is there for, where its state alone does not.
+func stateText(l *codeserverpb.Location, v *codeserverpb.Version) string {
+	if isTried(l, v) {
+		return fmt.Sprintf("%s (canary, %d %%)", stateName(v.GetState()), l.GetCanaryPercent())
+	}
+	return stateName(v.GetState())
+}
+
+// mark stands before the version that serves, and before the one that is tried beside it.
+func mark(l *codeserverpb.Location, v *codeserverpb.Version) string {
+	switch {
+	case serves(l, v):
+		return "*"
+	case isTried(l, v):
+		return "~"
+	}
+	return " "
+}
+
 // locationText says how a location is, in a line for each of its versions and further ones about those that run.
 func locationText(l *codeserverpb.Location) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s at %s%s%s\n", l.GetName(), first(l.GetAddress(), "no address yet"), channelText(l), listenText(l))
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, v := range l.GetVersions() {
-		mark := " "
-		if serves(l, v) {
-			mark = "*"
-		}
 		deps, source := v.GetSpec().GetDepsRoot().GetHash(), v.GetSpec().GetSourceRoot().GetHash()
-		fmt.Fprintf(w, " %s %s\t%s\tdeps %s\tsource %s\t%s", mark, short(v.GetName()), stateName(v.GetState()),
+		fmt.Fprintf(w, " %s %s\t%s\tdeps %s\tsource %s\t%s", mark(l, v), short(v.GetName()), stateText(l, v),
 			short(deps), short(source), v.GetDeployedAt().AsTime().Local().Format(time.DateTime))
 		if v.GetPid() != 0 {
 			fmt.Fprintf(w, "\tpid %d", v.GetPid())
@@ -121,6 +136,11 @@ func serves(l *codeserverpb.Location, v *codeserverpb.Version) bool {
 		}
 	}
 	return false
+}
+
+// isTried reports whether it is that version which gets a share of the location's requests, beside the one that serves.
+func isTried(l *codeserverpb.Location, v *codeserverpb.Version) bool {
+	return v.GetName() == l.GetCanary() && !serves(l, v)
 }
 
 func firstLine(s string) string {

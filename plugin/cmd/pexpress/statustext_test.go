@@ -24,4 +24,9 @@ func TestLocationText(t *testing.T) {
 	text = locationText(l)
 	require.Regexp(t, `(?m)^ \* aaaaaaaaaaaa  ready .*  pid 7  12 restarts$`, text)
 	require.Contains(t, text, "\n   aaaaaaaaaaaa uses ")
+
+	tried := &codeserverpb.Version{Name: "cccccccccccccccc", State: codeserverpb.State_READY, Pid: 8}
+	l.Versions = append([]*codeserverpb.Version{tried}, l.Versions...)
+	l.Canary, l.CanaryPercent = tried.Name, 10
+	require.Regexp(t, `(?m)^ ~ cccccccccccc  ready \(canary, 10 %\)  deps .*\n \* aaaaaaaaaaaa  ready  `, locationText(l))
 }

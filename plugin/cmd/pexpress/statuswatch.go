@@ -98,12 +98,9 @@ func changeText(l *codeserverpb.Location, usage bool) string {
 		if !current && v.GetState() == codeserverpb.State_STOPPED {
 			continue
 		}
-		text += fmt.Sprintf("  %s %s", short(v.GetName()), stateName(v.GetState()))
-		switch {
-		case current:
+		text += fmt.Sprintf("  %s %s", short(v.GetName()), stateText(l, v))
+		if current {
 			text += " (serves)"
-		case v.GetName() == l.GetCanary():
-			text += fmt.Sprintf(" (canary, %d %%)", l.GetCanaryPercent())
 		}
 		if n := v.GetUsage().GetRestarts(); n > 0 {
 			text += ", " + count(n, "restart")
