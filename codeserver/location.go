@@ -152,6 +152,18 @@ func (s *Server) newLocation(name string) *location {
 // known returns all versions, newest first: those that are being deployed and those that are kept.
 func (l *location) known() []*version { return slices.Concat(l.loading, l.versions) }
 
+// shown returns all versions as the API shows them: newest first, but the current one before any other of its name, as there is
+// when it is started again. Who looks for the current one by its name finds it.
+func (l *location) shown() []*version {
+	all := l.known()
+	now := slices.Index(all, l.current)
+	if now < 0 {
+		return all
+	}
+	first := slices.IndexFunc(all, func(v *version) bool { return v.name == l.current.name })
+	return slices.Insert(slices.Delete(all, now, now+1), first, l.current)
+}
+
 // dropOld forgets the oldest versions beyond keep, never one that serves, was served before or has a process. Of several
 // with one name, as when a version is deployed again while it still drains, all but the newest go when they have ended.
 func (l *location) dropOld(keep int) {
@@ -203,7 +215,7 @@ func (l *location) message() *codeserverpb.Location {
 		m.Previous = l.previous.name
 	}
 	m.Failure = l.failure
-	for _, v := range l.known() {
+	for _, v := range l.shown() {
 		vm := &codeserverpb.Version{
 			Name: v.name, Spec: v.spec, State: v.state, DeployedAt: timestamppb.New(v.deployed), Error: v.err,
 			Usage: v.usage(), Stages: v.stages, Forked: v.forked,

@@ -8,6 +8,9 @@ export const versionOf = (l, name) => l.versions.find(v => v.name === name) || n
 // starting is the version that is being deployed beside the current one.
 export const starting = l => l.versions.find(v => v.state === 'starting' && v.name !== l.current) || null;
 
+// tried is the version that gets a share of the requests beside the current one.
+const tried = l => l.versions.find(v => v.name === l.canary && v !== currentOf(l)) || null;
+
 // stateOf is a location's state: a class and a word.
 export function stateOf(l) {
   const v = currentOf(l);
@@ -23,7 +26,7 @@ export function stateOf(l) {
 
 // versionState is a version's.
 export function versionState(l, v) {
-  if (v.name === l.canary) return ['warn', `canary, ${l.canary_percent} %`];
+  if (v === tried(l)) return ['warn', `canary, ${l.canary_percent} %`];
   switch (v.state) {
     case 'ready': return v.name === l.current ? ['ok', 'serving'] : ['ok', 'kept warm'];
     case 'starting': return ['warn busy', 'starting'];

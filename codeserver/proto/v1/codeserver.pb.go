@@ -947,7 +947,8 @@ type Location struct {
 	Address string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
 	// Name of the version that serves; empty when none does.
 	Current string `protobuf:"bytes,3,opt,name=current,proto3" json:"current,omitempty"`
-	// The kept versions, newest first.
+	// The kept versions, newest first. One that is started again is there twice until its process before has ended; the first
+	// that has the name of current is the one that serves.
 	Versions []*Version `protobuf:"bytes,4,rep,name=versions,proto3" json:"versions,omitempty"`
 	// Name of the version that is tried beside the current one, and its share of the requests.
 	Canary        string `protobuf:"bytes,5,opt,name=canary,proto3" json:"canary,omitempty"`

@@ -13,7 +13,7 @@ import (
 // board is what is known of a codeserver's locations, with what follows from one message to the next.
 type board struct {
 	locations map[string]*codeserverpb.Location
-	rates     map[string]*rate // by location and version
+	rates     map[string]*rate // by rateKey
 }
 
 // rate is what a version does in a second.
@@ -29,6 +29,11 @@ func newBoard() *board {
 	return &board{locations: map[string]*codeserverpb.Location{}, rates: map[string]*rate{}}
 }
 
+// rateKey is of a process: there may be two of a version, one of which drains.
+func rateKey(l *codeserverpb.Location, v *codeserverpb.Version) string {
+	return fmt.Sprintf("%s/%s/%d", l.GetName(), v.GetName(), v.GetPid())
+}
+
 // leastSpan is the time over which a rate says something.
 const leastSpan = 400 * time.Millisecond
 
@@ -36,10 +41,10 @@ const leastSpan = 400 * time.Millisecond
 func (b *board) take(l *codeserverpb.Location, now time.Time) {
 	kept := map[string]bool{}
 	for _, v := range l.GetVersions() {
-		key := l.GetName() + "/" + v.GetName()
-		if v.GetPid() == 0 || kept[key] {
+		if v.GetPid() == 0 {
 			continue
 		}
+		key := rateKey(l, v)
 		kept[key] = true
 		if b.rates[key] == nil {
 			b.rates[key] = &rate{}
@@ -194,7 +199,7 @@ var stateStyles = map[codeserverpb.State]style{
 }
 
 func (b *board) row(l *codeserverpb.Location, v *codeserverpb.Version, now time.Time) line {
-	u, r := v.GetUsage(), b.rates[l.GetName()+"/"+v.GetName()]
+	u, r := v.GetUsage(), b.rates[rateKey(l, v)]
 	if r == nil {
 		r = &rate{}
 	}
@@ -214,7 +219,7 @@ func (b *board) row(l *codeserverpb.Location, v *codeserverpb.Version, now time.
 	return line{
 		{mark(l, v), bold},
 		{short(v.GetName()), plain},
-		{stateName(v.GetState()), stateStyles[v.GetState()]},
+		{stateName(v.GetState()) + twinText(l, v), stateStyles[v.GetState()]},
 		{age(now.Sub(v.GetDeployedAt().AsTime())), plain},
 		{known(runs && r.cpuKnown, "%.0f %%", 100*r.cpu), plain},
 		{known(runs, "%s", size(u.GetMemoryBytes())), plain},

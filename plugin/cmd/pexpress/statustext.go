@@ -18,7 +18,28 @@ func stateText(l *codeserverpb.Location, v *codeserverpb.Version) string {
 	if isTried(l, v) {
 		return fmt.Sprintf("%s (canary, %d %%)", stateName(v.GetState()), l.GetCanaryPercent())
 	}
-	return stateName(v.GetState())
+	return stateName(v.GetState()) + twinText(l, v)
+}
+
+// twinText tells a version from the first one of its name, "" if it is that: one that is started again is there twice.
+func twinText(l *codeserverpb.Location, v *codeserverpb.Version) string {
+	switch {
+	case firstOf(l, v.GetName()) == v:
+		return ""
+	case v.GetState() == codeserverpb.State_STARTING:
+		return " (its next process)"
+	}
+	return " (its process before)"
+}
+
+// versionText is a version's name, with its process where there are several of the name.
+func versionText(l *codeserverpb.Location, v *codeserverpb.Version) string {
+	for _, x := range l.GetVersions() {
+		if x != v && x.GetName() == v.GetName() {
+			return fmt.Sprintf("%s (pid %d)", short(v.GetName()), v.GetPid())
+		}
+	}
+	return short(v.GetName())
 }
 
 // mark stands before the version that serves, and before the one that is tried beside it.
@@ -55,13 +76,13 @@ func locationText(l *codeserverpb.Location) string {
 	w.Flush()
 	for _, v := range l.GetVersions() {
 		if v.GetPid() != 0 {
-			fmt.Fprintf(&b, "   %s uses %s\n", short(v.GetName()), usesText(v.GetUsage()))
+			fmt.Fprintf(&b, "   %s uses %s\n", versionText(l, v), usesText(v.GetUsage()))
 		}
 		if len(v.GetIsolation()) > 0 {
-			fmt.Fprintf(&b, "   %s is kept to %s\n", short(v.GetName()), strings.Join(v.GetIsolation(), ", "))
+			fmt.Fprintf(&b, "   %s is kept to %s\n", versionText(l, v), strings.Join(v.GetIsolation(), ", "))
 		}
 		if text := preloadText(v); text != "" {
-			fmt.Fprintf(&b, "   %s: %s\n", short(v.GetName()), text)
+			fmt.Fprintf(&b, "   %s: %s\n", versionText(l, v), text)
 		}
 	}
 	if text := failureText(l); text != "" {
@@ -127,20 +148,30 @@ func channelText(l *codeserverpb.Location) string {
 	return ", cannot follow channel " + l.GetChannel() + ": " + firstLine(l.GetChannelError())
 }
 
-// serves reports whether it is that version which the location serves. It may have two of a name, where one that is served
-// again drains still: the newer one comes first.
+// serves reports whether it is that version which the location serves.
 func serves(l *codeserverpb.Location, v *codeserverpb.Version) bool {
+	return firstOf(l, l.GetCurrent()) == v
+}
+
+// isTried reports whether it is that version which gets a share of the location's requests, beside the one that serves.
+func isTried(l *codeserverpb.Location, v *codeserverpb.Version) bool {
 	for _, x := range l.GetVersions() {
-		if x.GetName() == l.GetCurrent() {
+		if x.GetName() == l.GetCanary() && !serves(l, x) {
 			return x == v
 		}
 	}
 	return false
 }
 
-// isTried reports whether it is that version which gets a share of the location's requests, beside the one that serves.
-func isTried(l *codeserverpb.Location, v *codeserverpb.Version) bool {
-	return v.GetName() == l.GetCanary() && !serves(l, v)
+// firstOf returns the first version of a name, nil if there is none. The one that serves comes before others of its name, and
+// newer ones before older ones.
+func firstOf(l *codeserverpb.Location, name string) *codeserverpb.Version {
+	for _, v := range l.GetVersions() {
+		if v.GetName() == name {
+			return v
+		}
+	}
+	return nil
 }
 
 func firstLine(s string) string {

@@ -29,4 +29,21 @@ func TestLocationText(t *testing.T) {
 	l.Versions = append([]*codeserverpb.Version{tried}, l.Versions...)
 	l.Canary, l.CanaryPercent = tried.Name, 10
 	require.Regexp(t, `(?m)^ ~ cccccccccccc  ready \(canary, 10 %\)  deps .*\n \* aaaaaaaaaaaa  ready  `, locationText(l))
+
+	l.Canary = ""
+	l.Versions[1].Isolation = []string{"user: 60706"}
+	before := &codeserverpb.Version{Name: l.GetCurrent(), State: codeserverpb.State_DRAINING, Pid: 6, Isolation: []string{"user: 60706"}}
+	l.Versions = append(l.Versions, before)
+	text = locationText(l)
+	require.Regexp(t, `(?m)^ \* aaaaaaaaaaaa  ready  .* pid 7`, text)
+	require.Regexp(t, `(?m)^   aaaaaaaaaaaa  draining \(its process before\)  .* pid 6`, text)
+	for _, of := range []string{"aaaaaaaaaaaa (pid 7)", "aaaaaaaaaaaa (pid 6)", "cccccccccccc"} {
+		require.Contains(t, text, "\n   "+of+" uses ")
+	}
+	require.Contains(t, text, "\n   aaaaaaaaaaaa (pid 6) is kept to user: 60706")
+	before.State = codeserverpb.State_STARTING
+	require.Contains(t, locationText(l), "starting (its next process)")
+	before.State, l.Canary = codeserverpb.State_READY, l.GetCurrent()
+	require.Regexp(t, `(?m)^ ~ aaaaaaaaaaaa  ready \(canary, 10 %\)  .* pid 6`, locationText(l), "a restart is tried")
+	require.Regexp(t, `(?m)^ \* aaaaaaaaaaaa  ready  .* pid 7`, locationText(l))
 }
