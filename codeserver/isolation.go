@@ -52,7 +52,11 @@ func (s *Server) secretValues(ctx context.Context, location string, spec *codese
 
 // group makes the cgroup of a start of a version.
 func (s *Server) group(v *version, p *prepared) (*limits.Group, error) {
-	g, err := s.limits.Group(fmt.Sprintf("%s-%.12s", p.location, v.name), groupLimits(v.spec))
+	l := groupLimits(v.spec)
+	if much := l.Excess(); much != "" {
+		s.opts.Log.Warn("a version's limit of processors is "+much, "location", p.location, "version", v.name, "cpu", float64(l.CPU)/1000)
+	}
+	g, err := s.limits.Group(fmt.Sprintf("%s-%.12s", p.location, v.name), l)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errRefused, err)
 	}

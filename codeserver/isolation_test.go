@@ -2,6 +2,7 @@ package codeserver
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
 
+	"github.com/pexpress/pexpress/codeserver/least"
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 	"github.com/pexpress/pexpress/codeserver/worker"
 )
@@ -117,12 +119,12 @@ func ask(d *codeserverpb.Deployed, what string) {
 // TestLimitsHold asks what a version's own code sees of its limits when it is imported: started by itself, and forked.
 func TestLimitsHold(t *testing.T) {
 	t.Parallel()
-	h, d, _ := limitedHost(t, &codeserverpb.Limits{MemoryBytes: 256 << 20, CpuMillis: 1500, Pids: 50, OpenFiles: 100})
+	h, d, _ := limitedHost(t, &codeserverpb.Limits{MemoryBytes: 256 << 20, CpuMillis: 750, Pids: 50, OpenFiles: 100})
 	for _, forked := range []bool{false, true} {
 		if forked {
 			h.s.zygotes.Wait()
 			d = h.deploy(h.spec(greedy("forked"), func(s *codeserverpb.VersionSpec) {
-				s.Limits = &codeserverpb.Limits{MemoryBytes: 256 << 20, CpuMillis: 1500, Pids: 50, OpenFiles: 100}
+				s.Limits = &codeserverpb.Limits{MemoryBytes: 256 << 20, CpuMillis: 750, Pids: 50, OpenFiles: 100}
 			}))
 		}
 		v := h.version("web")
@@ -133,11 +135,11 @@ func TestLimitsHold(t *testing.T) {
 			require.Regexp(t, `:`+c+`:\S*/pexpress-[0-9a-f]+\.v-web-`+v.GetName()[:12]+`-`, at)
 		}
 		require.Equal(t, []string{
-			"memory: 256 MiB (cgroup v1)", "cpu: 1.5 (cgroup v1)", "pids: 50 (cgroup v1)", "open files: 100 (rlimit)",
+			"memory: 256 MiB (cgroup v1)", "cpu: 0.75 (cgroup v1)", "pids: 50 (cgroup v1)", "open files: 100 (rlimit)",
 			"processes: ended together (cgroup v1)", "user, files, /tmp: shared by all versions (no users are given)",
 		}, v.GetIsolation())
 		for file, want := range map[string]string{
-			"memory/memory.limit_in_bytes": "268435456", "cpu/cpu.cfs_quota_us": "150000", "pids/pids.max": "50",
+			"memory/memory.limit_in_bytes": "268435456", "cpu/cpu.cfs_quota_us": "75000", "pids/pids.max": "50",
 		} {
 			name := filepath.Base(file)
 			require.Contains(t, readOneOf(t, h.groupOf("web"), name), want, file)
@@ -288,6 +290,16 @@ func TestNoGroupLeft(t *testing.T) {
 	for _, dir := range groups {
 		require.NoDirExists(t, dir)
 	}
+}
+
+// TestLimitBeyondHost asks for more processors than this host has: it is accepted, and said to limit nothing.
+func TestLimitBeyondHost(t *testing.T) {
+	t.Parallel()
+	log := new(lockedBuffer)
+	h, _, _ := limitedHost(t, &codeserverpb.Limits{CpuMillis: least.MostCPU}, func(o *Options) { o.Log = slog.New(slog.NewTextHandler(log, nil)) })
+	require.Regexp(t, `^cpu: 1000 \(cgroup v[12]; more than the .* of this host: it limits nothing\)$`, h.version("web").GetIsolation()[0])
+	require.Regexp(t, `level=WARN msg="a version's limit of processors is more than the .*" location=web .*cpu=1000`, log.String())
+	require.NotRegexp(t, `limit of processors.* location=calm`, log.String())
 }
 
 func TestLimitsRefused(t *testing.T) {

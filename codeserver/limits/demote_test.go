@@ -17,6 +17,7 @@ type fakeLayout struct {
 	low  map[string]bool
 }
 
+func (f *fakeLayout) name() string                           { return "fake" }
 func (f *fakeLayout) path(_ controller, group string) string { return filepath.Join(f.dir, group) }
 func (f *fakeLayout) cpu(group string) time.Duration         { return f.used[group] }
 func (f *fakeLayout) weigh(group string, low bool) error {

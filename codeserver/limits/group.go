@@ -250,7 +250,11 @@ func (g *Group) Isolation() []string {
 		switch {
 		case !asked:
 		case g.name != "" && g.host.layout.path(c, g.name) != "":
-			say = append(say, what+": "+limit+" ("+g.host.layout.name()+")")
+			by := g.host.layout.name()
+			if much := g.limits.Excess(); c == cpu && much != "" {
+				by += "; " + much
+			}
+			say = append(say, what+": "+limit+" ("+by+")")
 		case g.name != "":
 			say = append(say, what+": not limited to "+limit+" ("+g.host.layout.name()+" has no controller for it here)")
 		default:

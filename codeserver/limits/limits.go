@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,6 +27,20 @@ type Limits struct {
 	CPU       int64 // thousandths of a processor
 	Pids      int64 // processes and threads
 	OpenFiles int64 // of each process
+}
+
+// Excess says that there are fewer processors here than the limit allows, "" if there are not. It is no error: the same version may
+// run on a larger host, too.
+func (l Limits) Excess() string {
+	n := max(online(), runtime.NumCPU())
+	if l.CPU <= int64(n)*1000 {
+		return ""
+	}
+	have := "the one processor"
+	if n > 1 {
+		have = fmt.Sprintf("the %d processors", n)
+	}
+	return "more than " + have + " of this host: it limits nothing"
 }
 
 // controller is what a cgroup can limit or count.

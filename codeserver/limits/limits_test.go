@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"syscall"
 	"testing"
@@ -91,6 +92,22 @@ func TestNestedGroups(t *testing.T) {
 	for _, dir := range g.Dirs() {
 		require.NoDirExists(t, dir)
 	}
+}
+
+// TestExcess: a limit that is more than there is here is accepted, and said to limit nothing.
+func TestExcess(t *testing.T) {
+	n := int64(max(online(), runtime.NumCPU()))
+	require.Empty(t, Limits{}.Excess())
+	require.Empty(t, Limits{CPU: n * 1000}.Excess())
+	require.Regexp(t, `^more than the (one processor|\d+ processors) of this host: it limits nothing$`, Limits{CPU: n*1000 + 1}.Excess())
+	h := &Host{layout: &fakeLayout{}, prefix: "v-"}
+	g := &Group{host: h, name: "v-web", limits: Limits{CPU: 1 << 20 * 1000}}
+	require.Contains(t, g.Isolation(), "cpu: 1048576 (fake; "+g.limits.Excess()+")")
+	g.limits.CPU = 500
+	require.Contains(t, g.Isolation(), "cpu: 0.5 (fake)")
+	g.name, g.limits.CPU = "", 1<<20*1000
+	h.why = "permission denied"
+	require.Equal(t, []string{"cpu: not limited to 1048576 (permission denied)"}, g.Isolation())
 }
 
 // TestWithout says what is not in force where there are no cgroups.
