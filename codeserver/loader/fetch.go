@@ -34,13 +34,13 @@ func (l *Loader) cache(ctx context.Context) (cache.CAS, error) {
 type counting struct {
 	loader       *Loader
 	blobs, bytes atomic.Int64
-	held         map[digest.Digest][]byte // what has come from the cache, and is to be kept by fetchAll
+	held         map[digest.Digest][]byte // what a holding has read from the cache, for fetchAll to store; nil without one
 }
 
 // Get implements cache.CAS.
 func (c *counting) Get(ctx context.Context, d digest.Digest) (io.ReadCloser, error) {
 	rc, err := c.loader.local.Get(ctx, d)
-	if !errors.Is(err, cache.ErrNotFound) && !errors.Is(err, digest.ErrMismatch) {
+	if !isLost(err) {
 		return rc, err
 	}
 	if err := c.fetch(ctx, d); err != nil {
@@ -49,14 +49,22 @@ func (c *counting) Get(ctx context.Context, d digest.Digest) (io.ReadCloser, err
 	return c.loader.local.Get(ctx, d)
 }
 
-// holding is a counting from which a tree's Directories are read, one after the other. What comes from the cache is held until
-// fetchAll stores it with the files, with one sync for all.
+// isLost reports whether the host has no copy of a blob that can be used: a damaged one is set aside when it is met.
+func isLost(err error) bool {
+	return errors.Is(err, cache.ErrNotFound) || errors.Is(err, digest.ErrMismatch)
+}
+
+// holding is a counting from which a tree's Directories are read, one after the other. Those from the cache that are small are held
+// until fetchAll stores them with the files, with one sync for all.
 type holding struct{ *counting }
 
 // Get implements cache.CAS.
 func (h holding) Get(ctx context.Context, d digest.Digest) (io.ReadCloser, error) {
+	if d.Size() > smallBlob {
+		return h.counting.Get(ctx, d)
+	}
 	rc, err := h.loader.local.Get(ctx, d)
-	if d.Size() > smallBlob || !errors.Is(err, cache.ErrNotFound) {
+	if !isLost(err) {
 		return rc, err
 	}
 	data, there := h.held[d]

@@ -3,7 +3,10 @@ package loader
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -69,4 +72,46 @@ func TestSaidOnce(t *testing.T) {
 	require.ErrorIs(t, err, ErrCache)
 	require.Equal(t, 1, strings.Count(err.Error(), ErrCache.Error()), err)
 	require.Equal(t, 1, strings.Count(err.Error(), "connection reset"), err)
+}
+
+// TestLargeDirectory loads a Directory that is not one of those which are held in memory.
+func TestLargeDirectory(t *testing.T) {
+	m := memory.New()
+	files := map[string]string{}
+	for i := range 3500 {
+		files[fmt.Sprintf("pkg/module_%05d.py", i)] = fmt.Sprint(i % 7)
+	}
+	root := makeTree(t, m, files)
+	_, st, err := open(t, t.TempDir(), m).Load(t.Context(), root)
+	require.NoError(t, err)
+	require.EqualValues(t, 2+7, st.Blobs)
+	require.Greater(t, st.Bytes, int64(smallBlob))
+}
+
+// TestDamagedDirectories: all Directories that the host has are damaged, more than one load would meet one after the other.
+func TestDamagedDirectories(t *testing.T) {
+	m := memory.New()
+	files := map[string]string{}
+	for i := range 12 {
+		files[fmt.Sprintf("p%d/x.py", i)] = fmt.Sprint(i)
+	}
+	root, dir := makeTree(t, m, files), t.TempDir()
+	l := open(t, dir, m)
+	tree, _, err := l.Load(t.Context(), root)
+	require.NoError(t, err)
+	require.NoError(t, l.Close())
+	for d := range tree.Blobs() {
+		found, err := filepath.Glob(filepath.Join(dir, "blobs/cas/*", d.Hash()+"*"))
+		require.NoError(t, err)
+		require.Len(t, found, 1)
+		require.NoError(t, os.Chmod(found[0], 0o600))
+		require.NoError(t, os.Truncate(found[0], 0))
+	}
+	l = open(t, dir, m)
+	_, st, err := l.Load(t.Context(), root)
+	require.NoError(t, err)
+	require.EqualValues(t, 13, st.Blobs)
+	require.NoError(t, l.Close())
+	_, _, err = open(t, dir, nil).Load(t.Context(), root)
+	require.NoError(t, err, "they are stored again")
 }
