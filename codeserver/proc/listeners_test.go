@@ -1,42 +1,59 @@
-package proc_test
+package proc
 
 import (
+	"encoding/binary"
 	"net"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/pexpress/pexpress/codeserver/proc"
+	"golang.org/x/sys/unix"
 )
 
-// TestListeners finds who listens on a port, in either family, and neither a connection to it nor who has closed it.
+// ways are the two that the kernel has.
+var ways = map[string]func(port int) ([]uint32, error){"asked": asked, "listed": listed}
+
+// inodeOf returns the inode of a listener's socket.
+func inodeOf(t *testing.T, l net.Listener) uint32 {
+	file, err := l.(*net.TCPListener).File()
+	require.NoError(t, err)
+	defer file.Close()
+	target, err := os.Readlink(filepath.Join("/proc/self/fd", strconv.Itoa(int(file.Fd()))))
+	require.NoError(t, err)
+	inode, err := strconv.ParseUint(strings.TrimSuffix(strings.TrimPrefix(target, "socket:["), "]"), 10, 32)
+	require.NoError(t, err)
+	return uint32(inode)
+}
+
+// TestListeners finds who listens on a port, in either family, and not who has stopped, of whom there is a connection still. Other
+// processes may listen on the port at other addresses.
 func TestListeners(t *testing.T) {
 	for _, address := range []string{"127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "[::]:0"} {
 		l, err := net.Listen("tcp", address)
+		if err != nil && strings.HasPrefix(address, "[::") {
+			t.Log("no IPv6 here: ", err)
+			continue
+		}
 		require.NoError(t, err, address)
-		port := l.Addr().(*net.TCPAddr).Port
+		port, inode := l.Addr().(*net.TCPAddr).Port, inodeOf(t, l)
 		client, err := net.Dial("tcp", l.Addr().String())
 		require.NoError(t, err, address)
 		server, err := l.Accept()
 		require.NoError(t, err, address)
-
-		inodes, err := proc.Listeners(port)
-		require.NoError(t, err, address)
-		require.Len(t, inodes, 1, address)
-		file, err := l.(*net.TCPListener).File()
-		require.NoError(t, err)
-		target, err := os.Readlink(filepath.Join("/proc/self/fd", strconv.Itoa(int(file.Fd()))))
-		require.NoError(t, err)
-		require.Equal(t, target, "socket:["+strconv.Itoa(int(inodes[0]))+"]", address)
-
-		require.NoError(t, file.Close())
+		for name, way := range ways {
+			inodes, err := way(port)
+			require.NoError(t, err, "%s %s", name, address)
+			require.Contains(t, inodes, inode, "%s %s", name, address)
+		}
 		require.NoError(t, l.Close())
-		inodes, err = proc.Listeners(port)
-		require.NoError(t, err, address)
-		require.Empty(t, inodes, address)
+		for name, way := range ways {
+			inodes, err := way(port)
+			require.NoError(t, err, "%s %s", name, address)
+			require.NotContains(t, inodes, inode, "%s %s", name, address)
+		}
 		require.NoError(t, client.Close())
 		require.NoError(t, server.Close())
 	}
@@ -48,12 +65,24 @@ func TestManyListeners(t *testing.T) {
 	require.NoError(t, err)
 	defer first.Close()
 	port := first.Addr().(*net.TCPAddr).Port
+	want := []uint32{inodeOf(t, first)}
 	for i := range 400 {
 		l, err := net.Listen("tcp", "127.1."+strconv.Itoa(i/200)+"."+strconv.Itoa(i%200+1)+":"+strconv.Itoa(port))
 		require.NoError(t, err)
 		defer l.Close()
+		want = append(want, inodeOf(t, l))
 	}
-	inodes, err := proc.Listeners(port)
-	require.NoError(t, err)
-	require.Len(t, inodes, 401)
+	for name, way := range ways {
+		inodes, err := way(port)
+		require.NoError(t, err, name)
+		require.Subset(t, inodes, want, name)
+	}
+}
+
+// TestProblem reads how an answer ends: also a list that could not be made has an end.
+func TestProblem(t *testing.T) {
+	require.NoError(t, problem(nil))
+	require.NoError(t, problem(make([]byte, 4)))
+	status := -int32(unix.ENOENT)
+	require.ErrorIs(t, problem(binary.NativeEndian.AppendUint32(nil, uint32(status))), unix.ENOENT)
 }

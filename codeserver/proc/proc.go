@@ -1,4 +1,4 @@
-// Package proc reads what the kernel says of processes; see proc(5).
+// Package proc reads what the kernel says of processes, and of who listens; see proc(5) and sock_diag(7).
 package proc
 
 import (
