@@ -101,14 +101,14 @@ func (e emit) shown(m *codeserverpb.Location) {
 		return // it has only a channel
 	}
 	var open, memory, peak, processes int64
-	ready := false
+	ready, found := false, false
 	states := map[codeserverpb.State]int{}
 	for _, v := range m.GetVersions() {
 		u := v.GetUsage()
 		open, memory, processes = open+u.GetActiveRequests(), memory+u.GetMemoryBytes(), processes+u.GetProcesses()
 		states[v.GetState()]++
-		if v.GetName() == m.GetCurrent() && v.GetPid() != 0 {
-			peak, ready = u.GetMemoryPeakBytes(), v.GetState() == codeserverpb.State_READY && m.GetListenError() == ""
+		if v.GetName() == m.GetCurrent() && v.GetPid() != 0 && !found { // the first of the name is the one that serves
+			found, peak, ready = true, u.GetMemoryPeakBytes(), v.GetState() == codeserverpb.State_READY && m.GetListenError() == ""
 		}
 	}
 	if m.GetCurrent() != "" {

@@ -19,7 +19,7 @@ func TestRestartIsShown(t *testing.T) {
 	spec := h.spec(app)
 	h.deploy(spec)
 	before := h.version("web").GetPid()
-	done := make(chan error)
+	done := make(chan error, 1)
 	go func() {
 		_, err := h.try(&codeserverpb.DeployRequest{Location: "web", Spec: spec, Restart: true})
 		done <- err
@@ -33,6 +33,7 @@ func TestRestartIsShown(t *testing.T) {
 	require.Equal(t, codeserverpb.State_READY, now[0].GetState())
 	require.Equal(t, before, now[0].GetPid())
 	require.Equal(t, codeserverpb.State_STARTING, now[1].GetState())
+	require.EqualValues(t, 1, h.scrape().of("codeserver_ready", "location", "web").GetGauge().GetValue())
 	require.NoError(t, <-done)
 	require.NotEqual(t, before, h.s.messages("web")[0].GetVersions()[0].GetPid())
 }

@@ -1,6 +1,7 @@
 package page
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -26,7 +27,7 @@ type point struct {
 type series struct {
 	points []point
 	at     time.Time
-	before map[string]totals // by version
+	before map[string]totals // by version, or process where one is started again
 }
 
 // totals only grow while a version is kept.
@@ -43,8 +44,12 @@ func (s *series) add(now time.Time, l *codeserverpb.Location) {
 	for _, v := range l.GetVersions() {
 		u := v.GetUsage()
 		t := totals{u.GetCpu().AsDuration(), u.GetRequests(), u.GetFailedRequests()}
-		b, known := s.before[v.GetName()]
-		after[v.GetName()] = t
+		key := v.GetName()
+		if _, twin := after[key]; twin {
+			key = fmt.Sprintf("%s/%d", key, v.GetPid())
+		}
+		b, known := s.before[key]
+		after[key] = t
 		if s.at.IsZero() || seconds <= 0 {
 			continue
 		}
