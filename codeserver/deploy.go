@@ -147,7 +147,7 @@ func (l *location) target(name string) (*version, error) {
 	if i := slices.IndexFunc(l.versions, l.hasFailed); i >= 0 {
 		but = fmt.Sprintf(" but %.12s, which failed", l.versions[i].name)
 	}
-	if slices.ContainsFunc(l.versions, l.isOther) { // it has fallen back
+	if slices.ContainsFunc(l.versions, l.isOther) { // it has left what failed
 		return nil, fmt.Errorf("%w: %s has no version that it goes back to by itself%s: name one that `pexpress status %s` lists, as in `pexpress rollback %s VERSION`",
 			errRefused, l.name, but, l.name, l.name)
 	}

@@ -96,12 +96,7 @@ func TestFallBack(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	good := h.deploy(h.spec(webApp("one"))).GetLocation().GetCurrent()
-	app := webApp("two")
-	app["app/word.py"] = `import os, threading
-WORD = "two"
-threading.Timer(0.3, os._exit, [4]).start()
-`
-	bad := h.spec(app)
+	bad := h.spec(ending("two"))
 	d := h.deploy(bad)
 	address, name := d.GetLocation().GetAddress(), d.GetLocation().GetCurrent()
 	back := func() {

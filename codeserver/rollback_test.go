@@ -16,7 +16,7 @@ func ending(word string) map[string]string {
 	app := webApp(word)
 	app["app/word.py"] = `import os, threading
 WORD = "` + word + `"
-threading.Timer(0.3, os._exit, [4]).start()
+threading.Timer(0.5, os._exit, [4]).start()
 `
 	return app
 }
@@ -44,7 +44,7 @@ func TestRollbackFromLoop(t *testing.T) {
 		}, "it stays failed")
 		for _, v := range h.s.messages("web")[0].GetVersions() {
 			if v.GetName() == bad {
-				require.Regexp(t, `ended or did not come up [2-4] times, until web was moved to `+one[:12]+`; the last time: .*status 4`, v.GetError())
+				require.Regexp(t, `ended, hung or did not come up [2-4] times, until web was moved to `+one[:12]+`; the last time: .*status 4`, v.GetError())
 			}
 		}
 		require.Empty(t, h.s.messages("web")[0].GetPrevious())
@@ -68,31 +68,48 @@ func TestRollbackFromLoop(t *testing.T) {
 // TestLoops says which version keeps ending.
 func TestLoops(t *testing.T) {
 	up := func(d time.Duration) *running { return &running{since: time.Now().Add(-d)} }
+	now := time.Now()
 	for name, c := range map[string]struct {
 		v    version
 		want bool
 	}{
-		"never ended":      {version{}, false},
-		"ended once":       {version{pause: firstPause}, false},
-		"ended twice":      {version{pause: 2 * firstPause}, true},
-		"is up for now":    {version{pause: 2 * firstPause, running: up(time.Second)}, true},
-		"has come to rest": {version{pause: 2 * firstPause, running: up(lastPause + time.Second)}, false},
+		"never ended":      {version{switched: now}, false},
+		"ended once":       {version{switched: now, pause: firstPause}, false},
+		"ended twice":      {version{switched: now, pause: 2 * firstPause}, true},
+		"was good":         {version{switched: now.Add(-fallBackTime), pause: 2 * firstPause}, false},
+		"is up for now":    {version{switched: now, pause: 2 * firstPause, running: up(time.Second)}, true},
+		"has come to rest": {version{switched: now, pause: 2 * firstPause, running: up(lastPause + time.Second)}, false},
 	} {
 		require.Equal(t, c.want, c.v.loops(), name)
 	}
 }
 
-// TestLeaveUndone: a version that could not be left after all has not failed for it.
+// TestLeaveUndone: a version that could not be left after all has not failed for it, and one that could not be taken up again is
+// as it was.
 func TestLeaveUndone(t *testing.T) {
-	before, now, next := &version{name: "before"}, &version{name: "now", pause: lastPause, ended: "status 4", ends: 3}, &version{name: "next"}
-	l := &location{name: "web", current: now, previous: before, versions: []*version{now, before}}
-	move := &transition{l: l, v: next, run: &running{}}
-	move.apply()
-	require.Equal(t, "it ended or did not come up 3 times, until web was moved to next; the last time: status 4", now.failed)
-	require.Same(t, before, l.previous)
-	move.revert()
-	require.Empty(t, now.failed)
-	require.Same(t, now, l.current)
+	begin := time.Now()
+	before := version{name: "before"}
+	now := version{name: "now", switched: begin, pause: lastPause, ended: "status 4", ends: 3}
+	bad := version{name: "bad", state: codeserverpb.State_DRAINING, failed: "it ended", err: "it ended", switched: begin, pause: lastPause, ends: 2}
+	for name, c := range map[string]struct {
+		next    *version
+		revived bool
+	}{
+		"a new one":           {next: &version{name: "next"}},
+		"one that was failed": {next: &bad, revived: true},
+	} {
+		before, now, next := before, now, *c.next
+		l := &location{name: "web", current: &now, previous: &before, versions: []*version{&now, &before}}
+		move := &transition{l: l, v: &next, run: &running{}, revived: c.revived}
+		move.apply()
+		require.Equal(t, "it ended, hung or did not come up 3 times, until web was moved to "+next.name+"; the last time: status 4", now.failed, name)
+		require.Same(t, &before, l.previous, name)
+		require.Empty(t, next.failed, name)
+		move.revert()
+		require.Empty(t, now.failed, name)
+		require.Same(t, &now, l.current, name)
+		require.Equal(t, *c.next, next, name)
+	}
 }
 
 // TestRestartsAreCounted has a version end, and then not come up any more: each start of it is counted.

@@ -90,7 +90,7 @@ func (s *Server) tryResume(l *location, v *version) bool {
 	if err != nil {
 		s.mu.Lock()
 		v.state, v.err, v.ended = codeserverpb.State_FAILED, err.Error(), err.Error()
-		if errors.Is(err, errNotReady) { // its process was there, and has ended
+		if errors.Is(err, errNotReady) { // there was a process
 			v.restarts++
 			l.done.restarts++
 		}
@@ -112,11 +112,14 @@ func (s *Server) tryResume(l *location, v *version) bool {
 	return true
 }
 
-// loops reports whether a version keeps ending: it did, or did not come up, twice in a row at least, and has not run for longer
-// than the last pause since. One that ended once may be as good as any. Server.mu is held.
+// loops reports whether a version is one that keeps ending: it did, or did not come up, twice in a row at least, and has not run for
+// longer than the last pause since. One that ended once may be as good as any. Server.mu is held.
 func (v *version) loops() bool {
-	return v.pause > firstPause && (v.running == nil || time.Since(v.running.since) <= lastPause)
+	return v.pause > firstPause && v.isNew() && (v.running == nil || time.Since(v.running.since) <= lastPause)
 }
+
+// isNew reports whether a version has not shown yet that it is good. Server.mu is held.
+func (v *version) isNew() bool { return time.Since(v.switched) < fallBackTime }
 
 // A version that has ended by itself this often, this soon after it was deployed, is taken back. One that has served for
 // longer was good, and what makes it end is likelier outside of it: a database that is down, a host that has just started.
@@ -127,7 +130,7 @@ const (
 
 // isBad reports whether a version is to be taken back, and there is one to go back to. Server.mu is held.
 func (l *location) isBad(v *version) bool {
-	return v.ends >= maxEnds && time.Since(v.switched) < fallBackTime && l.previous != nil
+	return v.ends >= maxEnds && v.isNew() && l.previous != nil
 }
 
 // isDue reports whether a version has just become one to be taken back. Server.mu is held.

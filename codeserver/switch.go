@@ -22,9 +22,27 @@ type transition struct {
 
 	// What was before, for the case that the state cannot be kept.
 	current, previous *version
-	failed            string // why current had
 	address           string
-	deployed          time.Time
+	was, currentWas   standing // of v, and of current
+}
+
+// standing is what a switch changes of a version.
+type standing struct {
+	state              codeserverpb.State
+	err, failed        string
+	deployed, switched time.Time
+	pause              time.Duration
+	ends               int
+}
+
+// standing returns a version's. Server.mu is held.
+func (v *version) standing() standing {
+	return standing{v.state, v.err, v.failed, v.deployed, v.switched, v.pause, v.ends}
+}
+
+// stand gives a version back what it had. Server.mu is held.
+func (v *version) stand(s standing) {
+	v.state, v.err, v.failed, v.deployed, v.switched, v.pause, v.ends = s.state, s.err, s.failed, s.deployed, s.switched, s.pause, s.ends
 }
 
 // switchAll makes all transitions, or on an error none. State is on disk before traffic moves: a restart in between
@@ -56,7 +74,10 @@ func (s *Server) switchAll(all []*transition) error {
 // apply changes what the location is to serve. Server.mu is held.
 func (t *transition) apply() {
 	l, v := t.l, t.v
-	t.current, t.previous, t.address, t.deployed = l.current, l.previous, l.address, v.deployed
+	t.current, t.previous, t.address, t.was = l.current, l.previous, l.address, v.standing()
+	if t.current != nil {
+		t.currentWas = t.current.standing()
+	}
 	if t.listener != nil {
 		l.address = t.listener.Addr().String()
 	}
@@ -83,9 +104,8 @@ func (t *transition) apply() {
 // Server.mu is held.
 func (t *transition) leave() {
 	c := t.current
-	t.failed = c.failed
 	if c.failed == "" && c.loops() {
-		c.failed = fmt.Sprintf("it ended or did not come up %d times, until %s was moved to %.12s; the last time: %s", c.ends, t.l.name, t.v.name, c.ended)
+		c.failed = fmt.Sprintf("it ended, hung or did not come up %d times, until %s was moved to %.12s; the last time: %s", c.ends, t.l.name, t.v.name, c.ended)
 	}
 	if c.failed == "" {
 		t.l.previous = c
@@ -98,9 +118,10 @@ func (t *transition) revert() {
 	if t.run == nil {
 		return
 	}
-	t.l.current, t.l.previous, t.v.deployed = t.current, t.previous, t.deployed
+	t.l.current, t.l.previous = t.current, t.previous
+	t.v.stand(t.was)
 	if t.current != nil {
-		t.current.failed = t.failed
+		t.current.stand(t.currentWas)
 	}
 	if t.revived {
 		return
