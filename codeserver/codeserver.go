@@ -90,6 +90,7 @@ type Server struct {
 	pythons interpreters
 	zygotes *zygote.Pool
 	limits  *limits.Host
+	expect  expectation // of deploys
 	ports   ports
 	fleet   *bytecode.Share // nil if bytecode is not shared
 	fills   chan struct{}   // one makes bytecode at a time
@@ -193,6 +194,7 @@ func (s *Server) open() error {
 		}
 	}
 	s.limits = limits.Open(s.opts.State, s.opts.Log)
+	s.expect = s.limits.Hurry
 	s.tasks.Go(func() { s.limits.Balance(s.ctx) })
 	s.adoptAll(s.findOrphans())
 	for _, l := range s.all() {

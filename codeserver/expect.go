@@ -10,13 +10,13 @@ import (
 // expectDeploy is how long after a connection to the control API a deploy is expected at any time: pexpress connects before it builds.
 const expectDeploy = 250 * time.Millisecond
 
-// expectation has a server get ready for a deploy when somebody connects. It implements stats.Handler.
-type expectation struct{ s *Server }
+// expectation has somebody get ready, for as long, when a client connects. It implements stats.Handler.
+type expectation func(time.Duration)
 
 // HandleConn implements stats.Handler.
 func (e expectation) HandleConn(_ context.Context, st stats.ConnStats) {
 	if _, begins := st.(*stats.ConnBegin); begins {
-		e.s.limits.Hurry(expectDeploy)
+		e(expectDeploy)
 	}
 }
 

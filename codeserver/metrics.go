@@ -58,7 +58,7 @@ func (s *Server) Metrics() http.Handler {
 // other interceptors. It also has this server expect a deploy of whoever makes a connection.
 func (s *Server) CallOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
-		grpc.StatsHandler(expectation{s}),
+		grpc.StatsHandler(s.expect),
 		grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 			begin := time.Now()
 			resp, err := next(ctx, req)

@@ -23,10 +23,6 @@ func (h *Host) Hurry(lasting time.Duration) {
 	if h.layout == nil {
 		return
 	}
-	dir := h.layout.home()
-	if dir == "" {
-		return
-	}
 	r := &h.hurry
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -38,17 +34,20 @@ func (h *Host) Hurry(lasting time.Duration) {
 	}
 	r.on = true
 	go func() {
-		for again := true; again; {
-			_ = write(filepath.Join(dir, "cgroup.procs"), "0")
-			if again = r.again(); again {
-				time.Sleep(hurryEvery)
+		for {
+			if dir := h.layout.home(); dir != "" { // somebody can have moved it meanwhile
+				_ = write(filepath.Join(dir, "cgroup.procs"), "0")
 			}
+			if !r.goOn() {
+				return
+			}
+			time.Sleep(hurryEvery)
 		}
 	}()
 }
 
-// again reports whether it is not over yet.
-func (r *hurry) again() bool {
+// goOn reports whether it is not over yet, and ends it otherwise.
+func (r *hurry) goOn() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.on = time.Now().Before(r.until)

@@ -53,8 +53,9 @@ func TestHurry(t *testing.T) {
 		return !h.hurry.on
 	}
 	eventually := func(f func() bool) {
-		for !f() {
-			time.Sleep(time.Millisecond)
+		t.Helper()
+		for deadline := time.Now().Add(time.Minute); !f(); time.Sleep(time.Millisecond) {
+			require.True(t, time.Now().Before(deadline))
 		}
 	}
 
