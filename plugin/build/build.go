@@ -86,31 +86,47 @@ func Again(ctx context.Context, f func() error) error {
 	}
 }
 
-// buildAgain builds, and brings the inputs and builds anew when the cache has lost a blob meanwhile.
+// refusal is why the inputs are not brought, such as a wheel that is not what the lock says: no second try mends that.
+type refusal struct{ error }
+
+func (r refusal) Unwrap() error { return r.error }
+
+// buildAgain brings what a plan needs and builds, and does so anew when the cache has lost a blob meanwhile.
 func (e *Executor) buildAgain(ctx context.Context, plan *action.Plan, inputs func(context.Context) error) (*repb.ActionResult, error) {
 	var ar *repb.ActionResult
-	var refused error
+	var refused refusal
 	err := Again(ctx, func() (err error) {
-		uploading, cancel := context.WithCancel(ctx)
-		defer cancel()
-		var upload errgroup.Group
-		upload.Go(func() error { return plan.Upload(uploading, e.CAS) })
-		// What the inputs are refused for, such as a wheel that is not what the lock says, no second try mends.
-		if refused = inputs(ctx); refused != nil {
-			cancel()
-			_ = upload.Wait()
+		if err = e.bring(ctx, plan, inputs); errors.As(err, &refused) {
 			return nil
 		}
-		if err := upload.Wait(); err != nil {
-			return fmt.Errorf("upload the %s action: %w", plan.Kind, err)
+		if err != nil {
+			return err
 		}
 		ar, err = e.build(ctx, plan)
 		return err
 	})
-	if refused != nil {
-		return nil, fmt.Errorf("inputs of %s: %w", plan.Output, refused)
+	if refused.error != nil {
+		return nil, fmt.Errorf("inputs of %s: %w", plan.Output, refused.error)
 	}
 	return ar, err
+}
+
+// bring stores a plan and, beside it, its inputs. Either stops the other when it fails.
+func (e *Executor) bring(ctx context.Context, plan *action.Plan, inputs func(context.Context) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		if err := plan.Upload(ctx, e.CAS); err != nil {
+			return fmt.Errorf("upload the %s action: %w", plan.Kind, err)
+		}
+		return nil
+	})
+	g.Go(func() error {
+		if err := inputs(ctx); err != nil {
+			return refusal{err}
+		}
+		return nil
+	})
+	return g.Wait()
 }
 
 // build runs a plan that is in the CAS, as its inputs are.

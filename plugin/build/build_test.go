@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -246,4 +247,40 @@ func TestDiff(t *testing.T) {
 	require.Equal(t, 2, n, "the root and dir; other is shared")
 	require.Positive(t, size)
 	require.Len(t, build.Diff(nil, after), 4)
+}
+
+// full is a CAS that has no room.
+type full struct{ cache.CAS }
+
+func (full) Put(context.Context, digest.Digest, io.Reader) error { return cache.ErrFull }
+
+// TestBring: the plan is stored beside its inputs. When one of the two fails the other is stopped, and the one that failed is told.
+func TestBring(t *testing.T) {
+	m := memory.New()
+	builders := &copier{}
+	e := &build.Executor{CAS: full{m}, ActionCache: complete.New(m, m), Builders: builders}
+	_, err := e.Run(t.Context(), plan(t), func(ctx context.Context) error {
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	require.ErrorIs(t, err, cache.ErrFull)
+	require.ErrorContains(t, err, "upload the deps action")
+
+	e.CAS = never{m}
+	asked := 0
+	_, err = e.Run(t.Context(), plan(t), func(context.Context) error {
+		asked++
+		return fmt.Errorf("the index has no such wheel: %w", cache.ErrNotFound)
+	})
+	require.ErrorContains(t, err, "inputs of deps.pex: the index has no such wheel")
+	require.Equal(t, 1, asked, "no second try mends that")
+	require.Zero(t, builders.started)
+}
+
+// never is a CAS that stores nothing until nobody waits for it.
+type never struct{ cache.CAS }
+
+func (never) Put(ctx context.Context, _ digest.Digest, _ io.Reader) error {
+	<-ctx.Done()
+	return ctx.Err()
 }

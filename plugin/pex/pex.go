@@ -103,7 +103,7 @@ func readInputs(ctx context.Context, cas cache.CAS, d digest.Digest) (*inputs, e
 
 // readNamed returns an Action's Command and its input root, which are read side by side.
 func readNamed(ctx context.Context, cas cache.CAS, a *repb.Action) (*repb.Command, *merkle.Tree, error) {
-	named, err := digest.FromProto(a.GetCommandDigest())
+	commandDigest, err := digest.FromProto(a.GetCommandDigest())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -114,7 +114,7 @@ func readNamed(ctx context.Context, cas cache.CAS, a *repb.Action) (*repb.Comman
 	var command repb.Command
 	var tree *merkle.Tree
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return cache.ReadMessage(ctx, cas, named, &command) })
+	g.Go(func() error { return cache.ReadMessage(ctx, cas, commandDigest, &command) })
 	g.Go(func() (err error) {
 		tree, err = merkle.Load(ctx, cas, root)
 		return err
