@@ -77,7 +77,7 @@ web  127.0.0.1:8080, where it does not listen: address already in use  canary cc
 	m.Versions = append(m.Versions, drains)
 	b.take(m, begin)
 	require.Equal(t, 1, strings.Count(show(0), "\n*  aaaaaaaaaaaa"))
-	require.Contains(t, show(0), "aaaaaaaaaaaa  draining (its process before) ")
+	require.Contains(t, show(0), "aaaaaaaaaaaa  draining (its earlier process) ")
 	m.Versions[1].Usage, drains.Usage = &codeserverpb.Usage{Requests: 30}, &codeserverpb.Usage{Requests: 10}
 	b.take(m, begin.Add(time.Second))
 	require.Regexp(t, `(?m)^\*  aaaaaaaaaaaa  ready .* 30\.0 `, show(0))

@@ -21,15 +21,17 @@ func stateText(l *codeserverpb.Location, v *codeserverpb.Version) string {
 	return stateName(v.GetState()) + twinText(l, v)
 }
 
-// twinText tells a version from the first one of its name, "" if it is that: one that is started again is there twice.
+// twinText tells a process of a version from that of the first one of its name, "" if it is that: one that is started again is
+// there twice. What is tried is told apart by that.
 func twinText(l *codeserverpb.Location, v *codeserverpb.Version) string {
+	one := firstOf(l, v.GetName())
 	switch {
-	case firstOf(l, v.GetName()) == v:
+	case one == v || isTried(l, v) || v.GetPid() == 0:
 		return ""
-	case v.GetState() == codeserverpb.State_STARTING:
-		return " (its next process)"
+	case v.GetState() == codeserverpb.State_STARTING || v.GetDeployedAt().AsTime().After(one.GetDeployedAt().AsTime()):
+		return " (its later process)"
 	}
-	return " (its process before)"
+	return " (its earlier process)"
 }
 
 // versionText is a version's name, with its process where there are several of the name.

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 )
@@ -36,14 +37,30 @@ func TestLocationText(t *testing.T) {
 	l.Versions = append(l.Versions, before)
 	text = locationText(l)
 	require.Regexp(t, `(?m)^ \* aaaaaaaaaaaa  ready  .* pid 7`, text)
-	require.Regexp(t, `(?m)^   aaaaaaaaaaaa  draining \(its process before\)  .* pid 6`, text)
+	require.Regexp(t, `(?m)^   aaaaaaaaaaaa  draining \(its earlier process\)  .* pid 6`, text)
 	for _, of := range []string{"aaaaaaaaaaaa (pid 7)", "aaaaaaaaaaaa (pid 6)", "cccccccccccc"} {
 		require.Contains(t, text, "\n   "+of+" uses ")
 	}
 	require.Contains(t, text, "\n   aaaaaaaaaaaa (pid 6) is kept to user: 60706")
 	before.State = codeserverpb.State_STARTING
-	require.Contains(t, locationText(l), "starting (its next process)")
+	require.Contains(t, locationText(l), "starting (its later process)")
 	before.State, l.Canary = codeserverpb.State_READY, l.GetCurrent()
 	require.Regexp(t, `(?m)^ ~ aaaaaaaaaaaa  ready \(canary, 10 %\)  .* pid 6`, locationText(l), "a restart is tried")
 	require.Regexp(t, `(?m)^ \* aaaaaaaaaaaa  ready  .* pid 7`, locationText(l))
+}
+
+// TestTwinText tells the processes of a version apart, and no other lines.
+func TestTwinText(t *testing.T) {
+	at := func(seconds int64) *timestamppb.Timestamp { return &timestamppb.Timestamp{Seconds: seconds} }
+	one := &codeserverpb.Version{Name: "a", State: codeserverpb.State_READY, Pid: 1, DeployedAt: at(10)}
+	other := &codeserverpb.Version{Name: "a", State: codeserverpb.State_DRAINING, Pid: 2, DeployedAt: at(5)}
+	l := &codeserverpb.Location{Name: "web", Current: "a", Versions: []*codeserverpb.Version{one, other}}
+	require.Empty(t, twinText(l, one))
+	require.Equal(t, " (its earlier process)", twinText(l, other))
+	other.DeployedAt = at(15)
+	require.Equal(t, " (its later process)", twinText(l, other), "a trial of a restart that failed, and drains")
+	other.State, l.Canary = codeserverpb.State_READY, "a"
+	require.Empty(t, twinText(l, other), "its mark says what it is")
+	*other = codeserverpb.Version{Name: "a", State: codeserverpb.State_STOPPED, DeployedAt: at(5)}
+	require.Empty(t, twinText(l, other), "it is kept, and has no process")
 }
