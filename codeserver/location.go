@@ -68,6 +68,7 @@ type version struct {
 	ends     int           // how often it has ended by itself, not come up, or hung, since then
 	ended    string        // why, the last time
 	failed   string        // why it is not one to go back to: the location has fallen back from it, or left it while it kept ending
+	blemish  string        // why it had failed, until somebody has had it serve again all the same
 	stages   []*codeserverpb.Stage
 	forked   bool
 	stats    *proxy.Stats

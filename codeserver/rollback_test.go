@@ -44,7 +44,7 @@ func TestRollbackFromLoop(t *testing.T) {
 		}, "it stays failed")
 		for _, v := range h.s.messages("web")[0].GetVersions() {
 			if v.GetName() == bad {
-				require.Regexp(t, `ended, hung or did not come up [2-4] times, until web was moved to `+one[:12]+`; the last time: .*status 4`, v.GetError())
+				require.Regexp(t, `ended, hung or did not come up [1-4] times, until web was moved to `+one[:12]+`; the last time: .*status 4`, v.GetError())
 			}
 		}
 		require.Empty(t, h.s.messages("web")[0].GetPrevious())
@@ -53,6 +53,14 @@ func TestRollbackFromLoop(t *testing.T) {
 	}
 	failed()
 	h.restart()
+	failed()
+
+	d, err = h.rollback(bad)
+	require.NoError(t, err, "who insists may go back to it")
+	require.Equal(t, bad, d.GetLocation().GetCurrent())
+	d, err = h.rollback("")
+	require.NoError(t, err)
+	require.Equal(t, one, d.GetLocation().GetCurrent())
 	failed()
 
 	h.deploy(h.spec(webApp("two")))
@@ -73,12 +81,13 @@ func TestLoops(t *testing.T) {
 		v    version
 		want bool
 	}{
-		"never ended":      {version{switched: now}, false},
-		"ended once":       {version{switched: now, pause: firstPause}, false},
-		"ended twice":      {version{switched: now, pause: 2 * firstPause}, true},
-		"was good":         {version{switched: now.Add(-fallBackTime), pause: 2 * firstPause}, false},
-		"is up for now":    {version{switched: now, pause: 2 * firstPause, running: up(time.Second)}, true},
-		"has come to rest": {version{switched: now, pause: 2 * firstPause, running: up(lastPause + time.Second)}, false},
+		"never ended":       {version{switched: now}, false},
+		"ended once, is up": {version{switched: now, pause: firstPause, running: up(time.Second)}, false},
+		"ended, is down":    {version{switched: now, pause: firstPause}, true},
+		"ended twice":       {version{switched: now, pause: 2 * firstPause}, true},
+		"was good":          {version{switched: now.Add(-fallBackTime), pause: 2 * firstPause}, false},
+		"is up for now":     {version{switched: now, pause: 2 * firstPause, running: up(time.Second)}, true},
+		"has come to rest":  {version{switched: now, pause: 2 * firstPause, running: up(lastPause + time.Second)}, false},
 	} {
 		require.Equal(t, c.want, c.v.loops(), name)
 	}

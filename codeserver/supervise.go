@@ -25,8 +25,7 @@ func (s *Server) watchProcess(l *location, v *version, run *running) {
 	log := v.log
 	if !asked {
 		v.running, v.state = nil, codeserverpb.State_FAILED
-		v.err = run.worker.Err().Error()
-		v.ended = v.err
+		v.ended = run.worker.Err().Error()
 		v.restarts++
 		l.done.restarts++
 		v.ends++
@@ -43,6 +42,9 @@ func (s *Server) watchProcess(l *location, v *version, run *running) {
 		}
 	}
 	pause, next := l.pauseOf(v), l.nextOf(v)
+	if !asked {
+		v.err = v.ended + "; " + next
+	}
 	s.mu.Unlock()
 	if asked {
 		return
@@ -112,10 +114,17 @@ func (s *Server) tryResume(l *location, v *version) bool {
 	return true
 }
 
-// loops reports whether a version is one that keeps ending: it did, or did not come up, twice in a row at least, and has not run for
-// longer than the last pause since. One that ended once may be as good as any. Server.mu is held.
+// loops reports whether a version is one that keeps ending: it has ended and is not up again, or did so, or did not come up, twice in a
+// row at least, and has not run for longer than the last pause since. One that is up after one end may be as good as any.
+// Server.mu is held.
 func (v *version) loops() bool {
-	return v.pause > firstPause && v.isNew() && (v.running == nil || time.Since(v.running.since) <= lastPause)
+	if !v.isNew() {
+		return false
+	}
+	if v.running == nil {
+		return v.pause > 0
+	}
+	return v.pause > firstPause && time.Since(v.running.since) <= lastPause
 }
 
 // isNew reports whether a version has not shown yet that it is good. Server.mu is held.

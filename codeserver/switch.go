@@ -1,6 +1,7 @@
 package codeserver
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -30,6 +31,7 @@ type transition struct {
 type standing struct {
 	state              codeserverpb.State
 	err, failed        string
+	blemish            string
 	deployed, switched time.Time
 	pause              time.Duration
 	ends               int
@@ -37,12 +39,13 @@ type standing struct {
 
 // standing returns a version's. Server.mu is held.
 func (v *version) standing() standing {
-	return standing{v.state, v.err, v.failed, v.deployed, v.switched, v.pause, v.ends}
+	return standing{v.state, v.err, v.failed, v.blemish, v.deployed, v.switched, v.pause, v.ends}
 }
 
 // stand gives a version back what it had. Server.mu is held.
 func (v *version) stand(s standing) {
-	v.state, v.err, v.failed, v.deployed, v.switched, v.pause, v.ends = s.state, s.err, s.failed, s.deployed, s.switched, s.pause, s.ends
+	v.state, v.err, v.failed, v.blemish = s.state, s.err, s.failed, s.blemish
+	v.deployed, v.switched, v.pause, v.ends = s.deployed, s.switched, s.pause, s.ends
 }
 
 // switchAll makes all transitions, or on an error none. State is on disk before traffic moves: a restart in between
@@ -90,6 +93,7 @@ func (t *transition) apply() {
 	if l.previous != nil && l.previous.name == v.name {
 		l.previous = nil
 	}
+	blemish := l.blemishOf(v.name)
 	l.current = v
 	l.versions = append([]*version{v}, without(l.versions, v)...)
 	l.loading = without(l.loading, v)
@@ -97,7 +101,17 @@ func (t *transition) apply() {
 		v.deployed, v.pause, v.ends = time.Now(), 0, 0
 	}
 	v.state, v.err, t.run.since = codeserverpb.State_READY, "", time.Now()
-	v.failed, v.switched = "", t.run.since
+	v.failed, v.blemish, v.switched = "", blemish, t.run.since
+}
+
+// blemishOf returns why a version has failed, or had, "" if it is as good as any. Server.mu is held.
+func (l *location) blemishOf(name string) string {
+	for _, v := range l.versions {
+		if why := cmp.Or(v.failed, v.blemish); v.name == name && why != "" {
+			return why
+		}
+	}
+	return ""
 }
 
 // leave makes the version that served the one to go back to, unless it has failed: then that stays the one before it.
@@ -106,6 +120,9 @@ func (t *transition) leave() {
 	c := t.current
 	if c.failed == "" && c.loops() {
 		c.failed = fmt.Sprintf("it ended, hung or did not come up %d times, until %s was moved to %.12s; the last time: %s", c.ends, t.l.name, t.v.name, c.ended)
+	}
+	if c.failed == "" && c.isNew() {
+		c.failed = c.blemish
 	}
 	if c.failed == "" {
 		t.l.previous = c
