@@ -104,19 +104,22 @@ func (a *app) cacheGCCommand() *cobra.Command {
 	return c
 }
 
-var sizeForm = lazy.Regexp(`^([0-9]{1,15}(?:\.[0-9]{1,9})?) ?(B|KiB|MiB|GiB|TiB)?$`)
+var sizeForm = lazy.Regexp(`^(?:0|([0-9]{1,15}(?:\.[0-9]{1,9})?) ?(B|KiB|MiB|GiB|TiB))$`)
 
-// parseSize reads a number of bytes with an optional unit: B, KiB, MiB, GiB or TiB.
+// parseSize reads a number with its unit: B, KiB, MiB, GiB or TiB. A number alone, which may be meant in another, is only 0.
 func parseSize(s string) (int64, error) {
 	m := sizeForm().FindStringSubmatch(s)
 	if m == nil {
 		return 0, fmt.Errorf("%q is not a size such as 500MiB or 20GiB", s)
 	}
+	if m[1] == "" {
+		return 0, nil
+	}
 	n, err := strconv.ParseFloat(m[1], 64)
 	if err != nil {
 		return 0, err
 	}
-	scale := map[string]float64{"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}[m[2]]
+	scale := map[string]float64{"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}[m[2]]
 	if n*scale >= 1<<62 {
 		return 0, fmt.Errorf("%q is more than any disk holds", s)
 	}

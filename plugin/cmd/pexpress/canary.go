@@ -26,7 +26,13 @@ func (t *canary) flags(c *cobra.Command) {
 
 // check refuses what makes no trial, also a share of 0 that was asked for: the version would get all requests untried.
 func (t *canary) check(c *cobra.Command) error {
-	switch asked := c.Flags().Changed("canary"); {
+	asked := c.Flags().Changed("canary")
+	for _, more := range []string{"canary-for", "canary-errors", "canary-latency"} {
+		if c.Flags().Changed(more) && !asked {
+			return usageError{fmt.Errorf("--%s is for --canary: say which share of the requests the new version gets first", more)}
+		}
+	}
+	switch {
 	case asked && t.percent < 1 || t.percent > 99:
 		return usageError{fmt.Errorf("--canary %d: a share is 1 to 99 percent", t.percent)}
 	case t.percent != 0 && t.duration <= 0:
