@@ -63,25 +63,35 @@ func (h holding) Get(ctx context.Context, d digest.Digest) (io.ReadCloser, error
 	if d.Size() > smallBlob {
 		return h.counting.Get(ctx, d)
 	}
-	rc, err := h.loader.local.Get(ctx, d)
-	if !isLost(err) {
-		return rc, err
-	}
 	data, there := h.held[d]
 	if !there {
-		remote, err := h.loader.cache(ctx)
+		var err error
+		data, err = cache.ReadBlob(ctx, h.loader.local, d, smallBlob)
+		if isLost(err) {
+			data, err = h.hold(ctx, d)
+		}
 		if err != nil {
 			return nil, err
 		}
-		if data, err = h.read(ctx, remote, d); err != nil {
-			return nil, err
-		}
-		if got := d.Function().FromBytes(data); got != d {
-			return nil, remoteError(ctx, d, fmt.Errorf("%w: want %s, got %s", digest.ErrMismatch, d, got))
-		}
-		h.held[d] = data
 	}
 	return io.NopCloser(bytes.NewReader(data)), nil
+}
+
+// hold reads a blob from the cache.
+func (h holding) hold(ctx context.Context, d digest.Digest) ([]byte, error) {
+	remote, err := h.loader.cache(ctx)
+	if err != nil {
+		return nil, err
+	}
+	data, err := h.read(ctx, remote, d)
+	if err != nil {
+		return nil, err
+	}
+	if got := d.Function().FromBytes(data); got != d {
+		return nil, remoteError(ctx, d, fmt.Errorf("%w: want %s, got %s", digest.ErrMismatch, d, got))
+	}
+	h.held[d] = data
+	return data, nil
 }
 
 // FindMissing implements cache.CAS.

@@ -1,6 +1,7 @@
 package loader
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -100,12 +101,17 @@ func TestDamagedDirectories(t *testing.T) {
 	tree, _, err := l.Load(t.Context(), root)
 	require.NoError(t, err)
 	require.NoError(t, l.Close())
+	n := 0
 	for d := range tree.Blobs() {
 		found, err := filepath.Glob(filepath.Join(dir, "blobs/cas/*", d.Hash()+"*"))
 		require.NoError(t, err)
 		require.Len(t, found, 1)
 		require.NoError(t, os.Chmod(found[0], 0o600))
-		require.NoError(t, os.Truncate(found[0], 0))
+		if n++; n%2 == 0 {
+			require.NoError(t, os.Truncate(found[0], 0))
+		} else {
+			require.NoError(t, os.WriteFile(found[0], bytes.Repeat([]byte{'U'}, int(d.Size())), 0o600))
+		}
 	}
 	l = open(t, dir, m)
 	_, st, err := l.Load(t.Context(), root)
