@@ -23,8 +23,10 @@ type transition struct {
 
 	// What was before, for the case that the state cannot be kept.
 	current, previous *version
+	versions          []*version // of the location
 	address           string
-	was, currentWas   standing // of v, and of current
+	was               standing // of v
+	failed            string   // why current had
 }
 
 // standing is what a switch changes of a version.
@@ -77,9 +79,9 @@ func (s *Server) switchAll(all []*transition) error {
 // apply changes what the location is to serve. Server.mu is held.
 func (t *transition) apply() {
 	l, v := t.l, t.v
-	t.current, t.previous, t.address, t.was = l.current, l.previous, l.address, v.standing()
+	t.current, t.previous, t.versions, t.address, t.was = l.current, l.previous, l.versions, l.address, v.standing()
 	if t.current != nil {
-		t.currentWas = t.current.standing()
+		t.failed = t.current.failed
 	}
 	if t.listener != nil {
 		l.address = t.listener.Addr().String()
@@ -135,15 +137,14 @@ func (t *transition) revert() {
 	if t.run == nil {
 		return
 	}
-	t.l.current, t.l.previous = t.current, t.previous
+	t.l.current, t.l.previous, t.l.versions = t.current, t.previous, t.versions
 	t.v.stand(t.was)
 	if t.current != nil {
-		t.current.stand(t.currentWas)
+		t.current.failed = t.failed
 	}
 	if t.revived {
 		return
 	}
-	t.l.versions = without(t.l.versions, t.v)
 	t.l.loading = append(slices.Clone(t.l.loading), t.v) // until abandon has ended it, what it needs is kept
 }
 
