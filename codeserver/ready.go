@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -14,6 +15,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
+	"github.com/pexpress/pexpress/codeserver/proc"
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 	"github.com/pexpress/pexpress/codeserver/worker"
 )
@@ -121,14 +123,10 @@ func waitReady(ctx context.Context, e *codeserverpb.Entry, port int, w *worker.W
 		return err
 	}
 	defer done()
-	err = untilReady(ctx, func(ctx context.Context) error {
-		err := ask(ctx)
-		// A command may have something else listen for it, such as a container's proxy.
-		if err == nil && e.GetPreset() != presetCommand && !w.Listens(port) {
-			err = errStranger
-		}
-		return err
-	}, w.Done(), time.After)
+	if e.GetPreset() != presetCommand { // which may have something else listen for it, such as a container's proxy
+		ask = askOnly(ask, func() ([]proc.Listener, error) { return w.Listening(port) })
+	}
+	err = untilReady(ctx, ask, w.Done(), time.After)
 	if err == nil {
 		return stillThere(w)
 	}
@@ -136,6 +134,25 @@ func waitReady(ctx context.Context, e *codeserverpb.Entry, port int, w *worker.W
 		return w.Err()
 	}
 	return err
+}
+
+// askOnly asks where the version's own sockets listen, and believes an answer when they are the same ones after it: nobody else can
+// have given it.
+func askOnly(ask probe, listening func() ([]proc.Listener, error)) probe {
+	return func(ctx context.Context) error {
+		before, err := listening()
+		if err == nil {
+			err = ask(ctx)
+		}
+		if err != nil {
+			return err
+		}
+		after, err := listening()
+		if err == nil && !slices.Equal(before, after) {
+			err = worker.ErrNobody
+		}
+		return err
+	}
 }
 
 // errEnded says that the process has ended that was asked.
@@ -174,21 +191,18 @@ func untilReady(ctx context.Context, ask probe, ended <-chan struct{}, after fun
 
 // isAnswer reports whether an error is what a version answers, not that nobody did.
 func isAnswer(err error) bool {
-	if errors.Is(err, errUnwell) {
+	if errors.Is(err, errUnwell) || errors.Is(err, worker.ErrStranger) {
 		return true
 	}
 	st, ok := status.FromError(err)
 	return ok && st.Code() != codes.Unavailable && st.Code() != codes.DeadlineExceeded && st.Code() != codes.Canceled
 }
 
-// errStranger says that an answer came from somebody else who took the port.
-var errStranger = errors.New("another process answers on the port that was meant for it")
-
 // stillThere guards against an answer from somebody else who took the port.
 func stillThere(w *worker.Worker) error {
 	select {
 	case <-w.Done():
-		return errors.Join(w.Err(), errStranger)
+		return errors.Join(w.Err(), worker.ErrStranger)
 	default:
 		return nil
 	}

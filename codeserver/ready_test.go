@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/pexpress/pexpress/codeserver/proc"
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 	"github.com/pexpress/pexpress/codeserver/worker"
 )
@@ -104,20 +105,8 @@ func TestStranger(t *testing.T) {
 	stranger, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer stranger.Close()
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	go func() {
-		for n := 1; ; n++ {
-			c, err := stranger.Accept()
-			if err != nil {
-				return
-			}
-			c.Close()
-			if n == 2 { // what the first probe was told is known
-				cancel()
-			}
-		}
-	}()
 	port := stranger.Addr().(*net.TCPAddr).Port
 	w, err := worker.Start(worker.Spec{
 		Program: "/bin/sleep", Args: []string{"60"}, Dir: t.TempDir(), Log: func([]byte) {}, Grace: time.Second,
@@ -125,6 +114,43 @@ func TestStranger(t *testing.T) {
 	require.NoError(t, err)
 	defer w.Stop(context.Background())
 	err = waitReady(ctx, &codeserverpb.Entry{Preset: presetASGI}, port, w)
-	require.ErrorIs(t, err, errStranger)
+	require.ErrorIs(t, err, worker.ErrStranger)
 	require.NoError(t, waitReady(t.Context(), &codeserverpb.Entry{Preset: presetCommand}, port, w))
+}
+
+// TestAskOnly believes an answer only when nobody else can have given it: one who listened during the question, and not before or
+// after, may have.
+func TestAskOnly(t *testing.T) {
+	own, other := []proc.Listener{{Inode: 1}}, []proc.Listener{{Inode: 2}}
+	for name, c := range map[string]struct {
+		before, after       []proc.Listener
+		errBefore, errAfter error
+		answer              error
+		want                error
+		asked               bool
+	}{
+		"its own":               {before: own, after: own, asked: true},
+		"not known":             {asked: true},
+		"nobody listens":        {errBefore: worker.ErrNobody, want: worker.ErrNobody},
+		"a stranger listens":    {errBefore: worker.ErrStranger, want: worker.ErrStranger},
+		"a stranger came":       {before: own, errAfter: worker.ErrStranger, want: worker.ErrStranger, asked: true},
+		"it has gone":           {before: own, errAfter: worker.ErrNobody, want: worker.ErrNobody, asked: true},
+		"it listens again":      {before: own, after: other, want: worker.ErrNobody, asked: true},
+		"it is not able to yet": {before: own, after: own, answer: errUnwell, want: errUnwell, asked: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			asked, calls := false, 0
+			err := askOnly(func(context.Context) error {
+				asked = true
+				return c.answer
+			}, func() ([]proc.Listener, error) {
+				if calls++; calls == 1 {
+					return c.before, c.errBefore
+				}
+				return c.after, c.errAfter
+			})(t.Context())
+			require.ErrorIs(t, err, c.want)
+			require.Equal(t, c.asked, asked)
+		})
+	}
 }

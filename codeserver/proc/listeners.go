@@ -3,9 +3,9 @@ package proc
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
+	"encoding/hex"
 	"fmt"
-	"io/fs"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -14,47 +14,80 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Listener is a socket that listens.
+type Listener struct {
+	Inode   uint32 // as links in /proc/PID/fd name it: socket:[INODE]
+	User    uint32
+	Address netip.AddrPort
+}
+
+// Listeners returns the sockets that listen on a TCP port, be it of IPv4 or IPv6.
+func Listeners(port int) ([]Listener, error) {
+	found, err := asked(port)
+	if err != nil {
+		return listed(port)
+	}
+	return found, nil
+}
+
+// listed reads them from /proc/net; see proc_net_tcp.txt of the kernel's documentation. To read these files to their end the kernel
+// walks through the table of all connections, whose size goes with the machine's memory: with 24 GiB both take 4 ms.
+func listed(port int) (found []Listener, err error) {
+	const listening = "0A"
+	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		b, err := os.ReadFile(table)
+		if err != nil && (table == "/proc/net/tcp" || !os.IsNotExist(err)) {
+			return nil, err
+		}
+		for line := range bytes.Lines(b) {
+			f := strings.Fields(string(line))
+			if len(f) < 10 || f[3] != listening {
+				continue
+			}
+			address := Endpoint(f[1])
+			user, uerr := strconv.ParseUint(f[7], 10, 32)
+			inode, ierr := strconv.ParseUint(f[9], 10, 32)
+			if int(address.Port()) == port && uerr == nil && ierr == nil {
+				found = append(found, Listener{uint32(inode), uint32(user), address})
+			}
+		}
+	}
+	return found, nil
+}
+
+// Endpoint reads an address as the tables in /proc/net have it: words of this machine's byte order, in hex, a colon, and the
+// port. The zero AddrPort, which is no end's, is what is none.
+func Endpoint(s string) netip.AddrPort {
+	words, port, _ := strings.Cut(s, ":")
+	b, err := hex.DecodeString(words)
+	n, perr := strconv.ParseUint(port, 16, 16)
+	if err != nil || perr != nil || len(b)%4 != 0 {
+		return netip.AddrPort{}
+	}
+	for i := 0; i < len(b); i += 4 {
+		binary.NativeEndian.PutUint32(b[i:], binary.BigEndian.Uint32(b[i:]))
+	}
+	ip, ok := netip.AddrFromSlice(b)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(ip.Unmap(), uint16(n))
+}
+
 // Of linux/inet_diag.h and linux/sock_diag.h.
 const (
 	sockDiagByFamily = 20
 	tcpListen        = 10
 	requestSize      = 56 // of a struct inet_diag_req_v2
-	answerSize       = 72 // of a struct inet_diag_msg
-	inodeAt          = 68 // in it
+	answerSize       = 72 // of a struct inet_diag_msg, in which there are at
+	portAt           = 4
+	addressAt        = 8
+	userAt           = 64
+	inodeAt          = 68
 )
 
-// Listeners returns the inodes of the sockets that listen on a TCP port, be it of IPv4 or IPv6.
-func Listeners(port int) (inodes []uint32, err error) {
-	if inodes, err = asked(port); err != nil {
-		return listed(port)
-	}
-	return inodes, nil
-}
-
-// listed reads them from /proc/net; see proc_net_tcp.txt of the kernel's documentation. To read these files to their end the kernel
-// walks through the table of all connections, whose size goes with the machine's memory: with 24 GiB both take 4 ms.
-func listed(port int) (inodes []uint32, err error) {
-	const listening = "0A"
-	suffix := fmt.Sprintf(":%04X", port)
-	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		b, err := os.ReadFile(table)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-		for line := range bytes.Lines(b) {
-			f := strings.Fields(string(line))
-			if len(f) > 9 && strings.HasSuffix(f[1], suffix) && f[3] == listening {
-				if inode, err := strconv.ParseUint(f[9], 10, 32); err == nil {
-					inodes = append(inodes, uint32(inode))
-				}
-			}
-		}
-	}
-	return inodes, nil
-}
-
 // asked has the kernel look for them; see sock_diag(7). Not every kernel has that, nor lets every process ask.
-func asked(port int) (inodes []uint32, err error) {
+func asked(port int) (found []Listener, err error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
@@ -64,13 +97,13 @@ func asked(port int) (inodes []uint32, err error) {
 		if err := unix.Sendto(fd, listenRequest(family, port), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 			return nil, os.NewSyscallError("sendto", err)
 		}
-		found, err := readInodes(fd)
+		of, err := readListeners(fd)
 		if err != nil {
 			return nil, err
 		}
-		inodes = append(inodes, found...)
+		found = append(found, of...)
 	}
-	return inodes, nil
+	return found, nil
 }
 
 // listenRequest asks for all of a family that listen on a port.
@@ -85,8 +118,8 @@ func listenRequest(family byte, port int) []byte {
 	return append(b, make([]byte, unix.NLMSG_HDRLEN+requestSize-len(b))...)
 }
 
-// readInodes reads the answer to a request.
-func readInodes(fd int) (inodes []uint32, err error) {
+// readListeners reads the answer to a request.
+func readListeners(fd int) (found []Listener, err error) {
 	buf := make([]byte, 32<<10) // what the kernel fills at most at once
 	for {
 		n, _, err := unix.Recvfrom(fd, buf, 0)
@@ -103,11 +136,24 @@ func readInodes(fd int) (inodes []uint32, err error) {
 		for _, m := range messages {
 			switch {
 			case m.Header.Type == unix.NLMSG_DONE || m.Header.Type == unix.NLMSG_ERROR:
-				return inodes, problem(m.Data)
+				return found, problem(m.Data)
 			case m.Header.Type == sockDiagByFamily && len(m.Data) >= answerSize:
-				inodes = append(inodes, binary.NativeEndian.Uint32(m.Data[inodeAt:]))
+				found = append(found, listener(m.Data))
 			}
 		}
+	}
+}
+
+// listener reads a struct inet_diag_msg.
+func listener(b []byte) Listener {
+	size := 4
+	if b[0] == unix.AF_INET6 {
+		size = 16
+	}
+	ip, _ := netip.AddrFromSlice(b[addressAt:][:size])
+	return Listener{
+		Inode: binary.NativeEndian.Uint32(b[inodeAt:]), User: binary.NativeEndian.Uint32(b[userAt:]),
+		Address: netip.AddrPortFrom(ip.Unmap(), binary.BigEndian.Uint16(b[portAt:])),
 	}
 }
 

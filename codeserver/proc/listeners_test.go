@@ -3,6 +3,7 @@ package proc
 import (
 	"encoding/binary"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -14,10 +15,10 @@ import (
 )
 
 // ways are the two that the kernel has.
-var ways = map[string]func(port int) ([]uint32, error){"asked": asked, "listed": listed}
+var ways = map[string]func(port int) ([]Listener, error){"asked": asked, "listed": listed}
 
-// inodeOf returns the inode of a listener's socket.
-func inodeOf(t *testing.T, l net.Listener) uint32 {
+// listenerOf returns what is to be found of a listener.
+func listenerOf(t *testing.T, l net.Listener) Listener {
 	file, err := l.(*net.TCPListener).File()
 	require.NoError(t, err)
 	defer file.Close()
@@ -25,7 +26,8 @@ func inodeOf(t *testing.T, l net.Listener) uint32 {
 	require.NoError(t, err)
 	inode, err := strconv.ParseUint(strings.TrimSuffix(strings.TrimPrefix(target, "socket:["), "]"), 10, 32)
 	require.NoError(t, err)
-	return uint32(inode)
+	address := l.Addr().(*net.TCPAddr).AddrPort()
+	return Listener{uint32(inode), uint32(os.Getuid()), netip.AddrPortFrom(address.Addr().Unmap(), address.Port())}
 }
 
 // TestListeners finds who listens on a port, in either family, and not who has stopped, of whom there is a connection still. Other
@@ -38,21 +40,21 @@ func TestListeners(t *testing.T) {
 			continue
 		}
 		require.NoError(t, err, address)
-		port, inode := l.Addr().(*net.TCPAddr).Port, inodeOf(t, l)
+		port, want := l.Addr().(*net.TCPAddr).Port, listenerOf(t, l)
 		client, err := net.Dial("tcp", l.Addr().String())
 		require.NoError(t, err, address)
 		server, err := l.Accept()
 		require.NoError(t, err, address)
 		for name, way := range ways {
-			inodes, err := way(port)
+			found, err := way(port)
 			require.NoError(t, err, "%s %s", name, address)
-			require.Contains(t, inodes, inode, "%s %s", name, address)
+			require.Contains(t, found, want, "%s %s", name, address)
 		}
 		require.NoError(t, l.Close())
 		for name, way := range ways {
-			inodes, err := way(port)
+			found, err := way(port)
 			require.NoError(t, err, "%s %s", name, address)
-			require.NotContains(t, inodes, inode, "%s %s", name, address)
+			require.NotContains(t, found, want, "%s %s", name, address)
 		}
 		require.NoError(t, client.Close())
 		require.NoError(t, server.Close())
@@ -65,17 +67,17 @@ func TestManyListeners(t *testing.T) {
 	require.NoError(t, err)
 	defer first.Close()
 	port := first.Addr().(*net.TCPAddr).Port
-	want := []uint32{inodeOf(t, first)}
+	want := []Listener{listenerOf(t, first)}
 	for i := range 400 {
 		l, err := net.Listen("tcp", "127.1."+strconv.Itoa(i/200)+"."+strconv.Itoa(i%200+1)+":"+strconv.Itoa(port))
 		require.NoError(t, err)
 		defer l.Close()
-		want = append(want, inodeOf(t, l))
+		want = append(want, listenerOf(t, l))
 	}
 	for name, way := range ways {
-		inodes, err := way(port)
+		found, err := way(port)
 		require.NoError(t, err, name)
-		require.Subset(t, inodes, want, name)
+		require.Subset(t, found, want, name)
 	}
 }
 

@@ -1,45 +1,91 @@
 package worker
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/pexpress/pexpress/codeserver/proc"
 )
 
-// Listens reports whether the worker's process, or one below it, listens on a TCP port. A port that was free when it was
-// chosen can be somebody else's by the time the version would listen on it, and an answer from there says nothing about
-// the version. Where the kernel does not say who listens, or names nobody, the answer is true.
-func (w *Worker) Listens(port int) bool {
-	inodes, err := proc.Listeners(port)
-	if err != nil || len(inodes) == 0 {
-		return true
+// What Listening finds instead of the worker.
+var (
+	ErrNobody   = errors.New("nothing listens on its port")
+	ErrStranger = errors.New("another process answers on the port that was meant for it")
+)
+
+// Listening returns the sockets that are asked when somebody connects to a port of 127.0.0.1: each is one of the worker's processes'. A
+// port that was free when it was chosen can be somebody else's by the time the worker would listen on it, and an answer from
+// there says nothing about the worker. Where the kernel does not say who listens, there are none and no error.
+func (w *Worker) Listening(port int) ([]proc.Listener, error) {
+	all, err := proc.Listeners(port)
+	if err != nil {
+		return nil, nil //nolint:nilerr // it is not known
 	}
-	sockets := map[string]bool{} // as links in /proc/PID/fd name them
-	for _, inode := range inodes {
-		sockets[fmt.Sprintf("socket:[%d]", inode)] = true
+	all = slices.DeleteFunc(all, func(l proc.Listener) bool { return !isAsked(l.Address.Addr()) })
+	if len(all) == 0 {
+		return nil, fmt.Errorf("%w, %d of 127.0.0.1", ErrNobody, port)
 	}
-	if hasOne(w.pid, sockets) {
-		return true
+	left := map[string]proc.Listener{} // by the name that links in /proc/PID/fd have
+	for _, l := range all {
+		left[fmt.Sprintf("socket:[%d]", l.Inode)] = l
 	}
-	for _, p := range Descendants(w.pid) {
-		if hasOne(p.PID, sockets) {
-			return true
+	take(w.pid, left)
+	if len(left) > 0 { // it is rarely another one
+		for _, pid := range w.others() {
+			take(pid, left)
 		}
 	}
-	return false
+	if len(left) > 0 {
+		return nil, ErrStranger
+	}
+	return all, nil
 }
 
-// hasOne reports whether a process has one of these sockets.
-func hasOne(pid int, sockets map[string]bool) bool {
+// isAsked reports whether who listens at an address is asked when somebody connects to 127.0.0.1.
+func isAsked(a netip.Addr) bool {
+	return a.IsUnspecified() || a == netip.AddrFrom4([4]byte{127, 0, 0, 1})
+}
+
+// others are the processes below the worker's, and those that have lost their parent: they are below the one above it then, which has
+// no other worker.
+func (w *Worker) others() (pids []int) {
+	top := w.pid
+	if s, err := proc.ReadStat(w.pid); err == nil && s.Parent > 1 && s.Parent != os.Getpid() {
+		top = s.Parent
+	}
+	for _, p := range Descendants(top) {
+		pids = append(pids, p.PID)
+	}
+	return pids
+}
+
+// take removes the sockets that a process has. Where this process may not look, as without CAP_SYS_PTRACE, it has those of its user:
+// no two locations have the same one then.
+func take(pid int, left map[string]proc.Listener) {
 	dir := filepath.Join("/proc", strconv.Itoa(pid), "fd")
-	fds, _ := os.ReadDir(dir)
+	fds, err := os.ReadDir(dir)
 	for _, fd := range fds {
-		if target, err := os.Readlink(filepath.Join(dir, fd.Name())); err == nil && sockets[target] {
-			return true
+		target, lerr := os.Readlink(filepath.Join(dir, fd.Name()))
+		if lerr != nil {
+			err = lerr
+			continue
+		}
+		delete(left, target)
+	}
+	if !errors.Is(err, fs.ErrPermission) {
+		return
+	}
+	if user, err := proc.User(pid); err == nil {
+		for name, l := range left {
+			if l.User == user {
+				delete(left, name)
+			}
 		}
 	}
-	return false
 }

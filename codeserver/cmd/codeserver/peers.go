@@ -1,8 +1,6 @@
 package main
 
 import (
-	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -11,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/pexpress/pexpress/codeserver/proc"
 )
 
 // outside is a listener of this host's that versions cannot talk to: those that have users of their own are told by them.
@@ -69,7 +69,7 @@ func userOf(c net.Conn) (int, error) {
 		}
 		for line := range strings.Lines(string(b)) {
 			f := strings.Fields(line)
-			if len(f) > 9 && parseEnd(f[1]) == theirs && parseEnd(f[2]) == ours && f[9] != "0" {
+			if len(f) > 9 && proc.Endpoint(f[1]) == theirs && proc.Endpoint(f[2]) == ours && f[9] != "0" {
 				return strconv.Atoi(f[7])
 			}
 		}
@@ -83,23 +83,4 @@ func endOf(a net.Addr) netip.AddrPort {
 		return netip.AddrPort{}
 	}
 	return netip.AddrPortFrom(tcp.AddrPort().Addr().Unmap().WithZone(""), tcp.AddrPort().Port())
-}
-
-// parseEnd reads an address as the kernel's tables have it: words of this machine's byte order, in hex, a colon, and the
-// port. The zero AddrPort, which is no end's, is what is none.
-func parseEnd(s string) netip.AddrPort {
-	words, port, _ := strings.Cut(s, ":")
-	b, err := hex.DecodeString(words)
-	n, perr := strconv.ParseUint(port, 16, 16)
-	if err != nil || perr != nil || len(b)%4 != 0 {
-		return netip.AddrPort{}
-	}
-	for i := 0; i < len(b); i += 4 {
-		binary.NativeEndian.PutUint32(b[i:], binary.BigEndian.Uint32(b[i:]))
-	}
-	ip, ok := netip.AddrFromSlice(b)
-	if !ok {
-		return netip.AddrPort{}
-	}
-	return netip.AddrPortFrom(ip.Unmap(), uint16(n))
 }
