@@ -238,8 +238,7 @@ class Pair:
             else:
                 die_with_parent()
                 signal.signal(signal.SIGCHLD, on_child)
-                for at, length in spans:
-                    LIBC.madvise(at, length, MADV_POPULATE_WRITE)
+                copy(spans, theirs)
             kind, fds, _, _ = socket.recv_fds(theirs, 1, 8)
             if not kind:
                 os._exit(0)  # the zygote is gone
@@ -264,6 +263,20 @@ class Pair:
             except OSError:
                 return False
         return True
+
+
+PIECE = 1 << 20
+
+
+def copy(spans, until):
+    """Makes copies of spans of memory that are this process's own, until it is told something: who waits does not wait for the rest."""
+    told = select.poll()
+    told.register(until, select.POLLIN)
+    for at, length in spans:
+        for start in range(at, at + length, PIECE):
+            if told.poll(0):
+                return
+            LIBC.madvise(start, min(PIECE, at + length - start), MADV_POPULATE_WRITE)
 
 
 FORK, SANDBOX = b"f", b"s"  # with a shim for a parent, or with a keeper and in a sandbox; see package sandbox
