@@ -264,8 +264,12 @@ func (v *version) rest() {
 	}
 }
 
+// yieldFor is how long a version that ends gives way to the others. Python's end takes twice the processor time of a forked start.
+const yieldFor = time.Second
+
 // endRetired ends a version that has finished what it began.
 func (s *Server) endRetired(l *location, v *version, run *running) {
+	run.group.Yield(yieldFor)
 	run.worker.Stop(context.Background())
 	_ = run.backend.Close()
 	s.mu.Lock()

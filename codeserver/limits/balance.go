@@ -19,6 +19,7 @@ const (
 	balanceEvery = 50 * time.Millisecond
 	calmEvery    = time.Second
 	spareFor     = 10 * time.Second
+	startFor     = 250 * time.Millisecond // in which a version that is forked has started, and gives way to nobody
 )
 
 // Balance has groups that use much of the processors give way to those that do not, until ctx ends: what answers a request
@@ -116,6 +117,7 @@ func newBalance(h *Host, now time.Time, busy func() time.Duration) *balance {
 
 // share is what is known of a group.
 type share struct {
+	since  time.Time     // when it was seen first
 	at     time.Time     // when it was looked at last by demote
 	used   time.Duration // until then
 	low    bool
@@ -139,10 +141,10 @@ func (b *balance) demote(now time.Time) {
 		s := b.groups[group]
 		used := b.host.layout.cpu(group)
 		if s == nil {
-			s = &share{at: now, used: used}       // what it has used since it was made, and since when, is not known
-			_ = b.host.layout.weigh(group, false) // a codeserver that was killed can have left it low
+			s = &share{since: now, at: now, used: used} // what it has used since it was made, and since when, is not known
+			_ = b.host.layout.weigh(group, false)       // a codeserver that was killed can have left it low
 		}
-		if !s.low && !now.Before(s.spared) && used-s.used > now.Sub(s.at)/4 && b.host.layout.weigh(group, true) == nil {
+		if !s.low && now.Sub(s.since) >= startFor && !now.Before(s.spared) && used-s.used > now.Sub(s.at)/4 && b.host.layout.weigh(group, true) == nil {
 			s.low, s.fresh, s.before = true, true, used
 		}
 		s.at, s.used, seen[group] = now, used, s

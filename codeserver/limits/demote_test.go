@@ -65,6 +65,35 @@ func TestDemote(t *testing.T) {
 		tick("", 0)
 	}
 	require.Equal(t, map[string]bool{"v-busy": true, "v-limited": true}, f.low)
+	require.NoError(t, os.Mkdir(filepath.Join(f.dir, "v-starts"), 0o755))
+	for passed := time.Duration(0); passed < startFor; passed += balanceEvery {
+		tick("v-starts", balanceEvery)
+		require.NotContains(t, f.low, "v-starts")
+	}
+	tick("v-starts", balanceEvery)
+	require.Contains(t, f.low, "v-starts")
+}
+
+// weighing is a layout that tells how groups are weighed.
+type weighing struct {
+	layout
+	low chan bool
+}
+
+func (w weighing) weigh(_ string, low bool) error {
+	w.low <- low
+	return nil
+}
+
+// TestYield has a group give way before it has used anything, and not for ever.
+func TestYield(t *testing.T) {
+	w := weighing{low: make(chan bool, 2)}
+	h := &Host{layout: w}
+	(&Group{host: h, name: "ends"}).Yield(0)
+	require.True(t, <-w.low)
+	require.False(t, <-w.low)
+	h.None(Limits{}).Yield(0)
+	require.Empty(t, w.low)
 }
 
 // TestStarve has a group compute that gives way, beside somebody who is no group and uses all the processors, or a part of them.

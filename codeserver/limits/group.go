@@ -41,6 +41,16 @@ func (g *Group) Dirs() []string {
 	return dirs
 }
 
+// Yield has the group give way to all others for a while: for what ends nobody waits, but where they want all the processors it has to
+// come to its end.
+func (g *Group) Yield(lasting time.Duration) {
+	if g.name == "" {
+		return
+	}
+	_ = g.host.layout.weigh(g.name, true)
+	time.AfterFunc(lasting, func() { _ = g.host.layout.weigh(g.name, false) }) // it may be gone
+}
+
 // Limits returns the limits that it was made with.
 func (g *Group) Limits() Limits { return g.limits }
 
