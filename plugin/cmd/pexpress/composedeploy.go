@@ -73,7 +73,7 @@ func (a *app) deployDescriptor(ctx context.Context, r descriptorRequest) error {
 	if err != nil {
 		return deployError(err)
 	}
-	err = a.follow(stream, start)
+	err = a.follow(stream, start, 1)
 	if status.Code(err) == codes.NotFound {
 		return unavailableError{err} // of the trees: the codeserver reads another cache
 	}

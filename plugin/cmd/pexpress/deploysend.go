@@ -48,7 +48,7 @@ func (s *session) sendDeploy(ctx context.Context, c *client.Client, reqs []*code
 		return deployError(err)
 	}
 	s.later.Wait()
-	err = s.app.follow(stream, start)
+	err = s.app.follow(stream, start, len(reqs))
 	if status.Code(err) == codes.NotFound {
 		return unavailableError{err} // of the trees: those were just built, into another cache
 	}
@@ -60,12 +60,15 @@ type eventStream interface {
 	Recv() (*codeserverpb.DeployEvent, error)
 }
 
-// nextDeployed hands a deploy's steps on until a version serves. io.EOF says that there is no other.
-func nextDeployed(stream eventStream, stage func(*codeserverpb.Stage)) (*codeserverpb.Deployed, error) {
+// errNoWord says that a deploy has ended before a version served.
+var errNoWord = unavailableError{errors.New("the codeserver ended the deploy without a word: see its log")}
+
+// untilDeployed hands a deploy's steps on until a version serves.
+func untilDeployed(stream eventStream, stage func(*codeserverpb.Stage)) (*codeserverpb.Deployed, error) {
 	for {
 		ev, err := stream.Recv()
 		if err == io.EOF {
-			return nil, io.EOF
+			return nil, errNoWord
 		}
 		if err != nil {
 			return nil, deployError(err)
@@ -79,29 +82,10 @@ func nextDeployed(stream eventStream, stage func(*codeserverpb.Stage)) (*codeser
 	}
 }
 
-// errNoWord says that a deploy has ended before a version served.
-var errNoWord = unavailableError{errors.New("the codeserver ended the deploy without a word: see its log")}
-
-// untilDeployed is nextDeployed where there must be one.
-func untilDeployed(stream eventStream, stage func(*codeserverpb.Stage)) (*codeserverpb.Deployed, error) {
-	d, err := nextDeployed(stream, stage)
-	if err == io.EOF {
-		return nil, errNoWord
-	}
-	return d, err
-}
-
-// follow reports a deploy's events until all versions serve.
-func (a *app) follow(stream eventStream, start time.Time) error {
-	for served := false; ; served = true {
-		d, err := nextDeployed(stream, a.reportStage)
-		if err == io.EOF {
-			a.timings.deployed()
-			if !served {
-				return errNoWord
-			}
-			return nil
-		}
+// follow reports a deploy's events until all versions serve, which are n. Nothing comes after that, and nobody waits for its end.
+func (a *app) follow(stream eventStream, start time.Time, n int) error {
+	for range n {
+		d, err := untilDeployed(stream, a.reportStage)
 		if err != nil {
 			return err
 		}
@@ -109,6 +93,8 @@ func (a *app) follow(stream eventStream, start time.Time) error {
 		a.addresses[l.GetName()] = l.GetAddress()
 		a.reportDeployed(d, time.Since(start))
 	}
+	a.timings.deployed()
+	return nil
 }
 
 // answer is a codeserver's error: its words for people, its status for the code.

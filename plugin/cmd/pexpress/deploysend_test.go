@@ -48,6 +48,19 @@ func TestUntilDeployed(t *testing.T) {
 	require.Equal(t, codes.FailedPrecondition, status.Code(err))
 }
 
+// TestFollow waits for as many versions as there are to be, and not for what comes after them.
+func TestFollow(t *testing.T) {
+	served := &codeserverpb.DeployEvent{Event: &codeserverpb.DeployEvent_Deployed{Deployed: &codeserverpb.Deployed{
+		Location: &codeserverpb.Location{Name: "web", Address: "127.0.0.1:1"},
+	}}}
+	a := &app{ui: newUI(false, io.Discard, io.Discard), timings: newTimings(), addresses: map[string]string{}}
+	s := &said{[]*codeserverpb.DeployEvent{served, served}, nil}
+	require.NoError(t, a.follow(s, time.Now(), 1))
+	require.Len(t, s.events, 1)
+	require.Equal(t, map[string]string{"web": "127.0.0.1:1"}, a.addresses)
+	require.ErrorContains(t, a.follow(&said{[]*codeserverpb.DeployEvent{served}, io.EOF}, time.Now(), 2), "without a word")
+}
+
 // TestReportStage tells what the codeserver says about a step.
 func TestReportStage(t *testing.T) {
 	st := &codeserverpb.Stage{Name: "canary", Note: "too few answers to judge it by: 3 of 20", Took: durationpb.New(5 * time.Second)}
