@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"testing"
@@ -139,6 +140,9 @@ func TestStoppedOrphan(t *testing.T) {
 	pid, shim := w.PID(), w.shim.pid()
 	w.Leave()
 	require.NoError(t, syscall.Kill(shim, syscall.SIGSTOP))
+	soon(t, func() bool { // until all of its threads have stopped it may answer
+		return !slices.ContainsFunc(proc.Threads(shim), func(s proc.Stat) bool { return s.State != 'T' })
+	})
 	all, err := Orphans(dir)
 	require.ErrorContains(t, err, "is ended")
 	require.Len(t, all, 1)

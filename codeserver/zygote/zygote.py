@@ -211,8 +211,8 @@ class Pair:
     A fork copies the page tables of all that was imported. Nobody has to wait for that who is forked ahead. The version is
     a fork of a fork, so that its parent is a process that owns it, as when it is started without a zygote.
 
-    Nor for page faults: the version has copies of its own of those spans of memory that versions write to. An older kernel
-    (before 5.14) makes none.
+    Nor for page faults: the version has copies of its own of those spans of memory that versions write to, if nobody asked for it
+    before it had made them. An older kernel (before 5.14) makes none.
     """
 
     def __init__(self, spans, on_child, *others):
