@@ -43,7 +43,8 @@ func TestUpgrade(t *testing.T) {
 	h.write("web/word.py", "WORD = \"two\"\n")
 	h.deploy()
 	require.Equal(t, "two", h.get(address, "/"))
-	require.Empty(t, h.zombies(), "a shim whose parent this process is by chance is reaped")
+	require.Eventually(t, func() bool { return len(h.zombies()) == 0 }, 30*time.Second, 10*time.Millisecond,
+		"a shim whose parent this process is by chance is reaped")
 
 	pid = h.get(address, "/pid")
 	h.end(syscall.SIGTERM)
