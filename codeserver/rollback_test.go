@@ -121,6 +121,17 @@ func TestLeaveUndone(t *testing.T) {
 	}
 }
 
+// TestBlemish: a version that had failed is failed again when it is left soon after, and good once it has served for long.
+func TestBlemish(t *testing.T) {
+	for served, want := range map[time.Duration]string{0: "it ended", fallBackTime: ""} {
+		had := &version{name: "bad", blemish: "it ended", switched: time.Now().Add(-served)}
+		l := &location{name: "web", current: had, versions: []*version{had}}
+		(&transition{l: l, v: &version{name: "next"}, run: &running{}}).apply()
+		require.Equal(t, want, had.failed)
+		require.Equal(t, want, l.blemishOf("bad"))
+	}
+}
+
 // TestRestartsAreCounted has a version end, and then not come up any more: each start of it is counted.
 func TestRestartsAreCounted(t *testing.T) {
 	t.Parallel()

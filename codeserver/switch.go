@@ -123,7 +123,10 @@ func (t *transition) leave() {
 	if c.failed == "" && c.loops() {
 		c.failed = fmt.Sprintf("it ended, hung or did not come up %d times, until %s was moved to %.12s; the last time: %s", c.ends, t.l.name, t.v.name, c.ended)
 	}
-	if c.failed == "" && c.isNew() {
+	switch {
+	case !c.isNew():
+		c.blemish = "" // it has shown that it is good
+	case c.failed == "":
 		c.failed = c.blemish
 	}
 	if c.failed == "" {
