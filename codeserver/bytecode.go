@@ -38,6 +38,9 @@ func (s *Server) fillBytecode(wheels []venv.Wheel, py *venv.Interpreter) {
 		begin := time.Now()
 		var modules, skipped atomic.Int64
 		lacking := s.venvs.NoBytecode(wheels, py)
+		if len(lacking) == 0 {
+			return // whoever was before has made it
+		}
 		err := s.venvs.Fill(s.ctx, lacking, py, max(1, runtime.NumCPU()/2),
 			func(ctx context.Context, w venv.Wheel, site, out string, names []string) ([]string, error) {
 				skip, err := bytecode.Compile(ctx, py, site, out, names)

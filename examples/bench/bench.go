@@ -23,7 +23,8 @@ type bench struct {
 	deploys int // of a row of edits
 	started []*exec.Cmd
 	fixed   sample
-	count   int // of edits
+	count   int      // of edits
+	deps    []string // whose environments the codeserver has
 
 	remote   string // address of the cache that everything goes through; "" is the one on this disk
 	endpoint string // of the S3 server behind it
@@ -103,9 +104,9 @@ func (b *bench) shell(dir, program string, args ...string) error {
 
 // event is a line of pexpress's JSON output.
 type event struct {
-	Event, Output, Stage, Address string
-	Milliseconds                  float64
-	Bytes                         int64
+	Event, Output, Stage, Address, Root string
+	Milliseconds                        float64
+	Bytes                               int64
 }
 
 // pexpress runs the command line in a project and returns its events.

@@ -100,18 +100,25 @@ func (b *bench) coldDeploy(key string, fill bool, prepare func() error) (time.Du
 		err = b.serving(deployed(events), b.healthy)
 	}
 	took := time.Since(start)
-	for begin := time.Now(); fill && err == nil; time.Sleep(50 * time.Millisecond) {
-		log, rerr := os.ReadFile(b.path("cold.log"))
-		switch {
-		case rerr != nil || b.ctx.Err() != nil:
-			err = errors.Join(rerr, b.ctx.Err())
-		case bytes.Contains(log, []byte("bytecode was made")):
-			return took, nil
-		case bytes.Contains(log, []byte("bytecode is not made")), time.Since(begin) > 10*time.Minute:
-			err = fmt.Errorf("the host makes no bytecode: %s", log)
-		}
+	if fill && err == nil {
+		err = b.untilBytecode("cold", 1)
 	}
 	return took, err
+}
+
+// untilBytecode waits until a codeserver has made the bytecode of so many environments.
+func (b *bench) untilBytecode(state string, environments int) error {
+	for begin := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+		log, err := os.ReadFile(b.path(state + ".log"))
+		switch {
+		case err != nil || b.ctx.Err() != nil:
+			return errors.Join(err, b.ctx.Err())
+		case bytes.Count(log, []byte("bytecode was made")) >= environments:
+			return nil
+		case bytes.Contains(log, []byte("bytecode is not made")), time.Since(begin) > 10*time.Minute:
+			return fmt.Errorf("the host makes no bytecode: %s", log)
+		}
+	}
 }
 
 // gatewayKeys let our processes into the S3 server.

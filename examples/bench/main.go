@@ -15,7 +15,7 @@ import (
 
 func main() {
 	rounds := flag.Int("rounds", 7, "paired runs of each row")
-	edits := flag.Int("edits", 100, "edits that are deployed in a row of edits; the peer is measured beside each fifteenth")
+	edits := flag.Int("edits", 100, "edits of a row, a second after one another, each followed by one more at once; the peer is measured beside each fifteenth")
 	only := flag.String("only", "", "measure one row: edit, edit-asgi, edit-5000, unchanged, lock, files, bump, cold or cold-bucket")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
