@@ -14,12 +14,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"time"
 
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/pexpress/pexpress/cache/lazy"
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 	"github.com/pexpress/pexpress/codeserver/provenance"
 )
@@ -49,11 +49,11 @@ type Release struct {
 	Provenance []byte
 }
 
-var validName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+var validName = lazy.Regexp(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 
 // CheckName refuses what cannot be a channel's name.
 func CheckName(name string) error {
-	if !validName.MatchString(name) {
+	if !validName().MatchString(name) {
 		return fmt.Errorf("%.80q is no name for a channel: 1 to 63 letters, digits, '-', '_' or '.', starting with a letter or digit", name)
 	}
 	return nil
