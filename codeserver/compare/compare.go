@@ -28,29 +28,34 @@ const (
 
 // File is one file or symlink that differs. A size is 0 where there is no file.
 type File struct {
-	Path          string
-	Kind          Kind
-	Before, After int64
+	Path   string `json:"path"`
+	Kind   Kind   `json:"kind"`
+	Before int64  `json:"before"`
+	After  int64  `json:"after"`
 }
 
 // Wheel is one distribution that differs. From and To are its versions, as the wheels' names say them.
 type Wheel struct {
-	Name          string
-	Kind          Kind
-	From, To      string
-	Before, After int64 // bytes of the wheel
+	Name   string `json:"name"`
+	Kind   Kind   `json:"kind"`
+	From   string `json:"from"`
+	To     string `json:"to"`
+	Before int64  `json:"before"` // bytes of the wheel
+	After  int64  `json:"after"`
 }
 
 // Tree is what changed in one tree.
 type Tree struct {
-	Name  string
-	Files []File
+	Name  string `json:"name"`
+	Files []File `json:"files"`
 }
 
 // Setting is something else that makes a version. Values of environment variables are left out.
 type Setting struct {
-	Name, Before, After string
-	Kind                Kind
+	Name   string `json:"name"`
+	Before string `json:"before"`
+	After  string `json:"after"`
+	Kind   Kind   `json:"kind"`
 }
 
 // Changes is all that makes two versions differ.

@@ -21,38 +21,15 @@ const (
 )
 
 type changesView struct {
-	Wheels   []wheelView   `json:"wheels"`
-	Trees    []treeView    `json:"trees"`
-	Settings []settingView `json:"settings"`
-}
-
-type wheelView struct {
-	Name   string       `json:"name"`
-	Kind   compare.Kind `json:"kind"`
-	From   string       `json:"from"`
-	To     string       `json:"to"`
-	Before int64        `json:"before"`
-	After  int64        `json:"after"`
+	Wheels   []compare.Wheel   `json:"wheels"`
+	Trees    []treeView        `json:"trees"`
+	Settings []compare.Setting `json:"settings"`
 }
 
 type treeView struct {
-	Name  string     `json:"name"`
-	Files []fileView `json:"files"`
-	More  int        `json:"more"`
-}
-
-type fileView struct {
-	Path   string       `json:"path"`
-	Kind   compare.Kind `json:"kind"`
-	Before int64        `json:"before"`
-	After  int64        `json:"after"`
-}
-
-type settingView struct {
-	Name   string       `json:"name"`
-	Kind   compare.Kind `json:"kind"`
-	Before string       `json:"before"`
-	After  string       `json:"after"`
+	Name  string         `json:"name"`
+	Files []compare.File `json:"files"`
+	More  int            `json:"more"`
 }
 
 // compare sends what differs between two kept versions.
@@ -88,20 +65,10 @@ func (p *Page) compare(w http.ResponseWriter, r *http.Request) {
 }
 
 func changesOf(c *compare.Changes) changesView {
-	v := changesView{Wheels: []wheelView{}, Trees: []treeView{}, Settings: []settingView{}}
-	for _, w := range c.Wheels {
-		v.Wheels = append(v.Wheels, wheelView(w))
-	}
+	v := changesView{Wheels: append([]compare.Wheel{}, c.Wheels...), Trees: []treeView{}, Settings: append([]compare.Setting{}, c.Settings...)}
 	for _, t := range c.Trees {
-		tree := treeView{Name: t.Name}
-		for _, f := range t.Files[:min(len(t.Files), maxFiles)] {
-			tree.Files = append(tree.Files, fileView(f))
-		}
-		tree.More = len(t.Files) - len(tree.Files)
-		v.Trees = append(v.Trees, tree)
-	}
-	for _, s := range c.Settings {
-		v.Settings = append(v.Settings, settingView{s.Name, s.Kind, s.Before, s.After})
+		named := t.Files[:min(len(t.Files), maxFiles)]
+		v.Trees = append(v.Trees, treeView{Name: t.Name, Files: named, More: len(t.Files) - len(named)})
 	}
 	return v
 }

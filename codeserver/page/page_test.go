@@ -14,6 +14,7 @@ import (
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/memory"
 	"github.com/pexpress/pexpress/cache/merkle"
+	"github.com/pexpress/pexpress/codeserver/compare"
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 )
 
@@ -166,8 +167,8 @@ func TestCompare(t *testing.T) {
 	path := "/api/locations/shop/compare?from=" + two + "&to=" + one
 	var v changesView
 	c.json(http.StatusOK, &v, http.MethodGet, path, "")
-	require.Equal(t, []wheelView{{"lib", "changed", "1", "2", 1, 2}}, v.Wheels)
-	require.Equal(t, []settingView{{"python", "changed", "3.11", "3.12"}}, v.Settings)
+	require.Equal(t, []compare.Wheel{{Name: "lib", Kind: compare.Changed, From: "1", To: "2", Before: 1, After: 2}}, v.Wheels)
+	require.Equal(t, []compare.Setting{{Name: "python", Before: "3.11", After: "3.12", Kind: compare.Changed}}, v.Settings)
 	require.Len(t, v.Trees, 1)
 	require.Len(t, v.Trees[0].Files, maxFiles)
 	require.Equal(t, 7, v.Trees[0].More)
