@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pexpress/pexpress/cache/digest"
-	"github.com/pexpress/pexpress/cache/open"
 	"github.com/pexpress/pexpress/codeserver/channel"
 	"github.com/pexpress/pexpress/codeserver/provenance"
 	"github.com/pexpress/pexpress/plugin/project"
@@ -154,12 +153,9 @@ func (a *app) channelShowCommand() *cobra.Command {
 }
 
 func (a *app) showChannel(ctx context.Context, name string, keyFiles []string) (err error) {
-	if p, err := project.Load(a.dir); err == nil {
-		a.useCacheOf(p)
-	}
-	cas, results, closer, err := open.Open(ctx, a.cache)
+	cas, results, closer, err := a.openCache(ctx)
 	if err != nil {
-		return unavailableError{fmt.Errorf("open the cache %s: %w", a.cache, err)}
+		return err
 	}
 	defer func() { err = errors.Join(err, closer.Close()) }()
 	envelope, err := channel.Fetch(ctx, cas, results, name)

@@ -16,7 +16,6 @@ import (
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/digest"
 	"github.com/pexpress/pexpress/cache/merkle"
-	"github.com/pexpress/pexpress/cache/open"
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 	"github.com/pexpress/pexpress/codeserver/provenance"
 	"github.com/pexpress/pexpress/plugin/build"
@@ -93,12 +92,9 @@ func descriptorEntry(d *compose.Descriptor) *codeserverpb.Entry {
 
 // bringTrees makes sure that the cache has both trees.
 func (a *app) bringTrees(ctx context.Context, d *compose.Descriptor, from []string) (err error) {
-	if p, err := project.Load(a.dir); err == nil {
-		a.useCacheOf(p)
-	}
-	cas, _, closer, err := open.Open(ctx, a.cache)
+	cas, _, closer, err := a.openCache(ctx)
 	if err != nil {
-		return unavailableError{fmt.Errorf("open the cache %s: %w", a.cache, err)}
+		return err
 	}
 	defer func() { err = errors.Join(err, closer.Close()) }()
 	start := time.Now()

@@ -11,8 +11,6 @@ import (
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/digest"
 	"github.com/pexpress/pexpress/cache/merkle"
-	"github.com/pexpress/pexpress/cache/open"
-	"github.com/pexpress/pexpress/plugin/project"
 	"github.com/pexpress/pexpress/plugin/sbom"
 )
 
@@ -69,12 +67,9 @@ func (a *app) sbomOf(ctx context.Context, deps string, out io.Writer) (err error
 	if err != nil {
 		return usageError{fmt.Errorf("--digest: %w", err)}
 	}
-	if p, err := project.Load(a.dir); err == nil {
-		a.useCacheOf(p)
-	}
-	cas, _, closer, err := open.Open(ctx, a.cache)
+	cas, _, closer, err := a.openCache(ctx)
 	if err != nil {
-		return unavailableError{fmt.Errorf("open the cache %s: %w", a.cache, err)}
+		return err
 	}
 	defer func() { err = errors.Join(err, closer.Close()) }()
 	return a.writeSBOM(ctx, cas, root, out)

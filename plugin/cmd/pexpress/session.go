@@ -73,6 +73,18 @@ func (a *app) useCacheOf(p *project.Project) {
 	}
 }
 
+// openCache opens the project's cache unless the user has chosen one for this command; there need not be a project.
+func (a *app) openCache(ctx context.Context) (cache.CAS, cache.ActionCache, io.Closer, error) {
+	if p, err := project.Load(a.dir); err == nil {
+		a.useCacheOf(p)
+	}
+	cas, results, closer, err := open.Open(ctx, a.cache)
+	if err != nil {
+		return nil, nil, nil, unavailableError{cacheError{fmt.Errorf("open the cache %s: %w", a.cache, err)}}
+	}
+	return cas, results, closer, nil
+}
+
 func (s *session) openState() error {
 	state := s.app.stateDir()
 	if err := os.MkdirAll(state, 0o700); err != nil {
