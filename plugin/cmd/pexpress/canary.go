@@ -1,8 +1,10 @@
 package main
 
 import (
-	"errors"
 	"fmt"
+	"math"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,13 +20,42 @@ type canary struct {
 }
 
 func (t *canary) flags(c *cobra.Command) {
-	c.Flags().IntVar(&t.percent, "canary", 0, "give the new version this `PERCENT` of the requests first, 1 to 99")
+	t.errors = 1
+	c.Flags().Var(&percent{&t.percent, 1, 99, "a share is 1 to 99 percent"}, "canary", "give the new version this `PERCENT` of the requests first, 1 to 99")
 	c.Flags().DurationVar(&t.duration, "canary-for", 30*time.Second, "how long the canary lasts")
-	c.Flags().IntVar(&t.errors, "canary-errors", 1, "end the canary when it fails more than `POINTS` percent points more of its requests than the old version")
-	c.Flags().IntVar(&t.latency, "canary-latency", 0, "end the canary when its median latency exceeds this `PERCENT` of the old version's (default not looked at)")
+	c.Flags().Var(&percent{&t.errors, 1, 100, "it is 1 to 100 percent points"}, "canary-errors", "end the canary when it fails more than `POINTS` percent points more of its requests than the old version")
+	c.Flags().Var(&percent{&t.latency, 0, math.MaxInt32, "it is a percentage"}, "canary-latency", "end the canary when its median latency exceeds this `PERCENT` of the old version's (default not looked at)")
 }
 
-// check refuses what makes no trial, also a share of 0 that was asked for: the version would get all requests untried.
+// percent is a flag that takes a percentage, with or without its sign.
+type percent struct {
+	value       *int
+	least, most int
+	is          string
+}
+
+// Set implements pflag.Value. It refuses what is not in the range, also a share of 0: the version would get all requests untried.
+func (p *percent) Set(s string) error {
+	n, err := strconv.Atoi(strings.TrimSpace(strings.TrimSuffix(s, "%")))
+	if err != nil || n < p.least || n > p.most {
+		return fmt.Errorf("%s, in whole numbers such as 10 or 10%%", p.is)
+	}
+	*p.value = n
+	return nil
+}
+
+// String implements pflag.Value.
+func (p *percent) String() string {
+	if p.value == nil || *p.value == 0 {
+		return "" // so that the help text says no default
+	}
+	return strconv.Itoa(*p.value)
+}
+
+// Type implements pflag.Value.
+func (p *percent) Type() string { return "percent" }
+
+// check refuses what makes no trial.
 func (t *canary) check(c *cobra.Command) error {
 	asked := c.Flags().Changed("canary")
 	for _, more := range []string{"canary-for", "canary-errors", "canary-latency"} {
@@ -32,13 +63,8 @@ func (t *canary) check(c *cobra.Command) error {
 			return usageError{fmt.Errorf("--%s is for --canary: say which share of the requests the new version gets first", more)}
 		}
 	}
-	switch {
-	case asked && t.percent < 1 || t.percent > 99:
-		return usageError{fmt.Errorf("--canary %d: a share is 1 to 99 percent", t.percent)}
-	case t.percent != 0 && t.duration <= 0:
+	if asked && t.duration <= 0 {
 		return usageError{fmt.Errorf("--canary-for %s: say more than nothing", t.duration)}
-	case t.errors < 1 || t.errors > 100 || t.latency < 0:
-		return usageError{errors.New("--canary-errors is 1 to 100, --canary-latency 0 or more")}
 	}
 	return nil
 }
