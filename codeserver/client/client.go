@@ -3,10 +3,13 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
@@ -50,10 +53,10 @@ func dial(ctx context.Context, addr string, c Credentials, patience time.Duratio
 	if err != nil {
 		return nil, err
 	}
-	var d net.Dialer
+	d := net.Dialer{Timeout: patience}
 	probe, err := d.DialContext(ctx, network, target)
 	if err != nil {
-		return nil, fmt.Errorf("nobody answers: %w; is 'codeserver serve' running there?", err)
+		return nil, unreached(err)
 	}
 	if err := probe.Close(); err != nil {
 		return nil, err
@@ -69,6 +72,14 @@ func dial(ctx context.Context, addr string, c Credentials, patience time.Duratio
 	}
 	conn.Connect() // whoever dials has something to do before the first call
 	return &Client{codeserverpb.NewCodeServerClient(conn), conn}, nil
+}
+
+// unreached says of a connection that was not made what may be wrong, where the system's own words do not.
+func unreached(err error) error {
+	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("nobody answers: %w; is 'codeserver serve' running there?", err)
+	}
+	return fmt.Errorf("it cannot be reached: %w", err)
 }
 
 func parse(addr string) (network, target string, err error) {

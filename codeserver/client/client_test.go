@@ -1,9 +1,12 @@
 package client
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -71,4 +74,32 @@ func TestError(t *testing.T) {
 	require.NoError(t, err)
 	_, err = stream.Recv()
 	require.Equal(t, io.EOF, err)
+}
+
+// TestUnreached: what nobody listens on is told from what cannot be connected to, and neither takes long.
+func TestUnreached(t *testing.T) {
+	t.Parallel()
+	try := func(addr string) error {
+		_, err := dial(t.Context(), addr, Credentials{}, 100*time.Millisecond)
+		return err
+	}
+	dir := t.TempDir()
+	require.ErrorContains(t, try("unix://"+filepath.Join(dir, "s")), "is 'codeserver serve' running there?")
+	err := try("unix://" + filepath.Join(dir, strings.Repeat("x", 200)))
+	require.ErrorContains(t, err, "it cannot be reached: ")
+	require.NotContains(t, err.Error(), "codeserver serve")
+
+	// Further connections to a socket whose queue is full are dropped, as they are on the way to a host that is not there.
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = syscall.Close(fd) })
+	require.NoError(t, syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	require.NoError(t, syscall.Listen(fd, 0))
+	bound, err := syscall.Getsockname(fd)
+	require.NoError(t, err)
+	full := fmt.Sprintf("127.0.0.1:%d", bound.(*syscall.SockaddrInet4).Port)
+	queued, err := net.Dial("tcp", full)
+	require.NoError(t, err)
+	t.Cleanup(func() { queued.Close() })
+	require.ErrorContains(t, try(full), "it cannot be reached: dial tcp "+full+": i/o timeout")
 }
