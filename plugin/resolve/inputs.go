@@ -25,7 +25,7 @@ func (r *Request) inputs() ([]string, error) {
 		}
 	}
 	return nil, fmt.Errorf("%w: %s has no uv.lock, no pyproject.toml with a [project] or [tool.poetry], no requirements.txt, setup.cfg or setup.py: name a file with requirements",
-		ErrResolve, r.Dir)
+		ErrNoInputs, r.Dir)
 }
 
 // beside returns what belongs to a requirements.txt that is there without a pyproject.toml: a setup.py or setup.cfg says

@@ -18,6 +18,9 @@ import (
 // ErrResolve is wrapped by the error for requirements that cannot be resolved; uv has said why on Stderr.
 var ErrResolve = errors.New("cannot be locked")
 
+// ErrNoInputs is wrapped by the error for a directory that says nothing of requirements.
+var ErrNoInputs = fmt.Errorf("%w", ErrResolve)
+
 // Request says what to lock.
 type Request struct {
 	// Dir is the project's directory; Inputs are files in it that name requirements. Without any the project's own are

@@ -121,8 +121,8 @@ func (s *session) published(ctx context.Context, name string, key ed25519.Public
 
 // release builds a location as a channel has it. It carries a signature of its own, for codeservers that ask for one.
 func (s *session) release(ctx context.Context, loc *project.Location, key ed25519.PrivateKey) (channel.Release, error) {
-	if err := loc.CheckEntry(); err != nil {
-		return channel.Release{}, inputError{err}
+	if err := s.checkEntry(loc); err != nil {
+		return channel.Release{}, err
 	}
 	b, err := s.buildLocation(ctx, loc)
 	if err != nil {

@@ -113,17 +113,21 @@ func serverFlag(c *cobra.Command, to *string) {
 
 // dial connects to a codeserver: the one that is named, else the project's, else the one of $PEXPRESS_HOME.
 func (a *app) dial(ctx context.Context, to string) (*client.Client, error) {
+	hint := ""
 	if to = first(to, os.Getenv("PEXPRESS_CODESERVER")); to == "" {
-		if p, err := project.Load(a.dir); err == nil {
-			to = p.Codeserver
+		if p, err := project.Load(a.dir); err == nil && p.Codeserver != "" {
+			to, hint = p.Codeserver, "the configuration in "+p.Dir+" names it"
 		}
 	}
 	if to == "" {
-		to = "unix://" + filepath.Join(a.home, "codeserver.sock")
+		to, hint = "unix://"+filepath.Join(a.home, "codeserver.sock"), a.otherServers()
 	}
 	c, err := client.Dial(ctx, to)
 	if err != nil {
-		return nil, unavailableError{fmt.Errorf("codeserver %s: %w", to, err)}
+		if hint != "" {
+			hint = " (" + hint + ")"
+		}
+		return nil, unavailableError{fmt.Errorf("codeserver %s: %w%s", to, err, hint)}
 	}
 	return c, nil
 }
@@ -165,6 +169,11 @@ func (s *session) deployLocations(names []string, opts deployOptions) ([]*projec
 	}
 	if opts.trial.percent != 0 && len(locs) > 1 {
 		return nil, usageError{errors.New("--canary is for one location: name it")}
+	}
+	for _, loc := range locs {
+		if err := s.checkEntry(loc); err != nil {
+			return nil, err
+		}
 	}
 	return locs, nil
 }

@@ -18,8 +18,8 @@ import (
 
 // deployRequest builds a location, and returns what is to be asked of the codeserver.
 func (s *session) deployRequest(ctx context.Context, loc *project.Location, listen string, timeout time.Duration) (*codeserverpb.DeployRequest, error) {
-	if err := loc.CheckEntry(); err != nil {
-		return nil, inputError{err}
+	if err := s.checkEntry(loc); err != nil {
+		return nil, err
 	}
 	last := s.lastPlan(loc.Name)
 	b, err := s.buildLocation(ctx, loc)

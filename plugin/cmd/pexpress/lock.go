@@ -112,6 +112,9 @@ func (s *session) lockLocation(ctx context.Context, loc *project.Location, input
 		}
 	}
 	content, err := resolve.Lock(ctx, req)
+	if above := s.app.above(); errors.Is(err, resolve.ErrNoInputs) && above != "" {
+		return inputErrorf("%s says nothing of requirements; %s", req.Dir, above)
+	}
 	if err != nil {
 		return lockError(err)
 	}

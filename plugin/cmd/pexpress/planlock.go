@@ -36,9 +36,12 @@ func (s *session) target(loc *project.Location, l *lock.Lock) (lock.Target, erro
 		python = l.DefaultPython() // looks through versions: milliseconds
 	}
 	if _, err := os.Stat(filepath.Join(s.project.Dir, loc.Lock)); python == "" && errors.Is(err, os.ErrNotExist) {
-		return lock.Target{}, inputErrorf("no %s in %s, which also says no Python version: is it the project's directory (--directory)? "+
-			"'pexpress lock' makes the lock; a project without requirements says python = \"3.11\" in [tool.pexpress]",
-			filepath.Base(loc.Lock), filepath.Join(s.project.Dir, filepath.Dir(loc.Lock)))
+		text := fmt.Sprintf("no %s in %s, which also says no Python version", filepath.Base(loc.Lock), filepath.Join(s.project.Dir, filepath.Dir(loc.Lock)))
+		if above := s.app.above(); above != "" {
+			return lock.Target{}, inputErrorf("%s; %s", text, above)
+		}
+		return lock.Target{}, inputErrorf("%s: is it the project's directory (--directory)? "+
+			"'pexpress lock' makes the lock; a project without requirements says python = \"3.11\" in [tool.pexpress]", text)
 	}
 	if python == "" {
 		return lock.Target{}, inputError{fmt.Errorf(
