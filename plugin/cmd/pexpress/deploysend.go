@@ -118,7 +118,7 @@ func deployError(err error) error {
 		return notReadyError{msg}
 	case codes.InvalidArgument, codes.NotFound:
 		return inputError{msg}
-	case codes.Unavailable, codes.Aborted, codes.Unauthenticated, codes.PermissionDenied:
+	case codes.Unavailable, codes.Unimplemented, codes.Aborted, codes.Unauthenticated, codes.PermissionDenied:
 		msg.st = status.New(st.Code(), serverHint(st.Code(), st.Message()))
 		return unavailableError{fmt.Errorf("%s: %w", server, msg)}
 	case codes.Canceled:

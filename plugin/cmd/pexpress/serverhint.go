@@ -21,6 +21,8 @@ func serverHint(code codes.Code, text string) string {
 		if says := serverWords.Hint(text); says != "" {
 			return says
 		}
+	case codes.Unimplemented:
+		return "what answers is no codeserver, or one of another release: " + text
 	case codes.Unauthenticated:
 		if strings.Contains(text, "none were shown") {
 			return "the server asks who you are: set PEXPRESS_CODESERVER_TOKEN, or PEXPRESS_CODESERVER_CERT and PEXPRESS_CODESERVER_KEY"

@@ -25,7 +25,10 @@ func TestServerHint(t *testing.T) {
 		"x509: certificate signed by unknown authority":         {codes.Unavailable, "no authority known here signed the server's certificate: name the file of its authority in PEXPRESS_CODESERVER_CA"},
 		"remote error: tls: certificate required":               {codes.Unavailable, "the server asks for a client certificate: set PEXPRESS_CODESERVER_CERT and PEXPRESS_CODESERVER_KEY"},
 		"x509: certificate has expired or is not yet valid: so": {codes.Unavailable, "the server's certificate has expired, or a clock is wrong: who runs the codeserver can renew it"},
-		"the codeserver is ending":                              {codes.Unavailable, "the codeserver is ending"},
+		"unknown service pexpress.codeserver.v1.CodeServer": {
+			codes.Unimplemented, "what answers is no codeserver, or one of another release: unknown service pexpress.codeserver.v1.CodeServer",
+		},
+		"the codeserver is ending": {codes.Unavailable, "the codeserver is ending"},
 	} {
 		err := deployError(&client.Error{Addr: "unix:///s", Err: status.Error(c.code, text)})
 		require.EqualError(t, err, "codeserver unix:///s: "+c.want)
