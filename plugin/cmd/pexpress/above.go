@@ -42,8 +42,8 @@ func (s *session) checkEntry(loc *project.Location) error {
 func (a *app) otherServers() string {
 	if dir := project.Above(a.dir); dir != "" {
 		if p, err := project.Load(dir); err == nil && p.Codeserver != "" {
-			return "the configuration in " + dir + " names another one, " + p.Codeserver + ": pass -C " + a.relative(dir)
+			return " (the configuration in " + dir + " names another one, " + p.Codeserver + ": pass -C " + a.relative(dir) + ")"
 		}
 	}
-	return "another one is named by --to, PEXPRESS_CODESERVER or the project's configuration"
+	return " (another one is named by --to, PEXPRESS_CODESERVER or the project's configuration)"
 }

@@ -113,21 +113,18 @@ func serverFlag(c *cobra.Command, to *string) {
 
 // dial connects to a codeserver: the one that is named, else the project's, else the one of $PEXPRESS_HOME.
 func (a *app) dial(ctx context.Context, to string) (*client.Client, error) {
-	hint := ""
+	hint := func() string { return "" }
 	if to = first(to, os.Getenv("PEXPRESS_CODESERVER")); to == "" {
 		if p, err := project.Load(a.dir); err == nil && p.Codeserver != "" {
-			to, hint = p.Codeserver, "the configuration in "+p.Dir+" names it"
+			to, hint = p.Codeserver, func() string { return " (the configuration in " + p.Dir + " names it)" }
 		}
 	}
 	if to == "" {
-		to, hint = "unix://"+filepath.Join(a.home, "codeserver.sock"), a.otherServers()
+		to, hint = "unix://"+filepath.Join(a.home, "codeserver.sock"), a.otherServers
 	}
 	c, err := client.Dial(ctx, to)
 	if err != nil {
-		if hint != "" {
-			hint = " (" + hint + ")"
-		}
-		return nil, unavailableError{fmt.Errorf("codeserver %s: %w%s", to, err, hint)}
+		return nil, unavailableError{fmt.Errorf("codeserver %s: %w%s", to, err, hint())}
 	}
 	return c, nil
 }
