@@ -76,7 +76,7 @@ func (c *chaos) deployGood(p *place) error {
 	}
 	d, err := c.send(p, s, time.Minute)
 	if err != nil {
-		c.note("  %s", firstLine(err))
+		c.note("  %s", firstLine(err.Error()))
 		return err
 	}
 	c.serves(p, c.wordOf(s))
@@ -160,7 +160,7 @@ func (c *chaos) rollback(p *place) {
 		}
 	}
 	if err != nil {
-		c.note("  %s", firstLine(err))
+		c.note("  %s", firstLine(err.Error()))
 		message := status.Convert(err).Message()
 		require.True(c.t, c.impaired() || strings.Contains(message, "served no other version before") || strings.Contains(message, "has no version that it goes back to") || p.good == "", "%v", err)
 		return
@@ -175,7 +175,7 @@ func (c *chaos) remove(p *place) {
 	defer cancel()
 	_, err := c.Remove(ctx, &codeserverpb.RemoveRequest{Location: p.name})
 	if err != nil {
-		c.note("  %s", firstLine(err))
+		c.note("  %s", firstLine(err.Error()))
 		require.True(c.t, c.impaired() || p.good == "", "%v", err)
 		return
 	}

@@ -106,7 +106,7 @@ func (s *Server) replaceHung(ctx context.Context, l *location, v *version, run *
 	}
 	s.mu.Lock()
 	v.ends++
-	v.ended = why.Error()
+	v.ended, v.endedAt = why.Error(), time.Now()
 	run.hung = true
 	s.mu.Unlock()
 	s.opts.Log.Error("a version hangs, another process of it is started", "location", l.name, "version", v.name, "error", why)
@@ -124,6 +124,7 @@ func (s *Server) another(l *location, v *version, run *running) bool {
 	s.mu.Lock()
 	again.deployed, again.ends, again.restarts, again.stats = v.deployed, v.ends, v.restarts+1, v.stats
 	again.location, again.spent, again.ended = l, v.spent, v.ended
+	again.endedAt = v.endedAt
 	switched := v.switched
 	s.mu.Unlock()
 	t := &transition{l: l, v: again}

@@ -42,6 +42,8 @@ func TestHung(t *testing.T) {
 	log, err := os.ReadFile(h.s.logPath(h.s.locations["web"], h.s.locations["web"].current))
 	require.NoError(t, err)
 	require.Contains(t, string(log), "it has not answered for")
+	require.Contains(t, h.version("web").GetLastEnding().GetReason(), "it has not answered for")
+	require.WithinDuration(t, time.Now(), h.version("web").GetLastEnding().GetTime().AsTime(), time.Minute)
 }
 
 // TestBusy has a version compute and answer nobody: it is left alone, and answers after.

@@ -183,6 +183,8 @@ func TestMemoryLimit(t *testing.T) {
 			eventually(t, func() bool { return h.version("web").GetUsage().GetRestarts() == 1 }, "it has ended")
 			h.awaitLog("web", `it exceeded its memory limit of 100 MiB \(peak (9\d(\.\d)?|100) MiB\) and was ended`)
 			await(t, d.GetLocation().GetAddress(), "web")
+			require.Empty(t, h.version("web").GetError())
+			require.Regexp(t, `^it exceeded its memory limit of 100 MiB \(peak .* MiB\) and was ended$`, h.version("web").GetLastEnding().GetReason())
 			require.NotEqual(t, before.GetPid(), h.version("web").GetPid())
 			require.Equal(t, "calm", h.get(calm, "/"))
 			require.Zero(t, h.version("calm").GetUsage().GetRestarts())

@@ -67,6 +67,7 @@ type version struct {
 	switched time.Time     // when traffic was moved to it
 	ends     int           // how often it has ended by itself, not come up, or hung, since then
 	ended    string        // why, the last time
+	endedAt  time.Time     // when that was
 	failed   string        // why it is not one to go back to: the location has fallen back from it, or left it while it kept ending
 	blemish  string        // why it had failed, until somebody has had it serve again all the same
 	stages   []*codeserverpb.Stage
@@ -220,6 +221,9 @@ func (l *location) message() *codeserverpb.Location {
 		vm := &codeserverpb.Version{
 			Name: v.name, Spec: v.spec, State: v.state, DeployedAt: timestamppb.New(v.deployed), Error: v.err,
 			Usage: v.usage(), Stages: v.stages, Forked: v.forked,
+		}
+		if v.ended != "" {
+			vm.LastEnding = &codeserverpb.Ending{Time: timestamppb.New(v.endedAt), Reason: firstLine(v.ended)}
 		}
 		if v.running != nil {
 			vm.Pid, vm.Isolation = int64(v.running.worker.PID()), v.running.isolation

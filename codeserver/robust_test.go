@@ -23,6 +23,7 @@ func TestCrash(t *testing.T) {
 	h := newHost(t)
 	d := h.deploy(h.spec(webApp("one")))
 	address := d.GetLocation().GetAddress()
+	require.Nil(t, h.version("web").GetLastEnding())
 	for _, least := range []time.Duration{firstPause, 2 * firstPause} {
 		begin := time.Now()
 		_, _ = get(address, "/crash")
@@ -32,6 +33,9 @@ func TestCrash(t *testing.T) {
 		}, "no version is up")
 		await(t, address, "one")
 		require.GreaterOrEqual(t, time.Since(begin), least)
+		last := h.version("web").GetLastEnding()
+		require.Contains(t, last.GetReason(), "status 3", "also when it is up again")
+		require.True(t, last.GetTime().AsTime().After(begin))
 	}
 	_, _ = get(address, "/crash")
 	two := h.deploy(h.spec(webApp("two")))

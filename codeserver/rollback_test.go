@@ -137,8 +137,9 @@ func TestRestartsAreCounted(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	app := ending("bad")
-	app["app/word.py"] += fmt.Sprintf("flag = %q\nif os.path.exists(flag): raise SystemExit(5)\nopen(flag, 'w').close()\n", filepath.Join(t.TempDir(), "flag"))
+	app["app/word.py"] += fmt.Sprintf("flag = %q\nif os.path.exists(flag): print('no', flush=True); raise SystemExit(5)\nopen(flag, 'w').close()\n", filepath.Join(t.TempDir(), "flag"))
 	h.deploy(h.spec(app))
 	eventually(t, func() bool { return h.version("web").GetUsage().GetRestarts() == 3 }, "it has ended, and twice not come up")
 	eventually(t, func() bool { return h.version("web").GetState() == codeserverpb.State_FAILED }, "it has failed")
+	require.Equal(t, "the version did not become ready: the process ended with status 4; it wrote last: no", h.version("web").GetLastEnding().GetReason(), "without the log")
 }

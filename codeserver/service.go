@@ -76,7 +76,7 @@ func (s *service) change(of []any, stream grpc.ServerStreamingServer[codeserverp
 		err = errEnding
 	}
 	if err != nil {
-		s.server.opts.Log.WarnContext(ctx, "a deploy failed", append(of, "error", firstLine(err))...)
+		s.server.opts.Log.WarnContext(ctx, "a deploy failed", append(of, "error", firstLine(err.Error()))...)
 		return toStatus(err)
 	}
 	for _, d := range done {
@@ -110,8 +110,8 @@ func about(reqs ...*codeserverpb.DeployRequest) []any {
 func limited(name string) string { return name[:min(len(name), 80)] }
 
 // firstLine leaves out what an error quotes of a version's log.
-func firstLine(err error) string {
-	line, _, _ := strings.Cut(err.Error(), "\n")
+func firstLine(text string) string {
+	line, _, _ := strings.Cut(text, "\n")
 	return line
 }
 

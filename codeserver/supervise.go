@@ -25,7 +25,7 @@ func (s *Server) watchProcess(l *location, v *version, run *running) {
 	log := v.log
 	if !asked {
 		v.running, v.state = nil, codeserverpb.State_FAILED
-		v.ended = run.worker.Err().Error()
+		v.ended, v.endedAt = run.worker.Err().Error(), time.Now()
 		v.restarts++
 		l.done.restarts++
 		v.ends++
@@ -91,7 +91,7 @@ func (s *Server) tryResume(l *location, v *version) bool {
 	run, err := s.start(s.ctx, l, v, defaultReady, s.keepStages(v, func(*codeserverpb.Stage) {}))
 	if err != nil {
 		s.mu.Lock()
-		v.state, v.err, v.ended = codeserverpb.State_FAILED, err.Error(), err.Error()
+		v.state, v.err, v.ended, v.endedAt = codeserverpb.State_FAILED, err.Error(), err.Error(), time.Now()
 		if errors.Is(err, errNotReady) { // there was a process
 			v.restarts++
 			l.done.restarts++

@@ -10,6 +10,7 @@ import (
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/memory"
@@ -51,6 +52,7 @@ func TestState(t *testing.T) {
 	s.fake.set(func(f *fake) {
 		f.locations[0].Failure = &codeserverpb.Failure{Version: two, Error: "no good"}
 		f.locations[0].ListenError = "it is taken"
+		f.locations[0].Versions[0].LastEnding = &codeserverpb.Ending{Time: timestamppb.New(time.Unix(1e9, 0)), Reason: "status 4"}
 	})
 	s.page.feed.look(t.Context(), true)
 	v := s.withKey().state()
@@ -62,6 +64,8 @@ func TestState(t *testing.T) {
 	require.Equal(t, "it is taken", l.ListenError)
 	require.True(t, l.MayRollback)
 	require.Equal(t, "ready", l.Versions[0].State)
+	require.Equal(t, &endingView{time.Unix(1e9, 0).UTC(), "status 4"}, l.Versions[0].LastEnding)
+	require.Nil(t, l.Versions[1].LastEnding)
 	require.Equal(t, []string{"PASSWORD"}, l.Versions[0].Variables)
 	require.InDelta(t, 1.5, *l.Versions[0].Usage.P50, 0)
 	require.Nil(t, l.Versions[0].Usage.P99)

@@ -43,21 +43,23 @@ type failureView struct {
 }
 
 type versionView struct {
-	Name      string            `json:"name"`
-	State     string            `json:"state"`
-	Deployed  time.Time         `json:"deployed"`
-	PID       int64             `json:"pid"`
-	Error     string            `json:"error"`
-	Forked    bool              `json:"forked"`
-	Isolation []string          `json:"isolation"`
-	Stages    []stageView       `json:"stages"`
-	Usage     usageView         `json:"usage"`
-	Limits    limitsView        `json:"limits"`
-	Python    string            `json:"python"`
-	Runs      string            `json:"runs"`
-	Deps      string            `json:"deps"`
-	Source    string            `json:"source"`
-	Outputs   map[string]string `json:"outputs"`
+	Name     string    `json:"name"`
+	State    string    `json:"state"`
+	Deployed time.Time `json:"deployed"`
+	PID      int64     `json:"pid"`
+	Error    string    `json:"error"`
+	// LastEnding is why it was started again the last time, nil if it never was.
+	LastEnding *endingView       `json:"last_ending,omitempty"`
+	Forked     bool              `json:"forked"`
+	Isolation  []string          `json:"isolation"`
+	Stages     []stageView       `json:"stages"`
+	Usage      usageView         `json:"usage"`
+	Limits     limitsView        `json:"limits"`
+	Python     string            `json:"python"`
+	Runs       string            `json:"runs"`
+	Deps       string            `json:"deps"`
+	Source     string            `json:"source"`
+	Outputs    map[string]string `json:"outputs"`
 	// Variables are names: a value may be what only the location is to know.
 	Variables []string `json:"variables"`
 	Secrets   []string `json:"secrets"`
@@ -65,6 +67,11 @@ type versionView struct {
 	// LeftOut are packages that are not imported before the fork, with why; Unforkable is why there is no fork.
 	LeftOut    map[string]string `json:"left_out"`
 	Unforkable string            `json:"unforkable"`
+}
+
+type endingView struct {
+	Time   time.Time `json:"time"`
+	Reason string    `json:"reason"`
 }
 
 type usageView struct {
@@ -123,6 +130,9 @@ func versionOf(v *codeserverpb.Version) versionView {
 			Requests: u.GetRequests(), Failed: u.GetFailedRequests(), Active: u.GetActiveRequests(), Restarts: u.GetRestarts(),
 			P50: optional(u.GetLatencyP50()), P99: optional(u.GetLatencyP99()),
 		},
+	}
+	if e := v.GetLastEnding(); e != nil {
+		view.LastEnding = &endingView{e.GetTime().AsTime(), e.GetReason()}
 	}
 	for name, d := range s.GetOutputs() {
 		view.Outputs[name] = d.GetHash()

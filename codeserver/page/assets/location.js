@@ -169,7 +169,7 @@ export class LocationPage {
       cell('Version', el('button', { class: 'plain mono', 'data-do': 'steps', 'data-version': v.name, title: v.name, 'aria-label': 'Show the deploy of ' + short(v.name) }, short(v.name)),
         el('small', {}, v.pid ? `pid ${v.pid}` + (v.forked ? ', forked' : '') : '')),
       cell('State', badge(versionState(l, v)), u.restarts ? el('small', {}, plural(u.restarts, 'restart')) : null,
-        v.error ? el('small', { class: 'why', title: v.error }, firstLine(v.error)) : null),
+        v.error ? el('small', { class: 'why', title: v.error }, firstLine(v.error)) : ending(v.last_ending, now)),
       cell('Deployed', el('span', { class: 'value', title: date(new Date(v.deployed)) }, ago(new Date(v.deployed), now))),
       cell('Trees', el('span', { class: 'small' }, 'source ', el('code', { title: v.source }, short(v.source))),
         el('small', {}, 'deps ', el('code', { title: v.deps }, short(v.deps)))),
@@ -269,6 +269,12 @@ export class LocationPage {
 function firstLine(text) {
   const line = text.split('\n', 1)[0];
   return line.length > 160 ? line.slice(0, 160) + '…' : line;
+}
+
+// ending says why a version that is up was started again.
+function ending(e, now) {
+  if (!e) return null;
+  return el('small', { class: 'why', title: `${date(new Date(e.time))}: ${e.reason}` }, `the last ${ago(new Date(e.time), now)}: ` + firstLine(e.reason));
 }
 
 function failure(f, now) {

@@ -1165,8 +1165,10 @@ type Version struct {
 	Isolation []string `protobuf:"bytes,10,rep,name=isolation,proto3" json:"isolation,omitempty"`
 	// While it has a process: top-level packages that are not imported before versions with its dependencies are forked, nor
 	// what imports them, each with why; and why such versions are not forked at all.
-	LeftOut       map[string]string `protobuf:"bytes,11,rep,name=left_out,json=leftOut,proto3" json:"left_out,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Unforkable    string            `protobuf:"bytes,12,opt,name=unforkable,proto3" json:"unforkable,omitempty"`
+	LeftOut    map[string]string `protobuf:"bytes,11,rep,name=left_out,json=leftOut,proto3" json:"left_out,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Unforkable string            `protobuf:"bytes,12,opt,name=unforkable,proto3" json:"unforkable,omitempty"`
+	// Why it was started again the last time, or is to be; absent if it never was since it was deployed or the codeserver started.
+	LastEnding    *Ending `protobuf:"bytes,13,opt,name=last_ending,json=lastEnding,proto3" json:"last_ending,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1285,6 +1287,67 @@ func (x *Version) GetUnforkable() string {
 	return ""
 }
 
+func (x *Version) GetLastEnding() *Ending {
+	if x != nil {
+		return x.LastEnding
+	}
+	return nil
+}
+
+// Ending says why a version's process ended by itself, hung, or did not come up again.
+type Ending struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Time  *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	// In a line: the exit status, the signal, the limit that it exceeded.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ending) Reset() {
+	*x = Ending{}
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ending) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ending) ProtoMessage() {}
+
+func (x *Ending) ProtoReflect() protoreflect.Message {
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ending.ProtoReflect.Descriptor instead.
+func (*Ending) Descriptor() ([]byte, []int) {
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Ending) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Ending) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // Usage is what a version has used since it was deployed or the codeserver started, over all its processes; memory and
 // processes are of the one that runs.
 type Usage struct {
@@ -1313,7 +1376,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[13]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1325,7 +1388,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[13]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1338,7 +1401,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{13}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Usage) GetCpu() *durationpb.Duration {
@@ -1432,7 +1495,7 @@ type RollbackRequest struct {
 
 func (x *RollbackRequest) Reset() {
 	*x = RollbackRequest{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[14]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1444,7 +1507,7 @@ func (x *RollbackRequest) String() string {
 func (*RollbackRequest) ProtoMessage() {}
 
 func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[14]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1457,7 +1520,7 @@ func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackRequest.ProtoReflect.Descriptor instead.
 func (*RollbackRequest) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{14}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RollbackRequest) GetLocation() string {
@@ -1499,7 +1562,7 @@ type RemoveRequest struct {
 
 func (x *RemoveRequest) Reset() {
 	*x = RemoveRequest{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[15]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1511,7 +1574,7 @@ func (x *RemoveRequest) String() string {
 func (*RemoveRequest) ProtoMessage() {}
 
 func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[15]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1524,7 +1587,7 @@ func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRequest) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{15}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RemoveRequest) GetLocation() string {
@@ -1549,7 +1612,7 @@ type RemoveResponse struct {
 
 func (x *RemoveResponse) Reset() {
 	*x = RemoveResponse{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[16]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1561,7 +1624,7 @@ func (x *RemoveResponse) String() string {
 func (*RemoveResponse) ProtoMessage() {}
 
 func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[16]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1574,7 +1637,7 @@ func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveResponse.ProtoReflect.Descriptor instead.
 func (*RemoveResponse) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{16}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{17}
 }
 
 type ListRequest struct {
@@ -1585,7 +1648,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[17]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1597,7 +1660,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[17]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1610,7 +1673,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{17}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{18}
 }
 
 type ListResponse struct {
@@ -1622,7 +1685,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[18]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1634,7 +1697,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[18]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1647,7 +1710,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{18}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListResponse) GetLocations() []*Location {
@@ -1669,7 +1732,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[19]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1681,7 +1744,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[19]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1694,7 +1757,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{19}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *WatchRequest) GetLocation() string {
@@ -1726,7 +1789,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[20]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1738,7 +1801,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[20]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1751,7 +1814,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{20}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *LogsRequest) GetLocation() string {
@@ -1794,7 +1857,7 @@ type LogLine struct {
 
 func (x *LogLine) Reset() {
 	*x = LogLine{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[21]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1806,7 +1869,7 @@ func (x *LogLine) String() string {
 func (*LogLine) ProtoMessage() {}
 
 func (x *LogLine) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[21]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1819,7 +1882,7 @@ func (x *LogLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogLine.ProtoReflect.Descriptor instead.
 func (*LogLine) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{21}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *LogLine) GetTime() *timestamppb.Timestamp {
@@ -1936,7 +1999,7 @@ const file_codeserver_proto_v1_codeserver_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x14\n" +
 	"\x05error\x18\x03 \x01(\tR\x05error\x125\n" +
-	"\x06stages\x18\x04 \x03(\v2\x1d.pexpress.codeserver.v1.StageR\x06stages\"\xb7\x04\n" +
+	"\x06stages\x18\x04 \x03(\v2\x1d.pexpress.codeserver.v1.StageR\x06stages\"\xf8\x04\n" +
 	"\aVersion\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x127\n" +
 	"\x04spec\x18\x02 \x01(\v2#.pexpress.codeserver.v1.VersionSpecR\x04spec\x123\n" +
@@ -1953,10 +2016,15 @@ const file_codeserver_proto_v1_codeserver_proto_rawDesc = "" +
 	"\bleft_out\x18\v \x03(\v2,.pexpress.codeserver.v1.Version.LeftOutEntryR\aleftOut\x12\x1e\n" +
 	"\n" +
 	"unforkable\x18\f \x01(\tR\n" +
-	"unforkable\x1a:\n" +
+	"unforkable\x12?\n" +
+	"\vlast_ending\x18\r \x01(\v2\x1e.pexpress.codeserver.v1.EndingR\n" +
+	"lastEnding\x1a:\n" +
 	"\fLeftOutEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe0\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"P\n" +
+	"\x06Ending\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xe0\x03\n" +
 	"\x05Usage\x12+\n" +
 	"\x03cpu\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x03cpu\x12!\n" +
 	"\fmemory_bytes\x18\x02 \x01(\x03R\vmemoryBytes\x12*\n" +
@@ -2033,7 +2101,7 @@ func file_codeserver_proto_v1_codeserver_proto_rawDescGZIP() []byte {
 }
 
 var file_codeserver_proto_v1_codeserver_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_codeserver_proto_v1_codeserver_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_codeserver_proto_v1_codeserver_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_codeserver_proto_v1_codeserver_proto_goTypes = []any{
 	(State)(0),                    // 0: pexpress.codeserver.v1.State
 	(*DeployRequest)(nil),         // 1: pexpress.codeserver.v1.DeployRequest
@@ -2049,77 +2117,80 @@ var file_codeserver_proto_v1_codeserver_proto_goTypes = []any{
 	(*Location)(nil),              // 11: pexpress.codeserver.v1.Location
 	(*Failure)(nil),               // 12: pexpress.codeserver.v1.Failure
 	(*Version)(nil),               // 13: pexpress.codeserver.v1.Version
-	(*Usage)(nil),                 // 14: pexpress.codeserver.v1.Usage
-	(*RollbackRequest)(nil),       // 15: pexpress.codeserver.v1.RollbackRequest
-	(*RemoveRequest)(nil),         // 16: pexpress.codeserver.v1.RemoveRequest
-	(*RemoveResponse)(nil),        // 17: pexpress.codeserver.v1.RemoveResponse
-	(*ListRequest)(nil),           // 18: pexpress.codeserver.v1.ListRequest
-	(*ListResponse)(nil),          // 19: pexpress.codeserver.v1.ListResponse
-	(*WatchRequest)(nil),          // 20: pexpress.codeserver.v1.WatchRequest
-	(*LogsRequest)(nil),           // 21: pexpress.codeserver.v1.LogsRequest
-	(*LogLine)(nil),               // 22: pexpress.codeserver.v1.LogLine
-	nil,                           // 23: pexpress.codeserver.v1.VersionSpec.EnvEntry
-	nil,                           // 24: pexpress.codeserver.v1.VersionSpec.OutputsEntry
-	nil,                           // 25: pexpress.codeserver.v1.Version.LeftOutEntry
-	(*durationpb.Duration)(nil),   // 26: google.protobuf.Duration
-	(*v2.Digest)(nil),             // 27: build.bazel.remote.execution.v2.Digest
-	(*timestamppb.Timestamp)(nil), // 28: google.protobuf.Timestamp
+	(*Ending)(nil),                // 14: pexpress.codeserver.v1.Ending
+	(*Usage)(nil),                 // 15: pexpress.codeserver.v1.Usage
+	(*RollbackRequest)(nil),       // 16: pexpress.codeserver.v1.RollbackRequest
+	(*RemoveRequest)(nil),         // 17: pexpress.codeserver.v1.RemoveRequest
+	(*RemoveResponse)(nil),        // 18: pexpress.codeserver.v1.RemoveResponse
+	(*ListRequest)(nil),           // 19: pexpress.codeserver.v1.ListRequest
+	(*ListResponse)(nil),          // 20: pexpress.codeserver.v1.ListResponse
+	(*WatchRequest)(nil),          // 21: pexpress.codeserver.v1.WatchRequest
+	(*LogsRequest)(nil),           // 22: pexpress.codeserver.v1.LogsRequest
+	(*LogLine)(nil),               // 23: pexpress.codeserver.v1.LogLine
+	nil,                           // 24: pexpress.codeserver.v1.VersionSpec.EnvEntry
+	nil,                           // 25: pexpress.codeserver.v1.VersionSpec.OutputsEntry
+	nil,                           // 26: pexpress.codeserver.v1.Version.LeftOutEntry
+	(*durationpb.Duration)(nil),   // 27: google.protobuf.Duration
+	(*v2.Digest)(nil),             // 28: build.bazel.remote.execution.v2.Digest
+	(*timestamppb.Timestamp)(nil), // 29: google.protobuf.Timestamp
 }
 var file_codeserver_proto_v1_codeserver_proto_depIdxs = []int32{
 	4,  // 0: pexpress.codeserver.v1.DeployRequest.spec:type_name -> pexpress.codeserver.v1.VersionSpec
-	26, // 1: pexpress.codeserver.v1.DeployRequest.ready_timeout:type_name -> google.protobuf.Duration
+	27, // 1: pexpress.codeserver.v1.DeployRequest.ready_timeout:type_name -> google.protobuf.Duration
 	3,  // 2: pexpress.codeserver.v1.DeployRequest.canary:type_name -> pexpress.codeserver.v1.Canary
 	1,  // 3: pexpress.codeserver.v1.DeployAllRequest.deploys:type_name -> pexpress.codeserver.v1.DeployRequest
-	26, // 4: pexpress.codeserver.v1.Canary.duration:type_name -> google.protobuf.Duration
-	27, // 5: pexpress.codeserver.v1.VersionSpec.deps_root:type_name -> build.bazel.remote.execution.v2.Digest
-	27, // 6: pexpress.codeserver.v1.VersionSpec.source_root:type_name -> build.bazel.remote.execution.v2.Digest
+	27, // 4: pexpress.codeserver.v1.Canary.duration:type_name -> google.protobuf.Duration
+	28, // 5: pexpress.codeserver.v1.VersionSpec.deps_root:type_name -> build.bazel.remote.execution.v2.Digest
+	28, // 6: pexpress.codeserver.v1.VersionSpec.source_root:type_name -> build.bazel.remote.execution.v2.Digest
 	6,  // 7: pexpress.codeserver.v1.VersionSpec.entry:type_name -> pexpress.codeserver.v1.Entry
-	23, // 8: pexpress.codeserver.v1.VersionSpec.env:type_name -> pexpress.codeserver.v1.VersionSpec.EnvEntry
-	24, // 9: pexpress.codeserver.v1.VersionSpec.outputs:type_name -> pexpress.codeserver.v1.VersionSpec.OutputsEntry
+	24, // 8: pexpress.codeserver.v1.VersionSpec.env:type_name -> pexpress.codeserver.v1.VersionSpec.EnvEntry
+	25, // 9: pexpress.codeserver.v1.VersionSpec.outputs:type_name -> pexpress.codeserver.v1.VersionSpec.OutputsEntry
 	5,  // 10: pexpress.codeserver.v1.VersionSpec.limits:type_name -> pexpress.codeserver.v1.Limits
 	7,  // 11: pexpress.codeserver.v1.Entry.readiness:type_name -> pexpress.codeserver.v1.Readiness
 	9,  // 12: pexpress.codeserver.v1.DeployEvent.stage:type_name -> pexpress.codeserver.v1.Stage
 	10, // 13: pexpress.codeserver.v1.DeployEvent.deployed:type_name -> pexpress.codeserver.v1.Deployed
-	26, // 14: pexpress.codeserver.v1.Stage.took:type_name -> google.protobuf.Duration
+	27, // 14: pexpress.codeserver.v1.Stage.took:type_name -> google.protobuf.Duration
 	11, // 15: pexpress.codeserver.v1.Deployed.location:type_name -> pexpress.codeserver.v1.Location
 	13, // 16: pexpress.codeserver.v1.Location.versions:type_name -> pexpress.codeserver.v1.Version
 	12, // 17: pexpress.codeserver.v1.Location.failure:type_name -> pexpress.codeserver.v1.Failure
-	28, // 18: pexpress.codeserver.v1.Failure.time:type_name -> google.protobuf.Timestamp
+	29, // 18: pexpress.codeserver.v1.Failure.time:type_name -> google.protobuf.Timestamp
 	9,  // 19: pexpress.codeserver.v1.Failure.stages:type_name -> pexpress.codeserver.v1.Stage
 	4,  // 20: pexpress.codeserver.v1.Version.spec:type_name -> pexpress.codeserver.v1.VersionSpec
 	0,  // 21: pexpress.codeserver.v1.Version.state:type_name -> pexpress.codeserver.v1.State
-	28, // 22: pexpress.codeserver.v1.Version.deployed_at:type_name -> google.protobuf.Timestamp
-	14, // 23: pexpress.codeserver.v1.Version.usage:type_name -> pexpress.codeserver.v1.Usage
+	29, // 22: pexpress.codeserver.v1.Version.deployed_at:type_name -> google.protobuf.Timestamp
+	15, // 23: pexpress.codeserver.v1.Version.usage:type_name -> pexpress.codeserver.v1.Usage
 	9,  // 24: pexpress.codeserver.v1.Version.stages:type_name -> pexpress.codeserver.v1.Stage
-	25, // 25: pexpress.codeserver.v1.Version.left_out:type_name -> pexpress.codeserver.v1.Version.LeftOutEntry
-	26, // 26: pexpress.codeserver.v1.Usage.cpu:type_name -> google.protobuf.Duration
-	26, // 27: pexpress.codeserver.v1.Usage.latency_p50:type_name -> google.protobuf.Duration
-	26, // 28: pexpress.codeserver.v1.Usage.latency_p99:type_name -> google.protobuf.Duration
-	28, // 29: pexpress.codeserver.v1.Usage.measured_at:type_name -> google.protobuf.Timestamp
-	26, // 30: pexpress.codeserver.v1.RollbackRequest.ready_timeout:type_name -> google.protobuf.Duration
-	11, // 31: pexpress.codeserver.v1.ListResponse.locations:type_name -> pexpress.codeserver.v1.Location
-	26, // 32: pexpress.codeserver.v1.WatchRequest.usage_every:type_name -> google.protobuf.Duration
-	28, // 33: pexpress.codeserver.v1.LogLine.time:type_name -> google.protobuf.Timestamp
-	27, // 34: pexpress.codeserver.v1.VersionSpec.OutputsEntry.value:type_name -> build.bazel.remote.execution.v2.Digest
-	1,  // 35: pexpress.codeserver.v1.CodeServer.Deploy:input_type -> pexpress.codeserver.v1.DeployRequest
-	2,  // 36: pexpress.codeserver.v1.CodeServer.DeployAll:input_type -> pexpress.codeserver.v1.DeployAllRequest
-	15, // 37: pexpress.codeserver.v1.CodeServer.Rollback:input_type -> pexpress.codeserver.v1.RollbackRequest
-	16, // 38: pexpress.codeserver.v1.CodeServer.Remove:input_type -> pexpress.codeserver.v1.RemoveRequest
-	18, // 39: pexpress.codeserver.v1.CodeServer.List:input_type -> pexpress.codeserver.v1.ListRequest
-	20, // 40: pexpress.codeserver.v1.CodeServer.Watch:input_type -> pexpress.codeserver.v1.WatchRequest
-	21, // 41: pexpress.codeserver.v1.CodeServer.Logs:input_type -> pexpress.codeserver.v1.LogsRequest
-	8,  // 42: pexpress.codeserver.v1.CodeServer.Deploy:output_type -> pexpress.codeserver.v1.DeployEvent
-	8,  // 43: pexpress.codeserver.v1.CodeServer.DeployAll:output_type -> pexpress.codeserver.v1.DeployEvent
-	8,  // 44: pexpress.codeserver.v1.CodeServer.Rollback:output_type -> pexpress.codeserver.v1.DeployEvent
-	17, // 45: pexpress.codeserver.v1.CodeServer.Remove:output_type -> pexpress.codeserver.v1.RemoveResponse
-	19, // 46: pexpress.codeserver.v1.CodeServer.List:output_type -> pexpress.codeserver.v1.ListResponse
-	11, // 47: pexpress.codeserver.v1.CodeServer.Watch:output_type -> pexpress.codeserver.v1.Location
-	22, // 48: pexpress.codeserver.v1.CodeServer.Logs:output_type -> pexpress.codeserver.v1.LogLine
-	42, // [42:49] is the sub-list for method output_type
-	35, // [35:42] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	26, // 25: pexpress.codeserver.v1.Version.left_out:type_name -> pexpress.codeserver.v1.Version.LeftOutEntry
+	14, // 26: pexpress.codeserver.v1.Version.last_ending:type_name -> pexpress.codeserver.v1.Ending
+	29, // 27: pexpress.codeserver.v1.Ending.time:type_name -> google.protobuf.Timestamp
+	27, // 28: pexpress.codeserver.v1.Usage.cpu:type_name -> google.protobuf.Duration
+	27, // 29: pexpress.codeserver.v1.Usage.latency_p50:type_name -> google.protobuf.Duration
+	27, // 30: pexpress.codeserver.v1.Usage.latency_p99:type_name -> google.protobuf.Duration
+	29, // 31: pexpress.codeserver.v1.Usage.measured_at:type_name -> google.protobuf.Timestamp
+	27, // 32: pexpress.codeserver.v1.RollbackRequest.ready_timeout:type_name -> google.protobuf.Duration
+	11, // 33: pexpress.codeserver.v1.ListResponse.locations:type_name -> pexpress.codeserver.v1.Location
+	27, // 34: pexpress.codeserver.v1.WatchRequest.usage_every:type_name -> google.protobuf.Duration
+	29, // 35: pexpress.codeserver.v1.LogLine.time:type_name -> google.protobuf.Timestamp
+	28, // 36: pexpress.codeserver.v1.VersionSpec.OutputsEntry.value:type_name -> build.bazel.remote.execution.v2.Digest
+	1,  // 37: pexpress.codeserver.v1.CodeServer.Deploy:input_type -> pexpress.codeserver.v1.DeployRequest
+	2,  // 38: pexpress.codeserver.v1.CodeServer.DeployAll:input_type -> pexpress.codeserver.v1.DeployAllRequest
+	16, // 39: pexpress.codeserver.v1.CodeServer.Rollback:input_type -> pexpress.codeserver.v1.RollbackRequest
+	17, // 40: pexpress.codeserver.v1.CodeServer.Remove:input_type -> pexpress.codeserver.v1.RemoveRequest
+	19, // 41: pexpress.codeserver.v1.CodeServer.List:input_type -> pexpress.codeserver.v1.ListRequest
+	21, // 42: pexpress.codeserver.v1.CodeServer.Watch:input_type -> pexpress.codeserver.v1.WatchRequest
+	22, // 43: pexpress.codeserver.v1.CodeServer.Logs:input_type -> pexpress.codeserver.v1.LogsRequest
+	8,  // 44: pexpress.codeserver.v1.CodeServer.Deploy:output_type -> pexpress.codeserver.v1.DeployEvent
+	8,  // 45: pexpress.codeserver.v1.CodeServer.DeployAll:output_type -> pexpress.codeserver.v1.DeployEvent
+	8,  // 46: pexpress.codeserver.v1.CodeServer.Rollback:output_type -> pexpress.codeserver.v1.DeployEvent
+	18, // 47: pexpress.codeserver.v1.CodeServer.Remove:output_type -> pexpress.codeserver.v1.RemoveResponse
+	20, // 48: pexpress.codeserver.v1.CodeServer.List:output_type -> pexpress.codeserver.v1.ListResponse
+	11, // 49: pexpress.codeserver.v1.CodeServer.Watch:output_type -> pexpress.codeserver.v1.Location
+	23, // 50: pexpress.codeserver.v1.CodeServer.Logs:output_type -> pexpress.codeserver.v1.LogLine
+	44, // [44:51] is the sub-list for method output_type
+	37, // [37:44] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_codeserver_proto_v1_codeserver_proto_init() }
@@ -2137,15 +2208,15 @@ func file_codeserver_proto_v1_codeserver_proto_init() {
 		(*DeployEvent_Stage)(nil),
 		(*DeployEvent_Deployed)(nil),
 	}
-	file_codeserver_proto_v1_codeserver_proto_msgTypes[14].OneofWrappers = []any{}
 	file_codeserver_proto_v1_codeserver_proto_msgTypes[15].OneofWrappers = []any{}
+	file_codeserver_proto_v1_codeserver_proto_msgTypes[16].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_codeserver_proto_v1_codeserver_proto_rawDesc), len(file_codeserver_proto_v1_codeserver_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   25,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

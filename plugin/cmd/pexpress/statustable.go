@@ -242,6 +242,9 @@ func details(v *codeserverpb.Version) []line {
 	if v.GetError() != "" {
 		add(firstLine(v.GetError()), red)
 	}
+	if text := endingText(v); text != "" {
+		add(count(v.GetUsage().GetRestarts(), "restart")+text, yellow)
+	}
 	if len(v.GetStages()) > 0 {
 		var steps []string
 		for _, st := range v.GetStages() {

@@ -83,6 +83,9 @@ web  127.0.0.1:8080, where it does not listen: address already in use  canary cc
 	require.Regexp(t, `(?m)^\*  aaaaaaaaaaaa  ready .* 30\.0 `, show(0))
 	require.Regexp(t, `(?m)^   aaaaaaaaaaaa  draining .* 10\.0 `, show(0), "each process has rates of its own")
 	require.False(t, serves(m, drains))
+	m.Versions[1].Usage.Restarts, m.Versions[1].LastEnding = 4, &codeserverpb.Ending{Time: timestamppb.New(begin), Reason: "killed"}
+	b.take(m, begin.Add(time.Second))
+	require.Contains(t, show(0), "\n     4 restarts, the last at "+begin.Local().Format(time.DateTime)+": killed\n")
 
 	var out strings.Builder
 	line{{"abc", red}, {"defg", plain}, {"h", green}}.write(&out, 5, true)

@@ -68,7 +68,7 @@ func locationText(l *codeserverpb.Location) string {
 			fmt.Fprintf(w, "\tpid %d", v.GetPid())
 		}
 		if n := v.GetUsage().GetRestarts(); n > 0 {
-			fmt.Fprintf(w, "\t%s", count(n, "restart"))
+			fmt.Fprintf(w, "\t%s%s", count(n, "restart"), endingText(v))
 		}
 		if v.GetError() != "" {
 			fmt.Fprintf(w, "\t%s", firstLine(v.GetError()))
@@ -91,6 +91,15 @@ func locationText(l *codeserverpb.Location) string {
 		fmt.Fprintf(&b, "   %s\n", text)
 	}
 	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// endingText says why a version was started again the last time, "" if it never was, or its error says why.
+func endingText(v *codeserverpb.Version) string {
+	e := v.GetLastEnding()
+	if e == nil || v.GetError() != "" {
+		return ""
+	}
+	return fmt.Sprintf(", the last at %s: %s", e.GetTime().AsTime().Local().Format(time.DateTime), e.GetReason())
 }
 
 // usesText says what a version uses and has done.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -21,9 +22,14 @@ func TestLocationText(t *testing.T) {
 	text := locationText(l)
 	require.Regexp(t, `(?m)^ \* aaaaaaaaaaaa  failed .*:\d\d  12 restarts  status 4$`, text, "also while it has no process")
 	require.Regexp(t, `(?m)^   bbbbbbbbbbbb  stopped .*:\d\d *$`, text)
+	ended := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
+	l.Versions[0].LastEnding = &codeserverpb.Ending{Time: timestamppb.New(ended), Reason: "killed"}
+	require.NotContains(t, locationText(l), "killed", "the error says it")
 	l.Versions[0].Pid, l.Versions[0].State, l.Versions[0].Error = 7, codeserverpb.State_READY, ""
 	text = locationText(l)
-	require.Regexp(t, `(?m)^ \* aaaaaaaaaaaa  ready .*  pid 7  12 restarts$`, text)
+	require.Regexp(t, `(?m)^ \* aaaaaaaaaaaa  ready .*  pid 7  12 restarts, the last at `+ended.Local().Format(time.DateTime)+`: killed$`, text)
+	require.Contains(t, changeText(l, false), "12 restarts, the last at "+ended.Local().Format(time.DateTime)+": killed")
+	l.Versions[0].LastEnding = nil
 	require.Contains(t, text, "\n   aaaaaaaaaaaa uses ")
 
 	tried := &codeserverpb.Version{Name: "cccccccccccccccc", State: codeserverpb.State_READY, Pid: 8}

@@ -103,7 +103,7 @@ func changeText(l *codeserverpb.Location, usage bool) string {
 			text += " (serves)"
 		}
 		if n := v.GetUsage().GetRestarts(); n > 0 {
-			text += ", " + count(n, "restart")
+			text += ", " + count(n, "restart") + endingText(v)
 		}
 		if v.GetError() != "" {
 			text += ": " + firstLine(v.GetError())
