@@ -46,7 +46,7 @@ type Options struct {
 	State string
 	// Open opens the cache.
 	Open loader.Open
-	// Keep is how many versions of a location are kept, the current one included; 5 if 0.
+	// Keep is how many versions of a location are kept, the current one included, and those that have failed not; 5 if 0.
 	Keep int
 	// DrainTimeout is how long a replaced version may finish what it began; an hour if 0.
 	DrainTimeout time.Duration

@@ -166,16 +166,29 @@ func (l *location) shown() []*version {
 	return slices.Insert(slices.Delete(all, now, now+1), first, l.current)
 }
 
-// dropOld forgets the oldest versions beyond keep, never one that serves, was served before or has a process. Of several
+// keepFailed is how many versions of a location are kept that have failed.
+const keepFailed = 2
+
+// dropOld forgets the oldest versions beyond keep, never one that serves, was served before or has a process. Those that have
+// failed are counted by themselves: a series of bad deploys must not push out what one could go back to. Of several
 // with one name, as when a version is deployed again while it still drains, all but the newest go when they have ended.
 func (l *location) dropOld(keep int) {
 	var kept []*version
 	names := map[string]bool{}
+	left, leftFailed := keep, keepFailed
 	for _, v := range l.versions {
+		room := &left
+		if l.hasFailed(v) {
+			room = &leftFailed
+		}
 		twin := names[v.name]
-		if v.running != nil || !twin && (len(names) < keep || v == l.current || v == l.previous) {
-			kept = append(kept, v)
+		if v.running == nil && (twin || *room <= 0 && v != l.current && v != l.previous) {
+			continue
+		}
+		kept = append(kept, v)
+		if !twin {
 			names[v.name] = true
+			*room--
 		}
 	}
 	l.versions = kept
