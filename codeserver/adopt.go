@@ -114,7 +114,7 @@ func (s *Server) adopt(o *orphan) error {
 		s.mu.Unlock()
 		v = twin
 	}
-	log, err := openLogbook(s.logPath(l, v), v.name)
+	log, err := openLogbook(s.logPath(l, v), l.name, v.name)
 	if err != nil {
 		return err
 	}

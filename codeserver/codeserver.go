@@ -113,6 +113,7 @@ type Server struct {
 	closed    bool
 	locations map[string]*location
 	leaving   []*location // removed, with requests under way perhaps
+	unserved  []*version  // came to nothing, newest first; their logs are kept
 	watchers  map[chan struct{}]bool
 	followed  map[string]followed // by location
 	lastUser  int

@@ -266,7 +266,10 @@ func (s *Server) announce(l *location, v *version) {
 func (s *Server) unannounce(l *location, v *version) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l.loading = slices.DeleteFunc(slices.Clone(l.loading), func(x *version) bool { return x == v })
+	if slices.Contains(l.loading, v) {
+		s.remember(l, v)
+	}
+	l.loading = without(l.loading, v)
 }
 
 // serves reports whether the version is the current one and up.

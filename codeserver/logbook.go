@@ -22,15 +22,17 @@ const timeLayout = "2006-01-02T15:04:05.000000Z"
 // logbook is the log of one version: a file of lines, each with its time. A version that has two processes, of which one takes
 // the other's place, has two books on one file.
 type logbook struct {
-	path, version string
-	limit         int64
-	mu            sync.Mutex
-	file          *os.File
-	size          int64
-	cutOff        int64         // bytes that have gone since the book was opened
-	last          []string      // the last lines of this run
-	grown         chan struct{} // closed when something is written; nil when nothing more will be
-	lost          *logLost      // what is lost is counted here; may be nil
+	path     string
+	location string
+	version  string
+	limit    int64
+	mu       sync.Mutex
+	file     *os.File
+	size     int64
+	cutOff   int64         // bytes that have gone since the book was opened
+	last     []string      // the last lines of this run
+	grown    chan struct{} // closed when something is written; nil when nothing more will be
+	lost     *logLost      // what is lost is counted here; may be nil
 }
 
 // logLost is what the logs of a location's versions have lost.
@@ -50,7 +52,7 @@ func (s *Server) logPath(l *location, v *version) string {
 	return filepath.Join(s.opts.State, "logs", l.name+"-"+v.name[:16]+".log")
 }
 
-func openLogbook(path, version string) (*logbook, error) {
+func openLogbook(path, location, version string) (*logbook, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
@@ -59,7 +61,7 @@ func openLogbook(path, version string) (*logbook, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &logbook{path: path, version: version, limit: maxLog, file: f, size: st.Size(), grown: make(chan struct{})}, nil
+	return &logbook{path: path, location: location, version: version, limit: maxLog, file: f, size: st.Size(), grown: make(chan struct{})}, nil
 }
 
 // write appends a line. A log that cannot be written does not stop the version that writes it.
@@ -142,7 +144,8 @@ func (b *logbook) lastWords() string {
 		first--
 		size += len(b.last[first]) + 1
 	}
-	return "; it wrote last: " + word + "\nthe last lines of its log:\n" + strings.Join(b.last[first:], "\n")
+	return fmt.Sprintf("; it wrote last: %s\nthe last lines of its log, of which `pexpress logs %s --version %.12s` shows all:\n%s",
+		word, b.location, b.version, strings.Join(b.last[first:], "\n"))
 }
 
 // cut drops the older half of the file. When even that cannot be done, as on a full disk, all of it goes: the log of a
@@ -199,6 +202,16 @@ func (b *logbook) keepHalf() error {
 	b.cutOff += start
 	b.lost.add(0, start)
 	return nil
+}
+
+// isEmpty reports whether nothing was ever written.
+func (b *logbook) isEmpty() bool {
+	if b == nil {
+		return true
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.size == 0
 }
 
 func (b *logbook) close() {

@@ -13,7 +13,7 @@ import (
 // TestLogIsCut writes more than a log may hold: the older half goes, at the end of a line, and what goes is counted.
 func TestLogIsCut(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
-	b, err := openLogbook(path, "version")
+	b, err := openLogbook(path, "web", "version")
 	require.NoError(t, err)
 	defer b.close()
 	b.limit, b.lost = 16<<10, &logLost{}
@@ -42,11 +42,11 @@ func TestLogIsCut(t *testing.T) {
 func TestLastWords(t *testing.T) {
 	for said, lines := range map[string][]string{
 		"; it wrote nothing": {"", "codeserver: it is started once more", "  "},
-		"; it wrote last: RuntimeError: no good\nthe last lines of its log:\nTraceback:\n  RuntimeError: no good\n\ncodeserver: it ended": {
+		"; it wrote last: RuntimeError: no good\nthe last lines of its log, of which `pexpress logs web --version version` shows all:\nTraceback:\n  RuntimeError: no good\n\ncodeserver: it ended": {
 			"Traceback:", "  RuntimeError: no good", "", "codeserver: it ended",
 		},
 	} {
-		b, err := openLogbook(filepath.Join(t.TempDir(), "log"), "version")
+		b, err := openLogbook(filepath.Join(t.TempDir(), "log"), "web", "version")
 		require.NoError(t, err)
 		for _, line := range lines {
 			b.write([]byte(line))
@@ -62,7 +62,7 @@ func TestTwoLogs(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	books := make([]*logbook, 2)
 	for i := range books {
-		b, err := openLogbook(path, "version")
+		b, err := openLogbook(path, "web", "version")
 		require.NoError(t, err)
 		defer b.close()
 		books[i] = b

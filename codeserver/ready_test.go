@@ -68,8 +68,8 @@ func TestTraceback(t *testing.T) {
 	eventually(t, func() bool {
 		logs, _ := os.ReadDir(filepath.Join(h.opts.State, "logs"))
 		trees, _ := os.ReadDir(filepath.Join(h.opts.State, "store/trees"))
-		return len(logs) == 1 && len(trees) == 1
-	}, "what a failed deploy brought is deleted")
+		return len(logs) == 2 && len(trees) == 1
+	}, "what a failed deploy brought is deleted, but for its log")
 }
 
 // TestCancel ends a deploy that waits for a version which never becomes ready.

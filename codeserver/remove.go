@@ -35,6 +35,7 @@ func (s *Server) remove(ctx context.Context, req *codeserverpb.RemoveRequest) er
 	listener := l.listener
 	l.listener = nil
 	s.leaving = append(s.leaving, l)
+	s.forget(l.name)
 	s.mu.Unlock()
 	s.dropSocket(l)
 	if listener != nil {

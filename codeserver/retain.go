@@ -75,6 +75,9 @@ func (s *Server) putAway() (remove func() error, err error) {
 			logs[s.logPath(l, v)] = true
 		}
 	}
+	for _, v := range s.unserved {
+		logs[s.logPath(v.location, v)] = true
+	}
 	s.mu.Unlock()
 	remove, err = s.loader.Keep(s.ctx, trees)
 	if remove == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -174,22 +175,31 @@ func (s *service) Logs(req *codeserverpb.LogsRequest, stream grpc.ServerStreamin
 	return toStatus(err)
 }
 
+// findVersion returns a location and a version of it whose log there is: the one that serves, or the one that is named.
 func (s *Server) findVersion(name, prefix string) (*location, *version, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l, ok := s.locations[name]
-	if !ok {
+	failed := s.unservedOf(name)
+	if !ok && len(failed) == 0 {
 		return nil, nil, fmt.Errorf("%w: no location %.80q", errNotFound, name)
+	}
+	if !ok {
+		l = failed[0].location // that was, until its first deploy failed
 	}
 	v := l.current
 	if prefix != "" {
 		var err error
-		if v, err = l.find(l.known(), prefix); err != nil {
+		if v, err = l.find(slices.Concat(l.known(), failed), prefix); err != nil {
 			return nil, nil, err
 		}
 	}
 	if v == nil {
-		return nil, nil, fmt.Errorf("%w: location %s serves no version", errNotFound, name)
+		but := ""
+		if len(failed) > 0 {
+			but = fmt.Sprintf("; `pexpress logs %s --version %.12s` shows what the last one wrote whose deploy failed", name, failed[0].name)
+		}
+		return nil, nil, fmt.Errorf("%w: location %s serves no version%s", errNotFound, name, but)
 	}
 	return l, v, nil
 }

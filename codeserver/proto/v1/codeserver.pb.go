@@ -1777,7 +1777,8 @@ func (x *WatchRequest) GetUsageEvery() *durationpb.Duration {
 type LogsRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Location string                 `protobuf:"bytes,1,opt,name=location,proto3" json:"location,omitempty"`
-	// Name of the version, or a unique prefix of it; the one that serves if empty.
+	// Name of the version, or a unique prefix of it; the one that serves if empty. The last that failed their deploy have a log, too,
+	// also of a location that is gone because it was its first.
 	Version string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
 	// At most this many of the last lines first; all that are kept if 0.
 	Tail int32 `protobuf:"varint,3,opt,name=tail,proto3" json:"tail,omitempty"`

@@ -150,7 +150,7 @@ func (a *app) logsCommand() *cobra.Command {
 		},
 	}
 	serverFlag(c, &to)
-	c.Flags().StringVar(&version, "version", "", "name of a version, or a unique prefix (default: the one that serves)")
+	c.Flags().StringVar(&version, "version", "", "name of a version, or a unique prefix, also of one whose deploy failed (default: the one that serves)")
 	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with new lines as they come")
 	c.Flags().Int32VarP(&tail, "tail", "n", 0, "only this many of the last lines (default: all that are kept)")
 	return c
