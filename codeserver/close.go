@@ -7,8 +7,8 @@ import (
 	"sync"
 )
 
-// errEnding is why a call ends that is under way when the server is closed.
-var errEnding = fmt.Errorf("%w: the codeserver is ending", errUnavailable)
+// errEnding is why a call ends that is under way when the server is closed. A deploy has changed nothing then.
+var errEnding = fmt.Errorf("%w: the codeserver is ending, do it again when it is up", errUnavailable)
 
 // enter counts a call in for which Close waits, and returns a context that ends with the server.
 func (s *Server) enter(ctx context.Context) (context.Context, func(), error) {

@@ -2,7 +2,6 @@ package codeserver
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -73,8 +72,8 @@ func (s *service) change(of []any, stream grpc.ServerStreamingServer[codeserverp
 	}
 	defer leave()
 	done, err := do(ctx, stages(stream))
-	if errors.Is(err, context.Canceled) && stream.Context().Err() == nil {
-		err = errEnding
+	if err != nil && ctx.Err() != nil && stream.Context().Err() == nil {
+		err = errEnding // whatever has come of that: a cache of its own says so in its own way
 	}
 	if err != nil {
 		s.server.opts.Log.WarnContext(ctx, "a deploy failed", append(of, "error", firstLine(err.Error()))...)

@@ -232,8 +232,24 @@ func serve(ctx context.Context, f flags, stderr io.Writer) error {
 	case <-ctx.Done():
 	case err = <-done:
 	}
-	g.Stop()
-	return errors.Join(err, end(endedBy(ctx), s, f, guard, opts.Sockets, log))
+	return errors.Join(err, end(endedBy(ctx), s, f, guard, drain(g), opts.Sockets, log))
+}
+
+// drain has a server take no further calls, and returns what waits for those under way. They are told why they end by the
+// codeserver's end; who does not take that in time is cut off.
+func drain(g *grpc.Server) (wait func()) {
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		g.GracefulStop()
+	}()
+	return func() {
+		select {
+		case <-answered:
+		case <-time.After(time.Second):
+			g.Stop()
+		}
+	}
 }
 
 // bytecodeKey returns the key of those that bytecode is shared with, nil if no file is named.
@@ -244,15 +260,18 @@ func bytecodeKey(path string) (*bytecode.Key, error) {
 	return bytecode.ReadKey(path)
 }
 
-// end ends the codeserver in the way that a signal wants, nil if it ends for another reason.
-func end(why os.Signal, s *codeserver.Server, f flags, guard *guard, set *sockets.Set, log *slog.Logger) error {
+// end ends the codeserver in the way that a signal wants, nil if it ends for another reason. answered waits until those who have called
+// know of it.
+func end(why os.Signal, s *codeserver.Server, f flags, guard *guard, answered func(), set *sockets.Set, log *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(context.Background(), f.grace)
 	defer cancel()
 	log.Info("ending: requests under way are finished", "within", f.grace, "signal", why)
 	switch {
 	case why == syscall.SIGUSR2:
 		notify(log, reloading())
-		if err := s.Leave(ctx); err != nil {
+		err := s.Leave(ctx)
+		answered()
+		if err != nil {
 			return err
 		}
 		program, err := os.Executable()
@@ -262,10 +281,13 @@ func end(why os.Signal, s *codeserver.Server, f flags, guard *guard, set *socket
 		return set.Exec(program, os.Args)
 	case why != syscall.SIGINT && f.adopt > 0:
 		notify(log, daemon.SdNotifyStopping)
-		return s.Leave(ctx)
+		err := s.Leave(ctx)
+		answered()
+		return err
 	}
 	notify(log, daemon.SdNotifyStopping)
 	err := s.Close(ctx)
+	answered()
 	if guard.socket != "" {
 		err = errors.Join(err, os.Remove(guard.socket))
 	}
