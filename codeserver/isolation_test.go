@@ -304,11 +304,21 @@ func TestLimitBeyondHost(t *testing.T) {
 	require.NotRegexp(t, `limit of processors.* location=calm`, log.String())
 }
 
+// TestMostPids: the largest limit that is not refused is one that the kernel takes, of a version that is forked into a sandbox, too.
+func TestMostPids(t *testing.T) {
+	t.Parallel()
+	h, _, _ := limitedHost(t, &codeserverpb.Limits{Pids: least.MostPids}, withUsers(t))
+	require.Equal(t, "4000000\n", readOneOf(t, h.groupOf("web"), "pids.max"))
+	h.s.zygotes.Wait()
+	h.deploy(h.spec(greedy("forked"), func(s *codeserverpb.VersionSpec) { s.Limits = &codeserverpb.Limits{Pids: least.MostPids} }))
+	require.True(t, h.version("web").GetForked())
+}
+
 func TestLimitsRefused(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	for _, l := range []*codeserverpb.Limits{
-		{MemoryBytes: -1}, {MemoryBytes: 1}, {CpuMillis: 9}, {CpuMillis: 1 << 60}, {Pids: 1}, {Pids: -5}, {OpenFiles: 10},
+		{MemoryBytes: -1}, {MemoryBytes: 1}, {CpuMillis: 9}, {CpuMillis: 1 << 60}, {Pids: 1}, {Pids: -5}, {Pids: least.MostPids + 1}, {OpenFiles: 10},
 	} {
 		message := h.refused(codes.InvalidArgument, webRequest(h.spec(greedy("web"), func(s *codeserverpb.VersionSpec) { s.Limits = l })))
 		require.Contains(t, message, "the limit ")

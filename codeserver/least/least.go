@@ -1,4 +1,4 @@
-// Package least says how small the limits of a version may be, in the words of who writes them.
+// Package least says how small the limits of a version may be, and how large, in the words of who writes them.
 package least
 
 import (
@@ -17,8 +17,11 @@ const (
 	Tmp       = 1 << 20
 )
 
-// MostCPU is a thousand processors.
-const MostCPU = 1_000_000
+// The most that a version can be limited to.
+const (
+	MostCPU  = 1_000_000 // a thousand processors
+	MostPids = 4_000_000 // the kernel takes 4,194,304 (PID_MAX_LIMIT), and what keeps a version comes on top of its own
+)
 
 // Check refuses limits that are too small, by the names that they have in a project's configuration.
 func Check(l *codeserverpb.Limits) error {
@@ -39,6 +42,9 @@ func Check(l *codeserverpb.Limits) error {
 	}
 	if l.GetCpuMillis() > MostCPU {
 		return fmt.Errorf("the limit cpu is %s: the most is %s", processors(l.GetCpuMillis()), processors(MostCPU))
+	}
+	if l.GetPids() > MostPids {
+		return fmt.Errorf("the limit pids is %d: the most is %d", l.GetPids(), MostPids)
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ func TestCheck(t *testing.T) {
 		"the limit cpu is 0.009: the least is 0.01":         {CpuMillis: least.CPU - 1},
 		"the limit cpu is 1000.001: the most is 1000":       {CpuMillis: least.MostCPU + 1},
 		"the limit pids is 1: the least is 2":               {Pids: least.Pids - 1},
+		"the limit pids is 4000001: the most is 4000000":    {Pids: least.MostPids + 1},
 		"the limit open-files is 63: the least is 64":       {OpenFiles: least.OpenFiles - 1},
 		"the limit tmp is 512 KiB: the least is 1 MiB":      {TmpBytes: 512 << 10},
 	} {
@@ -26,5 +27,5 @@ func TestCheck(t *testing.T) {
 	require.NoError(t, least.Check(&codeserverpb.Limits{
 		MemoryBytes: least.Memory, CpuMillis: least.CPU, Pids: least.Pids, OpenFiles: least.OpenFiles, TmpBytes: least.Tmp,
 	}))
-	require.NoError(t, least.Check(&codeserverpb.Limits{CpuMillis: least.MostCPU}))
+	require.NoError(t, least.Check(&codeserverpb.Limits{CpuMillis: least.MostCPU, Pids: least.MostPids}))
 }

@@ -24,6 +24,7 @@ var sizeForm = lazy.Regexp(`^([0-9]{1,9}(?:\.[0-9]{1,3})?) ?(B|KiB|MiB|GiB|TiB)$
 const (
 	leastCPU = 10
 	mostCPU  = 1_000_000
+	mostPids = 4_000_000
 )
 
 // readLimits reads a location's table limits.
@@ -34,6 +35,9 @@ func readLimits(t *table) Limits {
 	}
 	l := Limits{Pids: sub.count("pids", 2), OpenFiles: sub.count("open-files", 64)}
 	l.Memory, l.Tmp = sub.size("memory", 8), sub.size("tmp", 1)
+	if l.Pids > mostPids {
+		sub.errorf("pids", "must be at most %d, it is %d", mostPids, l.Pids)
+	}
 	sub.known["cpu"] = true
 	cpu, given := sub.m["cpu"]
 	is := fmt.Sprint(cpu)

@@ -57,6 +57,7 @@ func TestLimitsAndSecretEnvRefused(t *testing.T) {
 		`limits = { cpu = nan }`:                        `limits.cpu must be a number of processors`,
 		`limits = { pids = 0 }`:                         `limits.pids must be at least 2, it is 0`,
 		`limits = { pids = 1 }`:                         `pexpress.toml:4: location.web.limits.pids must be at least 2, it is 1`,
+		`limits = { pids = 4000001 }`:                   `limits.pids must be at most 4000000, it is 4000001`,
 		`limits = { open-files = 63 }`:                  `limits.open-files must be at least 64, it is 63`,
 		`limits = { memory = "1KiB" }`:                  `limits.memory must be at least 8MiB, it is "1KiB"`,
 		`limits = { tmp = "1023KiB" }`:                  `limits.tmp must be at least 1MiB, it is "1023KiB"`,

@@ -30,4 +30,6 @@ func TestLeastLimits(t *testing.T) {
 	}
 	require.NoError(t, load(fmt.Sprintf("cpu = %de-3", least.MostCPU)))
 	require.ErrorContains(t, load(fmt.Sprintf("cpu = %de-3", least.MostCPU+1)), "limits.cpu must be at most 1000")
+	require.NoError(t, load(fmt.Sprintf("pids = %d", least.MostPids)))
+	require.ErrorContains(t, load(fmt.Sprintf("pids = %d", least.MostPids+1)), "limits.pids must be at most 4000000")
 }
