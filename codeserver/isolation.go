@@ -53,8 +53,9 @@ func (s *Server) secretValues(ctx context.Context, location string, spec *codese
 // group makes the cgroup of a start of a version.
 func (s *Server) group(v *version, p *prepared) (*limits.Group, error) {
 	l := groupLimits(v.spec)
-	if much := l.Excess(); much != "" {
-		s.opts.Log.Warn("a version's limit of processors is "+much, "location", p.location, "version", v.name, "cpu", float64(l.CPU)/1000)
+	is := map[string]any{"cpu": float64(l.CPU) / 1000, "memory": limits.Size(l.Memory)}
+	for name, much := range l.Excess() {
+		s.opts.Log.Warn("a version's limit "+name+" is "+much, "location", p.location, "version", v.name, name, is[name])
 	}
 	g, err := s.limits.Group(fmt.Sprintf("%s-%.12s", p.location, v.name), l)
 	if err != nil {

@@ -294,14 +294,16 @@ func TestNoGroupLeft(t *testing.T) {
 	}
 }
 
-// TestLimitBeyondHost asks for more processors than this host has: it is accepted, and said to limit nothing.
+// TestLimitBeyondHost asks for more processors and memory than this host has: it is accepted, and said.
 func TestLimitBeyondHost(t *testing.T) {
 	t.Parallel()
 	log := new(lockedBuffer)
-	h, _, _ := limitedHost(t, &codeserverpb.Limits{CpuMillis: least.MostCPU}, func(o *Options) { o.Log = slog.New(slog.NewTextHandler(log, nil)) })
-	require.Regexp(t, `^cpu: 1000 \(cgroup v[12]; more than the .* of this host: it limits nothing\)$`, h.version("web").GetIsolation()[0])
-	require.Regexp(t, `level=WARN msg="a version's limit of processors is more than the .*" location=web .*cpu=1000`, log.String())
-	require.NotRegexp(t, `limit of processors.* location=calm`, log.String())
+	h, _, _ := limitedHost(t, &codeserverpb.Limits{CpuMillis: least.MostCPU, MemoryBytes: 1 << 50}, func(o *Options) { o.Log = slog.New(slog.NewTextHandler(log, nil)) })
+	require.Regexp(t, `^memory: 1024 TiB \(cgroup v[12]; more than the .*iB of this host, which are used up before\)$`, h.version("web").GetIsolation()[0])
+	require.Regexp(t, `^cpu: 1000 \(cgroup v[12]; more than the .* of this host: it limits nothing\)$`, h.version("web").GetIsolation()[1])
+	require.Regexp(t, `level=WARN msg="a version's limit cpu is more than the .*" location=web .*cpu=1000`, log.String())
+	require.Regexp(t, `level=WARN msg="a version's limit memory is more than the .*" location=web .*memory="1024 TiB"`, log.String())
+	require.NotRegexp(t, `a version's limit .* location=calm`, log.String())
 }
 
 // TestMostPids: the largest limit that is not refused is one that the kernel takes, of a version that is forked into a sandbox, too.

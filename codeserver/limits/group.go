@@ -256,13 +256,14 @@ func (g *Group) Explain(err error) error {
 // Isolation says what is in force, and what is not although it was asked for.
 func (g *Group) Isolation() []string {
 	var say []string
+	much := g.limits.Excess()
 	add := func(c controller, what, limit string, asked bool) {
 		switch {
 		case !asked:
 		case g.name != "" && g.host.layout.path(c, g.name) != "":
 			by := g.host.layout.name()
-			if much := g.limits.Excess(); c == cpu && much != "" {
-				by += "; " + much
+			if text := much[string(c)]; text != "" {
+				by += "; " + text
 			}
 			say = append(say, what+": "+limit+" ("+by+")")
 		case g.name != "":

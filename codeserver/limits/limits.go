@@ -18,6 +18,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pexpress/pexpress/cache/durable"
 )
 
@@ -29,18 +31,30 @@ type Limits struct {
 	OpenFiles int64 // of each process
 }
 
-// Excess says that there are fewer processors here than the limit allows, "" if there are not. It is no error: the same version may
-// run on a larger host, too.
-func (l Limits) Excess() string {
-	n := max(online(), runtime.NumCPU())
-	if l.CPU <= int64(n)*1000 {
-		return ""
+// Excess says of each limit, by its name, that there is less here than it allows. It is no error: the same version may run on a larger
+// host, too.
+func (l Limits) Excess() map[string]string {
+	much := map[string]string{}
+	if n := max(online(), runtime.NumCPU()); l.CPU > int64(n)*1000 {
+		have := "the one processor"
+		if n > 1 {
+			have = fmt.Sprintf("the %d processors", n)
+		}
+		much[string(cpu)] = "more than " + have + " of this host: it limits nothing"
 	}
-	have := "the one processor"
-	if n > 1 {
-		have = fmt.Sprintf("the %d processors", n)
+	if have := hostMemory(); have > 0 && l.Memory > have {
+		much[string(memory)] = "more than the " + Size(have) + " of this host, which are used up before"
 	}
-	return "more than " + have + " of this host: it limits nothing"
+	return much
+}
+
+// hostMemory returns the bytes of memory that this host has, 0 if that is not known.
+func hostMemory() int64 {
+	var i unix.Sysinfo_t
+	if unix.Sysinfo(&i) != nil {
+		return 0
+	}
+	return int64(uint64(i.Totalram) * uint64(i.Unit))
 }
 
 // controller is what a cgroup can limit or count.

@@ -1,6 +1,7 @@
 package limits
 
 import (
+	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -99,10 +100,22 @@ func TestExcess(t *testing.T) {
 	n := int64(max(online(), runtime.NumCPU()))
 	require.Empty(t, Limits{}.Excess())
 	require.Empty(t, Limits{CPU: n * 1000}.Excess())
-	require.Regexp(t, `^more than the (one processor|\d+ processors) of this host: it limits nothing$`, Limits{CPU: n*1000 + 1}.Excess())
+	require.Regexp(t, `^more than the (one processor|\d+ processors) of this host: it limits nothing$`, Limits{CPU: n*1000 + 1}.Excess()["cpu"])
+	require.Empty(t, Limits{Memory: hostMemory()}.Excess())
+	require.Equal(t, map[string]string{"memory": "more than the " + Size(hostMemory()) + " of this host, which are used up before"},
+		Limits{Memory: hostMemory() + 1}.Excess())
+	info, err := os.ReadFile("/proc/meminfo")
+	require.NoError(t, err)
+	total := 0
+	_, err = fmt.Sscanf(string(info), "MemTotal: %d kB", &total)
+	require.NoError(t, err)
+	require.EqualValues(t, total<<10, hostMemory())
 	h := &Host{layout: &fakeLayout{}, prefix: "v-"}
 	g := &Group{host: h, name: "v-web", limits: Limits{CPU: 1 << 20 * 1000}}
-	require.Contains(t, g.Isolation(), "cpu: 1048576 (fake; "+g.limits.Excess()+")")
+	require.Contains(t, g.Isolation(), "cpu: 1048576 (fake; "+g.limits.Excess()["cpu"]+")")
+	g.limits.Memory = 1 << 50
+	require.Contains(t, g.Isolation(), "memory: 1024 TiB (fake; "+g.limits.Excess()["memory"]+")")
+	g.limits.Memory = 0
 	g.limits.CPU = 500
 	require.Contains(t, g.Isolation(), "cpu: 0.5 (fake)")
 	g.name, g.limits.CPU = "", 1<<20*1000
