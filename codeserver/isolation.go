@@ -53,15 +53,29 @@ func (s *Server) secretValues(ctx context.Context, location string, spec *codese
 // group makes the cgroup of a start of a version.
 func (s *Server) group(v *version, p *prepared) (*limits.Group, error) {
 	l := groupLimits(v.spec)
-	is := map[string]any{"cpu": float64(l.CPU) / 1000, "memory": limits.Size(l.Memory)}
-	for name, much := range l.Excess() {
-		s.opts.Log.Warn("a version's limit "+name+" is "+much, "location", p.location, "version", v.name, name, is[name])
-	}
+	s.remark(v, p, l)
 	g, err := s.limits.Group(fmt.Sprintf("%s-%.12s", p.location, v.name), l)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errRefused, err)
 	}
 	return g, nil
+}
+
+// remark logs which limits of a version are more than the host has: once of each that its location has, not at each start.
+func (s *Server) remark(v *version, p *prepared, of limits.Limits) {
+	is := map[string]any{"cpu": float64(of.CPU) / 1000, "memory": limits.Size(of.Memory)}
+	for name, much := range of.Excess() {
+		s.mu.Lock()
+		l := s.locations[p.location]
+		known := l == nil || l.remarked[name] == is[name]
+		if !known {
+			l.remarked[name] = is[name]
+		}
+		s.mu.Unlock()
+		if !known {
+			s.opts.Log.Warn("a version's limit "+name+" is "+much, "location", p.location, "version", v.name, name, is[name])
+		}
+	}
 }
 
 func groupLimits(spec *codeserverpb.VersionSpec) limits.Limits {

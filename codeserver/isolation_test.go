@@ -298,12 +298,26 @@ func TestNoGroupLeft(t *testing.T) {
 func TestLimitBeyondHost(t *testing.T) {
 	t.Parallel()
 	log := new(lockedBuffer)
-	h, _, _ := limitedHost(t, &codeserverpb.Limits{CpuMillis: least.MostCPU, MemoryBytes: 1 << 50}, func(o *Options) { o.Log = slog.New(slog.NewTextHandler(log, nil)) })
+	h, d, _ := limitedHost(t, &codeserverpb.Limits{CpuMillis: least.MostCPU, MemoryBytes: 1 << 50}, func(o *Options) { o.Log = slog.New(slog.NewTextHandler(log, nil)) })
 	require.Regexp(t, `^memory: 1024 TiB \(cgroup v[12]; more than the .*iB of this host, which are used up before\)$`, h.version("web").GetIsolation()[0])
 	require.Regexp(t, `^cpu: 1000 \(cgroup v[12]; more than the .* of this host: it limits nothing\)$`, h.version("web").GetIsolation()[1])
 	require.Regexp(t, `level=WARN msg="a version's limit cpu is more than the .*" location=web .*cpu=1000`, log.String())
 	require.Regexp(t, `level=WARN msg="a version's limit memory is more than the .*" location=web .*memory="1024 TiB"`, log.String())
 	require.NotRegexp(t, `a version's limit .* location=calm`, log.String())
+
+	remarks := func() int { return strings.Count(log.String(), "a version's limit ") }
+	deploy := func(word string, memory int64) {
+		h.deploy(h.spec(greedy(word), func(s *codeserverpb.VersionSpec) {
+			s.Limits = &codeserverpb.Limits{CpuMillis: least.MostCPU, MemoryBytes: memory}
+		}))
+	}
+	require.Equal(t, 2, remarks())
+	deploy("two", 1<<50)
+	ask(d, "crash")
+	eventually(t, func() bool { return h.version("web").GetUsage().GetRestarts() == 1 && h.version("web").GetPid() != 0 }, "it is started again")
+	require.Equal(t, 2, remarks(), "once is enough")
+	deploy("three", 1<<49)
+	require.Equal(t, 3, remarks(), "another limit is news")
 }
 
 // TestMostPids: the largest limit that is not refused is one that the kernel takes, of a version that is forked into a sandbox, too.

@@ -29,10 +29,11 @@ type location struct {
 	deaf     string // why it does not listen there
 	current  *version
 	previous *version
-	versions []*version // newest first
-	loading  []*version // being deployed, not yet among versions
-	user     int        // of its versions; 0 while there is none
-	removed  bool       // by Remove: it comes back only as another one of that name
+	versions []*version     // newest first
+	loading  []*version     // being deployed, not yet among versions
+	user     int            // of its versions; 0 while there is none
+	removed  bool           // by Remove: it comes back only as another one of that name
+	remarked map[string]any // limits that are more than the host has, by name, as they were when the log said so
 
 	stats *proxy.Stats  // of all versions that it has had
 	past  time.Duration // processor time of processes that have ended
@@ -144,7 +145,7 @@ func newVersion(spec *codeserverpb.VersionSpec) (*version, error) {
 
 // newLocation returns a location that serves nothing and listens nowhere yet.
 func (s *Server) newLocation(name string) *location {
-	l := &location{name: name, stats: new(proxy.Stats), proxy: proxy.New(func(format string, args ...any) {
+	l := &location{name: name, stats: new(proxy.Stats), remarked: map[string]any{}, proxy: proxy.New(func(format string, args ...any) {
 		s.opts.Log.Debug("proxy", "location", name, "message", fmt.Sprintf(format, args...))
 	})}
 	dagster.Route(l.proxy, func() bool { return s.runsDagster(l) }, s.opts.Log.With("location", name))
