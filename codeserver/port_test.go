@@ -24,4 +24,8 @@ func TestPorts(t *testing.T) {
 		require.False(t, port >= from && port <= to, "%d", port)
 		seen[port] = true
 	}
+	p.last = p.given[1] - 1 // as if all others were taken and its turn came again
+	port, err := p.give()
+	require.NoError(t, err)
+	require.NotContains(t, seen, port)
 }

@@ -67,9 +67,9 @@ const serveHelp = `Serve until ended by a signal:
 
   SIGINT           ends all
   SIGTERM, SIGHUP  with --adopt-within leaves the versions to the next codeserver, without ends all
-  SIGUSR2          executes the program anew in this process, which takes over the versions (with --adopt-within) and
+  SIGUSR2          with --adopt-within executes the program anew in this process, which takes over the versions and
                    the sockets: an upgrade, after which nobody was refused. A program that does not answer to
-                   'serve --help' is refused, and this one goes on`
+                   'serve --help' is refused, and this one goes on, as it does without --adopt-within`
 
 func serveCommand() *cobra.Command {
 	var f flags
@@ -227,7 +227,7 @@ func serve(ctx context.Context, f flags, stderr io.Writer) error {
 	alive, dead := context.WithCancel(context.Background())
 	defer dead()
 	watchdog(alive, s, log)
-	go awaitUpgrade(ctx, upgrades, log, stop)
+	go awaitUpgrade(ctx, upgrades, f.adopt > 0, log, stop)
 	select {
 	case <-ctx.Done():
 	case err = <-done:

@@ -14,13 +14,19 @@ import (
 )
 
 // awaitUpgrade calls end when a signal on upgrades asks for the program to be executed anew, and the one at its path is one
-// that can be. Nothing is given up before that is known. It returns when ctx ends.
-func awaitUpgrade(ctx context.Context, upgrades <-chan os.Signal, log *slog.Logger, end context.CancelCauseFunc) {
+// that can be. Nothing is given up before that is known; without leaves, that versions are left to that program, all would be. It
+// returns when ctx ends.
+func awaitUpgrade(ctx context.Context, upgrades <-chan os.Signal, leaves bool, log *slog.Logger, end context.CancelCauseFunc) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case s := <-upgrades:
+			if !leaves {
+				log.Error("no upgrade: versions would end with this program, which was started without --adopt-within. It goes on; end it " +
+					"with SIGTERM and start it anew with that flag: from then on SIGUSR2 interrupts nobody")
+				continue
+			}
 			program, err := os.Executable()
 			if err == nil {
 				err = checkProgram(ctx, program, checkTime)

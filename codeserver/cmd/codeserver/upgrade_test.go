@@ -1,8 +1,12 @@
 package main
 
 import (
+	"bytes"
+	"context"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -30,4 +34,20 @@ func TestCheckProgram(t *testing.T) {
 	hangs := write("hangs", "#!/bin/sh\nsleep 1000 & wait\n", 0o755)
 	require.ErrorContains(t, checkProgram(t.Context(), hangs, 100*time.Millisecond), "did not end within 100ms")
 	require.NoError(t, checkProgram(t.Context(), write("good", "#!/bin/sh\n[ \"$*\" = 'serve --help' ] && echo --adopt-within\n", 0o755), time.Minute))
+}
+
+// TestUpgradeNeedsAdoption checks that an upgrade that would end all versions is refused.
+func TestUpgradeNeedsAdoption(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var log bytes.Buffer
+	upgrades, done := make(chan os.Signal), make(chan struct{})
+	go func() {
+		defer close(done)
+		awaitUpgrade(ctx, upgrades, false, slog.New(slog.NewTextHandler(&log, nil)), func(error) { t.Error("it ends") })
+	}()
+	upgrades <- syscall.SIGUSR2
+	upgrades <- syscall.SIGUSR2 // is taken when the first was dealt with
+	cancel()
+	<-done
+	require.Contains(t, log.String(), "without --adopt-within")
 }
