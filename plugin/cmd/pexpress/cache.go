@@ -10,7 +10,6 @@ import (
 	"github.com/pexpress/pexpress/cache/disk"
 	"github.com/pexpress/pexpress/cache/lazy"
 	"github.com/pexpress/pexpress/cache/open"
-	"github.com/pexpress/pexpress/plugin/project"
 )
 
 func (a *app) cacheCommand() *cobra.Command {
@@ -24,8 +23,8 @@ func (a *app) cacheCommand() *cobra.Command {
 
 // withDisk opens the cache, which must be one on disk, for fn.
 func (a *app) withDisk(fn func(*disk.Store) error) error {
-	if p, err := project.Load(a.dir); err == nil {
-		a.useCacheOf(p)
+	if err := a.findCache(); err != nil {
+		return err
 	}
 	dir, ok := open.Dir(a.cache)
 	if !ok {

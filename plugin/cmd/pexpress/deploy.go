@@ -115,7 +115,11 @@ func serverFlag(c *cobra.Command, to *string) {
 func (a *app) dial(ctx context.Context, to string) (*client.Client, error) {
 	hint := func() string { return "" }
 	if to = first(to, os.Getenv("PEXPRESS_CODESERVER")); to == "" {
-		if p, err := project.Load(a.dir); err == nil && p.Codeserver != "" {
+		p, err := project.Load(a.dir)
+		if err != nil {
+			return nil, inputError{err} // it may name another codeserver
+		}
+		if p.Codeserver != "" {
 			to, hint = p.Codeserver, func() string { return " (the configuration in " + p.Dir + " names it)" }
 		}
 	}

@@ -73,10 +73,23 @@ func (a *app) useCacheOf(p *project.Project) {
 	}
 }
 
+// findCache takes the cache of the project, if there is one.
+func (a *app) findCache() error {
+	if a.cacheChosen {
+		return nil
+	}
+	p, err := project.Load(a.dir)
+	if err != nil {
+		return inputError{err} // it may name another cache
+	}
+	a.useCacheOf(p)
+	return nil
+}
+
 // openCache opens the project's cache unless the user has chosen one for this command; there need not be a project.
 func (a *app) openCache(ctx context.Context) (cache.CAS, cache.ActionCache, io.Closer, error) {
-	if p, err := project.Load(a.dir); err == nil {
-		a.useCacheOf(p)
+	if err := a.findCache(); err != nil {
+		return nil, nil, nil, err
 	}
 	cas, results, closer, err := open.Open(ctx, a.cache)
 	if err != nil {
