@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -54,8 +55,8 @@ func isLost(err error) bool {
 	return errors.Is(err, cache.ErrNotFound) || errors.Is(err, digest.ErrMismatch)
 }
 
-// holding is a counting from which a tree's Directories are read, one after the other. Those from the cache that are small are held
-// until fetchAll stores them with the files, with one sync for all.
+// holding is a counting from which a tree's Directories are read, a level at once where the cache can. Those from the cache that are
+// small are held until fetchAll stores them with the files, with one sync for all.
 type holding struct{ *counting }
 
 // Get implements cache.CAS.
@@ -63,35 +64,44 @@ func (h holding) Get(ctx context.Context, d digest.Digest) (io.ReadCloser, error
 	if d.Size() > smallBlob {
 		return h.counting.Get(ctx, d)
 	}
-	data, there := h.held[d]
-	if !there {
-		var err error
-		data, err = cache.ReadBlob(ctx, h.loader.local, d, smallBlob)
-		if isLost(err) {
-			data, err = h.hold(ctx, d)
-		}
-		if err != nil {
-			return nil, err
-		}
+	var data []byte
+	var failed error
+	err := h.GetMany(ctx, []digest.Digest{d}, func(_ int, b []byte, err error) { data, failed = b, err })
+	if err = errors.Join(err, failed); err != nil {
+		return nil, err
 	}
 	return io.NopCloser(bytes.NewReader(data)), nil
 }
 
-// hold reads a blob from the cache.
-func (h holding) hold(ctx context.Context, d digest.Digest) ([]byte, error) {
-	remote, err := h.loader.cache(ctx)
-	if err != nil {
-		return nil, err
+// GetMany implements cache.BatchGetter.
+func (h holding) GetMany(ctx context.Context, ds []digest.Digest, each func(i int, data []byte, err error)) error {
+	var lacking []digest.Digest
+	var places []int
+	for i, d := range ds {
+		data, there := h.held[d]
+		var err error
+		switch {
+		case there:
+		case d.Size() > smallBlob:
+			data, err = cache.ReadBlob(ctx, h, d, d.Size())
+		default:
+			data, err = cache.ReadBlob(ctx, h.loader.local, d, smallBlob)
+			if isLost(err) {
+				lacking, places = append(lacking, d), append(places, i)
+				continue
+			}
+		}
+		each(i, data, err)
 	}
-	data, err := h.read(ctx, remote, d)
-	if err != nil {
-		return nil, err
+	if len(lacking) == 0 {
+		return nil
 	}
-	if got := d.Function().FromBytes(data); got != d {
-		return nil, remoteError(ctx, d, fmt.Errorf("%w: want %s, got %s", digest.ErrMismatch, d, got))
-	}
-	h.held[d] = data
-	return data, nil
+	return h.readAll(ctx, lacking, func(i int, data []byte, err error) {
+		if err == nil {
+			h.held[lacking[i]] = data
+		}
+		each(places[i], data, err)
+	})
 }
 
 // FindMissing implements cache.CAS.
@@ -135,14 +145,46 @@ func (c *counting) count(d digest.Digest) {
 	c.loader.fetchedBytes.Add(d.Size())
 }
 
-// read reads a small blob from the cache.
-func (c *counting) read(ctx context.Context, remote cache.CAS, d digest.Digest) ([]byte, error) {
-	data, err := cache.ReadBlob(ctx, remote, d, smallBlob)
+// readAll reads small blobs from the cache, at once where it can, and else several at a time. It calls each as a cache.BatchGetter
+// does, and what each is given is its own.
+func (c *counting) readAll(ctx context.Context, ds []digest.Digest, each func(i int, data []byte, err error)) error {
+	remote, err := c.loader.cache(ctx)
 	if err != nil {
-		return nil, remoteError(ctx, d, err)
+		return err
 	}
-	c.count(d)
-	return data, nil
+	var mu sync.Mutex
+	take := func(i int, data []byte, err error) {
+		d := ds[i]
+		if err == nil {
+			if got := d.Function().FromBytes(data); got != d {
+				err = fmt.Errorf("%w: want %s, got %s", digest.ErrMismatch, d, got)
+			}
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil {
+			each(i, nil, remoteError(ctx, d, err))
+			return
+		}
+		c.count(d)
+		each(i, bytes.Clone(data), nil)
+	}
+	if many, ok := remote.(cache.BatchGetter); ok {
+		if err := many.GetMany(ctx, ds, take); err != nil {
+			return remoteError(ctx, ds[0], err)
+		}
+		return nil
+	}
+	var g errgroup.Group
+	g.SetLimit(8 * runtime.GOMAXPROCS(0))
+	for i, d := range ds {
+		g.Go(func() error {
+			data, err := cache.ReadBlob(ctx, remote, d, smallBlob)
+			take(i, data, err)
+			return nil
+		})
+	}
+	return g.Wait()
 }
 
 // remoteReader remembers that it was the cache that failed, and not the host's disk.
@@ -181,10 +223,6 @@ func (c *counting) fetchAll(ctx context.Context, ds []digest.Digest) error {
 	if len(ds) == 0 {
 		return nil
 	}
-	remote, err := c.loader.cache(ctx)
-	if err != nil {
-		return err
-	}
 	var small []digest.Digest
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -205,7 +243,7 @@ func (c *counting) fetchAll(ctx context.Context, ds []digest.Digest) error {
 		}
 		batch := small[:n]
 		small = small[n:]
-		if err := c.fetchBatch(gctx, remote, batch); err != nil {
+		if err := c.fetchBatch(gctx, batch); err != nil {
 			cancel() // large ones are not waited for
 			// Which of the two ended the other is told by the one that is not a cancellation.
 			if werr := g.Wait(); werr != nil && errors.Is(err, context.Canceled) {
@@ -217,24 +255,33 @@ func (c *counting) fetchAll(ctx context.Context, ds []digest.Digest) error {
 	return g.Wait()
 }
 
-func (c *counting) fetchBatch(ctx context.Context, remote cache.CAS, ds []digest.Digest) error {
-	blobs := make([]cache.Blob, len(ds))
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(8 * runtime.GOMAXPROCS(0))
-	for i, d := range ds {
-		g.Go(func() error {
-			data, there := c.held[d]
-			if !there {
-				var err error
-				if data, err = c.read(gctx, remote, d); err != nil {
-					return err
-				}
-			}
-			blobs[i] = cache.Blob{Digest: d, Data: data}
-			return nil
-		})
+func (c *counting) fetchBatch(ctx context.Context, ds []digest.Digest) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	blobs := make([]cache.Blob, 0, len(ds))
+	var lacking []digest.Digest
+	for _, d := range ds {
+		if data, there := c.held[d]; there {
+			blobs = append(blobs, cache.Blob{Digest: d, Data: data})
+		} else {
+			lacking = append(lacking, d)
+		}
 	}
-	if err := g.Wait(); err != nil {
+	if len(lacking) == 0 {
+		return c.loader.local.PutMany(ctx, blobs)
+	}
+	var failed error
+	err := c.readAll(ctx, lacking, func(i int, data []byte, err error) {
+		if err != nil && failed == nil {
+			failed = err
+			cancel() // the others are not waited for
+		}
+		blobs = append(blobs, cache.Blob{Digest: lacking[i], Data: data})
+	})
+	if failed != nil {
+		return failed
+	}
+	if err != nil {
 		return err
 	}
 	return c.loader.local.PutMany(ctx, blobs)

@@ -121,3 +121,55 @@ func TestDamagedDirectories(t *testing.T) {
 	_, _, err = open(t, dir, nil).Load(t.Context(), root)
 	require.NoError(t, err, "they are stored again")
 }
+
+// batchCAS reads many small blobs at once, and counts how often it is asked.
+type batchCAS struct {
+	*memory.Store
+	one, many int
+	cut       digest.Digest // with which the connection breaks
+}
+
+func (c *batchCAS) Get(ctx context.Context, d digest.Digest) (io.ReadCloser, error) {
+	c.one++
+	return c.Store.Get(ctx, d)
+}
+
+func (c *batchCAS) GetMany(ctx context.Context, ds []digest.Digest, each func(int, []byte, error)) error {
+	c.many++
+	lent := make([]byte, smallBlob)
+	for i, d := range ds {
+		if d == c.cut {
+			return errors.New("connection reset")
+		}
+		data, err := cache.ReadBlob(ctx, c.Store, d, smallBlob)
+		each(i, lent[:copy(lent, data)], err)
+		clear(lent)
+	}
+	return nil
+}
+
+// TestAtOnce: a far cache is asked once for a level of Directories, and once for the files.
+func TestAtOnce(t *testing.T) {
+	remote := &batchCAS{Store: memory.New()}
+	files := map[string]string{}
+	for i := range 100 {
+		files[fmt.Sprintf("a%d/b/f%d.py", i, i)] = fmt.Sprintf("X = %d\n", i)
+	}
+	root := makeTree(t, remote.Store, files)
+	remote.cut = digest.FromBytes([]byte("X = 7\n"))
+	l := open(t, t.TempDir(), remote)
+	_, _, err := l.Load(t.Context(), root)
+	require.ErrorIs(t, err, ErrCache)
+	require.ErrorContains(t, err, "connection reset")
+
+	remote.cut, remote.one, remote.many = digest.Digest{}, 0, 0
+	l = open(t, t.TempDir(), remote)
+	tree, st, err := l.Load(t.Context(), root)
+	require.NoError(t, err)
+	require.Equal(t, root, tree.Root())
+	require.Equal(t, [2]int{0, 4}, [2]int{remote.one, remote.many}, "three levels and the files")
+	require.Equal(t, int64(1+100+100+100), st.Blobs)
+	b, err := l.Read(t.Context(), tree, "a42/b/f42.py", 100)
+	require.NoError(t, err)
+	require.Equal(t, "X = 42\n", string(b))
+}
