@@ -142,12 +142,17 @@ func (b *balance) demote(now time.Time) {
 		used := b.host.layout.cpu(group)
 		if s == nil {
 			s = &share{since: now, at: now, used: used} // what it has used since it was made, and since when, is not known
-			_ = b.host.layout.weigh(group, false)       // a codeserver that was killed can have left it low
+			b.host.unlower(group)
 		}
-		if !s.low && now.Sub(s.since) >= startFor && !now.Before(s.spared) && used-s.used > now.Sub(s.at)/4 && b.host.layout.weigh(group, true) == nil {
+		if !s.low && now.Sub(s.since) >= startFor && !now.Before(s.spared) && used-s.used > now.Sub(s.at)/4 && b.host.lower(group) == nil {
 			s.low, s.fresh, s.before = true, true, used
 		}
 		s.at, s.used, seen[group] = now, used, s
+	}
+	for group, s := range b.groups {
+		if s.low && seen[group] == nil {
+			_ = b.host.raise(group) // it is gone
+		}
 	}
 	b.groups = seen
 }
@@ -164,6 +169,7 @@ func (b *balance) restore(now time.Time) {
 		case !s.low:
 			continue
 		case !slices.Contains(there, group):
+			_ = b.host.raise(group)
 			delete(b.groups, group)
 			continue
 		}
@@ -190,7 +196,7 @@ func (b *balance) restore(now time.Time) {
 
 func (b *balance) raise(group string) bool {
 	s := b.groups[group]
-	s.low = b.host.layout.weigh(group, false) != nil
+	s.low = b.host.raise(group) != nil
 	return !s.low
 }
 

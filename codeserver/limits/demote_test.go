@@ -96,6 +96,37 @@ func TestYield(t *testing.T) {
 	require.Empty(t, w.low)
 }
 
+// TestYieldAndDemote has a group give way for two reasons, and until both are over.
+func TestYieldAndDemote(t *testing.T) {
+	f := &fakeLayout{dir: t.TempDir(), used: map[string]time.Duration{}, low: map[string]bool{}}
+	require.NoError(t, os.Mkdir(filepath.Join(f.dir, "v-busy"), 0o755))
+	now, spent := time.Now(), time.Duration(0)
+	h := &Host{layout: f, prefix: "v-"}
+	b := newBalance(h, now, func() time.Duration { return spent })
+	b.wants = func(string) bool { return false }
+	tick := func(used time.Duration) {
+		now = now.Add(balanceEvery)
+		f.used["v-busy"] += used
+		spent += used
+		b.demote(now)
+	}
+	require.NoError(t, h.lower("v-busy")) // as Yield does
+	for range 2 + startFor/balanceEvery {
+		tick(balanceEvery)
+		require.Contains(t, f.low, "v-busy", "also when it is seen first")
+	}
+	require.True(t, b.low())
+	require.NoError(t, h.raise("v-busy"))
+	require.Contains(t, f.low, "v-busy", "it computes all the same")
+	for range 2 {
+		now = now.Add(calmEvery)
+		b.restore(now)
+	}
+	require.Empty(t, f.low)
+	require.False(t, b.low())
+	require.Empty(t, h.lowered.by)
+}
+
 // TestStarve has a group compute that gives way, beside somebody who is no group and uses all the processors, or a part of them.
 func TestStarve(t *testing.T) {
 	f := &fakeLayout{dir: t.TempDir(), used: map[string]time.Duration{}, low: map[string]bool{}}

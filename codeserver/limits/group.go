@@ -47,8 +47,10 @@ func (g *Group) Yield(lasting time.Duration) {
 	if g.name == "" {
 		return
 	}
-	_ = g.host.layout.weigh(g.name, true)
-	time.AfterFunc(lasting, func() { _ = g.host.layout.weigh(g.name, false) }) // it may be gone
+	if g.host.lower(g.name) != nil {
+		return
+	}
+	time.AfterFunc(lasting, func() { _ = g.host.raise(g.name) }) // it may be gone
 }
 
 // Limits returns the limits that it was made with.

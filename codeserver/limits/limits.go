@@ -108,6 +108,8 @@ type Host struct {
 	places string // file of the directories that the groups of codeservers on the state directory are in
 	log    *slog.Logger
 	hurry  hurry
+
+	lowered lowered
 }
 
 // Open finds out what can be limited. The groups of a codeserver are named after its state directory, so that the next
@@ -183,6 +185,7 @@ func (h *Host) Adopt(pid int, l Limits) *Group {
 		if err := g.watch(); err != nil {
 			h.log.Warn("a version's memory is not watched", "cgroup", g.name, "error", err)
 		}
+		g.host.unlower(g.name) // one that is elsewhere Balance does not see
 		return g
 	}
 	return nil

@@ -1,6 +1,7 @@
 package limits
 
 import (
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -34,10 +35,14 @@ func TestMoved(t *testing.T) {
 	left, kept := group("left"), group("kept")
 	leftProcess, keptProcess := inGroup(t, left), inGroup(t, kept)
 
+	require.NoError(t, there.weigh(kept.name, true)) // the one before was killed
 	adopted := next.Adopt(keptProcess.Process.Pid, Limits{Memory: 1 << 30})
 	require.NotNil(t, adopted)
 	require.Equal(t, kept.Dirs(), adopted.Dirs())
 	require.EqualValues(t, 1, adopted.Usage(nil).Processes)
+	if idle := filepath.Join(there.path(cpu, kept.name), "cpu.idle"); fileExists(idle) {
+		require.Zero(t, number(idle), "nobody else would end that")
+	}
 	require.NoError(t, next.Sweep(func(pid int) bool { return pid == keptProcess.Process.Pid }))
 	killed(t, leftProcess)
 	for _, dir := range left.Dirs() {
@@ -54,4 +59,9 @@ func TestMoved(t *testing.T) {
 	}
 	require.NoError(t, next.Remember())
 	require.Equal(t, next.current(), nowhere.allPlaces(), "that of the one before is forgotten")
+}
+
+func fileExists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
