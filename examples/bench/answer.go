@@ -3,13 +3,16 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
-	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/protobuf/types/known/emptypb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
 // serving waits until a server answers.
@@ -24,8 +27,8 @@ func (b *bench) serving(address string, answers func(address string) bool) error
 	return fmt.Errorf("%s does not serve", address)
 }
 
-// healthy reports whether a Dagster code server says so of itself.
-func (b *bench) healthy(address string) bool {
+// another reports whether a Dagster code server answers, and another one than the last time: each process makes up an id.
+func (b *bench) another(address string) bool {
 	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return false
@@ -33,16 +36,22 @@ func (b *bench) healthy(address string) bool {
 	defer conn.Close()
 	ctx, cancel := context.WithTimeout(b.ctx, 5*time.Second)
 	defer cancel()
-	r, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{Service: "DagsterApi"})
-	return err == nil && r.GetStatus() == healthpb.HealthCheckResponse_SERVING
+	var id wrapperspb.StringValue // a GetServerIdReply has the same form
+	err = conn.Invoke(ctx, "/api.DagsterApi/GetServerId", &emptypb.Empty{}, &id)
+	if err != nil || id.GetValue() == "" || id.GetValue() == b.server {
+		return false
+	}
+	b.server = id.GetValue()
+	return true
 }
 
-// greets reports whether asgi-hello answers.
+// greets reports whether asgi-hello answers as it was edited last.
 func (b *bench) greets(address string) bool {
-	resp, err := http.Get("http://" + address + "/healthz")
+	resp, err := http.Get("http://" + address + "/")
 	if err != nil {
 		return false
 	}
 	defer resp.Body.Close()
-	return resp.StatusCode == http.StatusOK
+	body, err := io.ReadAll(resp.Body)
+	return err == nil && strings.HasPrefix(string(body), fmt.Sprintf("Edit %d,", b.count))
 }

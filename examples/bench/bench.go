@@ -24,6 +24,7 @@ type bench struct {
 	started []*exec.Cmd
 	fixed   sample
 	count   int      // of edits
+	server  string   // id of the Dagster code server that answered last
 	deps    []string // whose environments the codeserver has
 
 	remote   string // address of the cache that everything goes through; "" is the one on this disk

@@ -70,7 +70,7 @@ func (b *bench) cold(what string, prepare func() error) (row, error) {
 		if err := os.RemoveAll(b.path("cold-root")); err != nil {
 			return row{}, err
 		}
-		took, err := b.peerServe(edited{project: "project", serve: dagsterServe(), answers: b.healthy}, filepath.Join(out, "source.pex"), filepath.Join(out, "deps.pex"), b.path("cold-root"))
+		took, err := b.peerServe(edited{project: "project", serve: dagsterServe(), answers: b.another}, filepath.Join(out, "source.pex"), filepath.Join(out, "deps.pex"), b.path("cold-root"))
 		if err != nil {
 			return row{}, err
 		}
@@ -78,8 +78,8 @@ func (b *bench) cold(what string, prepare func() error) (row, error) {
 	}
 	return row{
 		"cold host, empty store, until serving (51 wheels, 51 MB), " + what,
-		next.String() + ": bytecode from the cache; " + first.String() + ": the first host, which makes it",
-		peer.String() + ": the same two PEXes under pex's own runtime", times(next, peer) + "; first host " + times(first, peer),
+		first.String() + ": the first host, which makes the bytecode; " + next.String() + ": the next one, which finds it in the cache",
+		peer.String() + ": the same two PEXes under pex's own runtime", times(first, peer) + "; the next host " + times(next, peer),
 		">= 3 x, at 110 MB of deps",
 	}, b.startCodeserver("state")
 }
@@ -97,7 +97,7 @@ func (b *bench) coldDeploy(key string, fill bool, prepare func() error) (time.Du
 	start := time.Now()
 	events, err := b.pexpress("project", "deploy", "--ready-timeout", "10m")
 	if err == nil {
-		err = b.serving(deployed(events), b.healthy)
+		err = b.serving(deployed(events), b.another)
 	}
 	took := time.Since(start)
 	if fill && err == nil {

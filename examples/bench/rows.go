@@ -36,25 +36,27 @@ func (b *bench) deployUnchanged() (row, error) {
 
 // depsDigest makes deps.pex for targets that were not built for before: the same wheels, another Action.
 func (b *bench) depsDigest() (row, error) {
-	var ours, peer sample
+	var ours, inside, peer sample
 	for i := range b.rounds {
 		b.noise()
+		start := time.Now()
 		events, err := b.pexpress("project", "build", "--platform", fmt.Sprintf("manylinux_2_%d_x86_64", 40+b.count+i))
 		if err != nil {
 			return row{}, err
 		}
-		var took float64
+		ours = append(ours, time.Since(start))
+		var steps float64
 		for _, e := range events {
 			if e.Stage == "plan" || e.Output == "deps.pex" {
-				took += e.Milliseconds
+				steps += e.Milliseconds
 			}
 		}
-		ours = append(ours, time.Duration(took*float64(time.Millisecond)))
+		inside = append(inside, time.Duration(steps*float64(time.Millisecond)))
 		out := b.path("packed.pex")
 		if err := os.RemoveAll(out); err != nil {
 			return row{}, err
 		}
-		start := time.Now()
+		start = time.Now()
 		if err := b.shell("", b.python(), "-m", "pex", "-r", b.path("project/requirements.txt"), "--no-pypi", "--find-links",
 			b.path("wheels"), "--intransitive", "--layout", "packed", "--no-pre-install-wheels", "-o", out); err != nil {
 			return row{}, err
@@ -63,7 +65,7 @@ func (b *bench) depsDigest() (row, error) {
 	}
 	return row{
 		"lock to deps.pex digest, wheels in the cache (plan and build of an Action that is new)",
-		ours.String(), peer.String() + ": pex --layout packed --no-pre-install-wheels, its caches warm", times(ours, peer),
+		ours.String() + ", the whole command; plan and build in it " + inside.String(), peer.String() + ": pex --layout packed --no-pre-install-wheels, its caches warm", times(ours, peer),
 		"<= 50 ms, >= 100 x",
 	}, nil
 }
