@@ -4,14 +4,14 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/pexpress/pexpress/codeserver/least"
+	"github.com/pexpress/pexpress/codeserver/bounds"
 	"github.com/pexpress/pexpress/codeserver/limits"
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 	"github.com/pexpress/pexpress/codeserver/secrets"
 )
 
 func checkLimits(l *codeserverpb.Limits) error {
-	if err := least.Check(l); err != nil {
+	if err := bounds.Check(l); err != nil {
 		return fmt.Errorf("%w: %w", errRequest, err)
 	}
 	return nil

@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
 
-	"github.com/pexpress/pexpress/codeserver/least"
+	"github.com/pexpress/pexpress/codeserver/bounds"
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 	"github.com/pexpress/pexpress/codeserver/worker"
 )
@@ -298,7 +298,7 @@ func TestNoGroupLeft(t *testing.T) {
 func TestLimitBeyondHost(t *testing.T) {
 	t.Parallel()
 	log := new(lockedBuffer)
-	h, d, _ := limitedHost(t, &codeserverpb.Limits{CpuMillis: least.MostCPU, MemoryBytes: 1 << 50}, func(o *Options) { o.Log = slog.New(slog.NewTextHandler(log, nil)) })
+	h, d, _ := limitedHost(t, &codeserverpb.Limits{CpuMillis: bounds.MostCPU, MemoryBytes: 1 << 50}, func(o *Options) { o.Log = slog.New(slog.NewTextHandler(log, nil)) })
 	require.Regexp(t, `^memory: 1024 TiB \(cgroup v[12]; more than the .*iB of this host, which are used up before\)$`, h.version("web").GetIsolation()[0])
 	require.Regexp(t, `^cpu: 1000 \(cgroup v[12]; more than the .* of this host: it limits nothing\)$`, h.version("web").GetIsolation()[1])
 	require.Regexp(t, `level=WARN msg="a version's limit cpu is more than the .*" location=web .*cpu=1000`, log.String())
@@ -308,7 +308,7 @@ func TestLimitBeyondHost(t *testing.T) {
 	remarks := func() int { return strings.Count(log.String(), "a version's limit ") }
 	deploy := func(word string, memory int64) {
 		h.deploy(h.spec(greedy(word), func(s *codeserverpb.VersionSpec) {
-			s.Limits = &codeserverpb.Limits{CpuMillis: least.MostCPU, MemoryBytes: memory}
+			s.Limits = &codeserverpb.Limits{CpuMillis: bounds.MostCPU, MemoryBytes: memory}
 		}))
 	}
 	require.Equal(t, 2, remarks())
@@ -323,10 +323,10 @@ func TestLimitBeyondHost(t *testing.T) {
 // TestMostPids: the largest limit that is not refused is one that the kernel takes, of a version that is forked into a sandbox, too.
 func TestMostPids(t *testing.T) {
 	t.Parallel()
-	h, _, _ := limitedHost(t, &codeserverpb.Limits{Pids: least.MostPids}, withUsers(t))
+	h, _, _ := limitedHost(t, &codeserverpb.Limits{Pids: bounds.MostPids}, withUsers(t))
 	require.Equal(t, "4000000\n", readOneOf(t, h.groupOf("web"), "pids.max"))
 	h.s.zygotes.Wait()
-	h.deploy(h.spec(greedy("forked"), func(s *codeserverpb.VersionSpec) { s.Limits = &codeserverpb.Limits{Pids: least.MostPids} }))
+	h.deploy(h.spec(greedy("forked"), func(s *codeserverpb.VersionSpec) { s.Limits = &codeserverpb.Limits{Pids: bounds.MostPids} }))
 	require.True(t, h.version("web").GetForked())
 }
 
@@ -334,7 +334,7 @@ func TestLimitsRefused(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	for _, l := range []*codeserverpb.Limits{
-		{MemoryBytes: -1}, {MemoryBytes: 1}, {CpuMillis: 9}, {CpuMillis: 1 << 60}, {Pids: 1}, {Pids: -5}, {Pids: least.MostPids + 1}, {OpenFiles: 10},
+		{MemoryBytes: -1}, {MemoryBytes: 1}, {CpuMillis: 9}, {CpuMillis: 1 << 60}, {Pids: 1}, {Pids: -5}, {Pids: bounds.MostPids + 1}, {OpenFiles: 10},
 	} {
 		message := h.refused(codes.InvalidArgument, webRequest(h.spec(greedy("web"), func(s *codeserverpb.VersionSpec) { s.Limits = l })))
 		require.Contains(t, message, "the limit ")

@@ -8,7 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/pexpress/pexpress/codeserver/least"
+	"github.com/pexpress/pexpress/codeserver/bounds"
 	"github.com/pexpress/pexpress/plugin/project"
 )
 
@@ -22,14 +22,14 @@ func TestLeastLimits(t *testing.T) {
 		return err
 	}
 	for form, bound := range map[string]int64{
-		`memory = "%dB"`: least.Memory, `tmp = "%dB"`: least.Tmp, `pids = %d`: least.Pids, `open-files = %d`: least.OpenFiles,
-		`cpu = %de-3`: least.CPU,
+		`memory = "%dB"`: bounds.LeastMemory, `tmp = "%dB"`: bounds.LeastTmp, `pids = %d`: bounds.LeastPids, `open-files = %d`: bounds.LeastOpenFiles,
+		`cpu = %de-3`: bounds.LeastCPU,
 	} {
 		require.NoError(t, load(fmt.Sprintf(form, bound)))
 		require.ErrorContains(t, load(fmt.Sprintf(form, bound-1)), "pexpress.toml:4: location.web.limits.")
 	}
-	require.NoError(t, load(fmt.Sprintf("cpu = %de-3", least.MostCPU)))
-	require.ErrorContains(t, load(fmt.Sprintf("cpu = %de-3", least.MostCPU+1)), "limits.cpu must be at most 1000")
-	require.NoError(t, load(fmt.Sprintf("pids = %d", least.MostPids)))
-	require.ErrorContains(t, load(fmt.Sprintf("pids = %d", least.MostPids+1)), "limits.pids must be at most 4000000")
+	require.NoError(t, load(fmt.Sprintf("cpu = %de-3", bounds.MostCPU)))
+	require.ErrorContains(t, load(fmt.Sprintf("cpu = %de-3", bounds.MostCPU+1)), "limits.cpu must be at most 1000")
+	require.NoError(t, load(fmt.Sprintf("pids = %d", bounds.MostPids)))
+	require.ErrorContains(t, load(fmt.Sprintf("pids = %d", bounds.MostPids+1)), "limits.pids must be at most 4000000")
 }

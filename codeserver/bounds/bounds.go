@@ -1,5 +1,5 @@
-// Package least says how small the limits of a version may be, and how large, in the words of who writes them.
-package least
+// Package bounds says how small the limits of a version may be, and how large, in the words of who writes them.
+package bounds
 
 import (
 	"fmt"
@@ -10,11 +10,11 @@ import (
 
 // The least that a version can be limited to: with less, the kernel or an interpreter's own start refuses.
 const (
-	Memory    = 8 << 20
-	CPU       = 10 // the kernel gives a millisecond of every tenth of a second
-	Pids      = 2
-	OpenFiles = 64
-	Tmp       = 1 << 20
+	LeastMemory    = 8 << 20
+	LeastCPU       = 10 // the kernel gives a millisecond of every tenth of a second
+	LeastPids      = 2
+	LeastOpenFiles = 64
+	LeastTmp       = 1 << 20
 )
 
 // The most that a version can be limited to.
@@ -23,18 +23,18 @@ const (
 	MostPids = 4_000_000 // the kernel takes 4,194,304 (PID_MAX_LIMIT), and what keeps a version comes on top of its own
 )
 
-// Check refuses limits that are too small, by the names that they have in a project's configuration.
+// Check refuses limits that are too small or too large, by the names that they have in a project's configuration.
 func Check(l *codeserverpb.Limits) error {
 	for _, c := range []struct {
 		name        string
 		value, from int64
 		text        func(int64) string
 	}{
-		{"memory", l.GetMemoryBytes(), Memory, size},
-		{"cpu", l.GetCpuMillis(), CPU, processors},
-		{"pids", l.GetPids(), Pids, number},
-		{"open-files", l.GetOpenFiles(), OpenFiles, number},
-		{"tmp", l.GetTmpBytes(), Tmp, size},
+		{"memory", l.GetMemoryBytes(), LeastMemory, size},
+		{"cpu", l.GetCpuMillis(), LeastCPU, processors},
+		{"pids", l.GetPids(), LeastPids, number},
+		{"open-files", l.GetOpenFiles(), LeastOpenFiles, number},
+		{"tmp", l.GetTmpBytes(), LeastTmp, size},
 	} {
 		if c.value != 0 && c.value < c.from {
 			return fmt.Errorf("the limit %s is %s: the least is %s", c.name, c.text(c.value), c.text(c.from))
