@@ -85,7 +85,7 @@ func (c *codeServer) start(t *testing.T) *proxy.Backend {
 	srv := grpc.NewServer(grpc.ForceServerCodec(raw{}), grpc.UnknownServiceHandler(c.handle))
 	go func() { _ = srv.Serve(l) }()
 	t.Cleanup(srv.Stop)
-	b := proxy.NewBackend(l.Addr().String())
+	b := proxy.NewMeasured(l.Addr().String(), new(proxy.Stats))
 	t.Cleanup(func() { _ = b.Close() })
 	return b
 }

@@ -18,11 +18,9 @@ type Backend struct {
 	closed bool
 }
 
-// NewBackend names the version that listens on addr (host:port) and speaks
-// HTTP/1.1, or HTTP/2 by prior knowledge, without TLS. It does not connect.
-func NewBackend(addr string) *Backend { return NewMeasured(addr, new(Stats)) }
-
-// NewMeasured is NewBackend with the place where requests are counted.
+// NewMeasured names the version that listens on addr (host:port) and speaks
+// HTTP/1.1, or HTTP/2 by prior knowledge, without TLS, and where requests to it
+// are counted. It does not connect.
 func NewMeasured(addr string, stats *Stats) *Backend {
 	return &Backend{addr: addr, pool: newPool(addr), stats: stats}
 }

@@ -8,7 +8,7 @@
 //
 // A deployment reads:
 //
-//	next := proxy.NewBackend("127.0.0.1:4311")
+//	next := proxy.NewMeasured("127.0.0.1:4311", stats)
 //	old := sw.Point(next)      // from here on, requests begin on next
 //	if old != nil {
 //		err := old.Drain(ctx)  // the last request on old has ended

@@ -28,6 +28,9 @@ func testContext(t testing.TB) context.Context {
 	return ctx
 }
 
+// NewBackend is a backend whose requests nobody else counts.
+func NewBackend(addr string) *Backend { return NewMeasured(addr, new(Stats)) }
+
 func listen(t testing.TB) net.Listener {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
