@@ -109,7 +109,7 @@ func (b *logbook) follow() {
 const (
 	lastLines = 40
 	lastLine  = 500
-	lastBytes = 6000
+	lastBytes = 6000 // in the header
 )
 
 // ownLine begins the lines of a log that the codeserver writes, not the version.
@@ -139,13 +139,24 @@ func (b *logbook) lastWords() string {
 	if word == "" {
 		return "; it wrote nothing"
 	}
-	first, size := len(b.last), 0
-	for first > 0 && size+len(b.last[first-1]) < lastBytes {
+	first, size := len(b.last), inHeader(word)
+	for first > 0 && size+inHeader(b.last[first-1]) < lastBytes {
 		first--
-		size += len(b.last[first]) + 1
+		size += inHeader(b.last[first]) + inHeader("\n")
 	}
 	return fmt.Sprintf("; it wrote last: %s\nthe last lines of its log, of which `pexpress logs %s --version %.12s` shows all:\n%s",
 		word, b.location, b.version, strings.Join(b.last[first:], "\n"))
+}
+
+// inHeader is how many bytes a text takes in the header of a gRPC answer, where all but printable ASCII is percent-encoded.
+func inHeader(s string) int {
+	n := len(s)
+	for _, c := range []byte(s) {
+		if c < ' ' || c > '~' || c == '%' {
+			n += 2
+		}
+	}
+	return n
 }
 
 // cut drops the older half of the file. When even that cannot be done, as on a full disk, all of it goes: the log of a

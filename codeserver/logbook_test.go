@@ -2,6 +2,7 @@ package codeserver
 
 import (
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -54,6 +55,19 @@ func TestLastWords(t *testing.T) {
 		require.Equal(t, said, b.lastWords())
 		b.close()
 	}
+}
+
+// TestLastWordsFit: what an error quotes of a log fits into the header of an answer, in which all but ASCII takes three times the room.
+func TestLastWordsFit(t *testing.T) {
+	b, err := openLogbook(filepath.Join(t.TempDir(), "log"), "web", "version")
+	require.NoError(t, err)
+	defer b.close()
+	for range 2 * lastLines {
+		b.write([]byte(strings.Repeat("設定100%", 20)))
+	}
+	words := b.lastWords()
+	require.Greater(t, strings.Count(words, "\n"), 3)
+	require.Less(t, len(url.PathEscape(words)), 8<<10-512)
 }
 
 // TestTwoLogs has two processes of a version write to its log: that one cuts it does not end the other's, nor who follows

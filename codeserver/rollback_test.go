@@ -58,6 +58,7 @@ func TestRollbackFromLoop(t *testing.T) {
 	d, err = h.rollback(bad)
 	require.NoError(t, err, "who insists may go back to it")
 	require.Equal(t, bad, d.GetLocation().GetCurrent())
+	h.restart() // and it is known still that it had failed
 	d, err = h.rollback("")
 	require.NoError(t, err)
 	require.Equal(t, one, d.GetLocation().GetCurrent())

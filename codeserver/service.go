@@ -70,9 +70,9 @@ func (s *service) change(of []any, stream grpc.ServerStreamingServer[codeserverp
 	if err != nil {
 		return toStatus(err)
 	}
-	defer leave()
 	done, err := do(ctx, stages(stream))
-	if err != nil && ctx.Err() != nil && stream.Context().Err() == nil {
+	leave() // who does not take the answer keeps nobody waiting
+	if err != nil && s.server.ctx.Err() != nil && stream.Context().Err() == nil {
 		err = errEnding // whatever has come of that: a cache of its own says so in its own way
 	}
 	if err != nil {

@@ -40,6 +40,8 @@ type savedVersion struct {
 	Deployed time.Time       `json:"deployed_at"`
 	// Why it is not one to go back to.
 	Failed string `json:"failed,omitempty"`
+	// Why it had failed, until it has served for long all the same.
+	Blemish string `json:"blemish,omitempty"`
 }
 
 func (s *Server) statePath() string { return filepath.Join(s.opts.State, "state.json") }
@@ -86,13 +88,13 @@ func (s *Server) snapshot() (*savedState, error) {
 			}
 			names[v.name] = true
 			s.mu.Lock()
-			deployed, failed := v.deployed, v.failed
+			deployed, failed, blemish := v.deployed, v.failed, v.blemish
 			s.mu.Unlock()
 			spec, err := protojson.Marshal(v.spec)
 			if err != nil {
 				return nil, err
 			}
-			saved.Versions = append(saved.Versions, savedVersion{spec, deployed, failed})
+			saved.Versions = append(saved.Versions, savedVersion{spec, deployed, failed, blemish})
 		}
 		if saved.Current != "" {
 			st.Locations = append(st.Locations, saved)
@@ -169,7 +171,7 @@ func (s *Server) restoreLocation(saved savedLocation) (*location, error) {
 		if err != nil {
 			return nil, err
 		}
-		v.deployed, v.switched = sv.Deployed, sv.Deployed
+		v.deployed, v.switched, v.blemish = sv.Deployed, sv.Deployed, sv.Blemish
 		if sv.Failed != "" {
 			v.state, v.failed, v.err = codeserverpb.State_FAILED, sv.Failed, sv.Failed
 		}

@@ -14,15 +14,19 @@ func (s *Server) remember(l *location, v *version) {
 	}
 	s.unserved = append([]*version{v}, s.unserved...)
 	of, nowhere := map[string]int{}, 0
+	serves := func(x *version) bool { // the location can be another one of that name by now
+		l := s.locations[x.location.name]
+		return l != nil && l.current != nil
+	}
 	s.unserved = slices.DeleteFunc(s.unserved, func(x *version) bool {
 		if x != v && x.name == v.name && x.location.name == l.name {
 			return true
 		}
 		of[x.location.name]++
-		if x.location.current == nil {
+		if !serves(x) {
 			nowhere++
 		}
-		return of[x.location.name] > keepFailed || x.location.current == nil && nowhere > maxUnserved
+		return of[x.location.name] > keepFailed || !serves(x) && nowhere > maxUnserved
 	})
 }
 

@@ -83,12 +83,12 @@ func TestLogOfFailedDeploy(t *testing.T) {
 
 // TestUnserved: of locations that serve nothing only the last versions that came to nothing are remembered.
 func TestUnserved(t *testing.T) {
-	s := &Server{}
+	serves := &location{name: "web", current: &version{name: "now"}, versions: []*version{{name: "now"}}}
+	s := &Server{locations: map[string]*location{"web": serves}}
 	add := func(location *location, name string) {
 		s.remember(location, &version{name: name, location: location, log: &logbook{size: 1}})
 	}
-	serves := &location{name: "web", current: &version{name: "now"}, versions: []*version{{name: "now"}}}
-	add(serves, "a")
+	add(&location{name: "web"}, "a") // as the location's first deploy, and another location of that name serves by now
 	add(serves, "now")
 	s.remember(serves, &version{name: "silent", location: serves, log: &logbook{}})
 	s.remember(serves, &version{name: "unstarted", location: serves})

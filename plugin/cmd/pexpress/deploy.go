@@ -243,7 +243,7 @@ func (s *session) reportChange(ctx context.Context, last lastPlan, b *built) {
 		text = "source.pex of " + b.location.Name + " differs from the last build in:"
 	}
 	for _, c := range changes {
-		text += fmt.Sprintf("\n  %-8s %s (%s)", c.Kind, c.Path, size(c.Size))
+		text += fmt.Sprintf("\n  %-8s %s (%s)", c.Kind, oneLine(c.Path), size(c.Size))
 	}
 	text += fmt.Sprintf("\n  and %s (%s)", count(n, "Directory"), size(bytes))
 	s.app.ui.event("changed", map[string]any{"location": b.location.Name, "files": changes, "directories": n, "directory_bytes": bytes}, "%s", text)

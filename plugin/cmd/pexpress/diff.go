@@ -181,7 +181,9 @@ func changesText(c *compare.Changes) string {
 		return "  nothing differs"
 	}
 	var lines []string
-	add := func(kind compare.Kind, what string) { lines = append(lines, fmt.Sprintf("  %-8s %s", kind, what)) }
+	add := func(kind compare.Kind, what string) {
+		lines = append(lines, fmt.Sprintf("  %-8s %s", kind, oneLine(what)))
+	}
 	if len(c.Wheels) > 0 {
 		lines = append(lines, "wheels:")
 	}

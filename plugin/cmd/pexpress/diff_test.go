@@ -15,6 +15,7 @@ import (
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/disk"
 	"github.com/pexpress/pexpress/cache/merkle"
+	"github.com/pexpress/pexpress/codeserver/compare"
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 )
 
@@ -177,4 +178,11 @@ func TestVersionPair(t *testing.T) {
 	}
 	_, _, err := versionPair(&codeserverpb.Location{Name: "web", Current: "a", Versions: []*codeserverpb.Version{{Name: "a"}}}, nil)
 	require.ErrorContains(t, err, "one version only")
+}
+
+// TestDiffLines: what a file is called does not make lines of its own.
+func TestDiffLines(t *testing.T) {
+	require.Equal(t, "files of source.pex:\n  added    b\\nsettings:\\t\\x1b[2J (1 B)", changesText(&compare.Changes{
+		Trees: []compare.Tree{{Name: "source", Files: []compare.File{{Path: "b\nsettings:\t\x1b[2J", Kind: compare.Added, After: 1}}}},
+	}))
 }

@@ -165,7 +165,7 @@ func (s *session) printExplanation(e *explanation, reason string) {
 		text += "\n  " + f
 	}
 	for _, c := range e.Changes {
-		text += fmt.Sprintf("\n  %-8s %s", c.Kind, c.Path)
+		text += fmt.Sprintf("\n  %-8s %s", c.Kind, oneLine(c.Path))
 		if c.Kind != "removed" {
 			text += fmt.Sprintf(" (%s)", size(c.Size))
 		}

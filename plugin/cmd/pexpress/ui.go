@@ -84,6 +84,11 @@ func printable(s string) string {
 	return b.String()
 }
 
+// oneLine is printable for a name that is part of a line, such as a file's: its line breaks must not look like the end of that.
+func oneLine(s string) string {
+	return printable(strings.NewReplacer("\n", `\n`, "\t", `\t`).Replace(s))
+}
+
 // milliseconds is a duration that marshals as a number of milliseconds.
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
