@@ -128,7 +128,7 @@ func (s *Server) adopt(o *orphan) error {
 	l.own(v)
 	s.mu.Unlock()
 	run := s.newRunning(w, v, group, o.record)
-	log.write([]byte("codeserver: the codeserver was started anew, and has taken this process over"))
+	log.write([]byte(worker.OwnLine + "the codeserver was started anew, and has taken this process over"))
 	s.opts.Log.Info("a process was taken over", "location", l.name, "version", v.name, "pid", w.PID(), "role", as)
 	s.mu.Lock()
 	v.log, v.running, v.forked, v.state = log, run, o.record.Forked, codeserverpb.State_STARTING

@@ -110,7 +110,7 @@ func (s *Server) replaceHung(ctx context.Context, l *location, v *version, run *
 	run.hung = true
 	s.mu.Unlock()
 	s.opts.Log.Error("a version hangs, another process of it is started", "location", l.name, "version", v.name, "error", why)
-	log.write([]byte("codeserver: " + why.Error() + "; another process is started in its place"))
+	log.write([]byte(worker.OwnLine + why.Error() + "; another process is started in its place"))
 	return s.fallBack(l, v) || s.another(l, v, run)
 }
 

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/pexpress/pexpress/codeserver/worker"
 )
 
 // maxLog is the size at which a version's log is cut: the older half goes.
@@ -112,9 +114,6 @@ const (
 	lastBytes = 6000 // in the header
 )
 
-// ownLine begins the lines of a log that the codeserver writes, not the version.
-const ownLine = "codeserver: "
-
 func (b *logbook) remember(text string) {
 	if len(text) > lastLine {
 		text = strings.ToValidUTF8(text[:lastLine], "") + " …"
@@ -132,7 +131,7 @@ func (b *logbook) lastWords() string {
 	defer b.mu.Unlock()
 	word := ""
 	for _, line := range b.last {
-		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, ownLine) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, worker.OwnLine) {
 			word = line
 		}
 	}

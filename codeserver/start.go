@@ -80,7 +80,7 @@ func (s *Server) prepare(ctx context.Context, l *location, v *version, log *logb
 		return nil, err
 	}
 	for _, w := range env.Warnings {
-		log.write([]byte("codeserver: " + w))
+		log.write([]byte(worker.OwnLine + w))
 	}
 	r.stage("environment", begin, loader.Stats{Blobs: env.Fetched.Files, Bytes: env.Fetched.Bytes})
 	p := &prepared{python: env.Python(), env: env.Dir, source: dir, inject: inject, outputs: outputs, location: l.name, secrets: values, user: user, interpreter: python}
@@ -145,7 +145,7 @@ func (s *Server) start(ctx context.Context, l *location, v *version, timeout tim
 		// Whether that was the version's fault shows when it is not forked.
 		if ctx.Err() == nil {
 			why, _, _ := strings.Cut(err.Error(), "\n") // the rest is in this log
-			log.write([]byte(ownLine + why + "; forked it does not come up, it is started once more by itself"))
+			log.write([]byte(worker.OwnLine + why + "; forked it does not come up, it is started once more by itself"))
 			run, _, err = s.bringUp(ctx, l, v, p, log, timeout, r, true)
 		}
 		launch.Settle()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
+	"github.com/pexpress/pexpress/codeserver/worker"
 )
 
 // A version that ends by itself is started again, after a pause that doubles from the first to the last. One that ran
@@ -51,7 +52,7 @@ func (s *Server) watchProcess(l *location, v *version, run *running) {
 	}
 	_ = run.backend.Close()
 	s.opts.Log.Error("a version ended by itself", "location", l.name, "version", v.name, "error", run.worker.Err())
-	log.write([]byte(ownLine + run.worker.Err().Error() + "; " + next))
+	log.write([]byte(worker.OwnLine + run.worker.Err().Error() + "; " + next))
 	log.close()
 	s.changed()
 	s.resume(l, v, pause)

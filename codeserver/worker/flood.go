@@ -59,7 +59,7 @@ func (f *flood) line(line []byte) {
 	default:
 		f.keep(line)
 		if f.dropped++; f.dropped == 1 {
-			f.log(fmt.Appendf(nil, "codeserver: the version writes more than %d MiB a second for long: lines are left out from here on", logRate>>20))
+			f.log(fmt.Appendf(nil, OwnLine+"the version writes more than %d MiB a second for long: lines are left out from here on", logRate>>20))
 		}
 		if f.read += size; f.read >= floodPiece {
 			f.read = 0
@@ -85,7 +85,7 @@ func (f *flood) keep(line []byte) {
 // end says how many lines were left out, and what the last ones were.
 func (f *flood) end() {
 	if f.dropped > 0 {
-		f.log(fmt.Appendf(nil, "codeserver: %d lines were left out; the last of them, up to %d:", f.dropped, floodLast))
+		f.log(fmt.Appendf(nil, OwnLine+"%d lines were left out; the last of them, up to %d:", f.dropped, floodLast))
 		for _, line := range f.last {
 			f.log(line)
 		}

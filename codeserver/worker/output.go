@@ -16,6 +16,9 @@ const (
 	maxLine = 64 << 10
 )
 
+// OwnLine begins the lines of a log that the codeserver writes, not the version.
+const OwnLine = "codeserver: "
+
 // outputPipe returns the pipe that a version writes to.
 func outputPipe() (r, w *os.File, err error) {
 	r, w, err = os.Pipe()
