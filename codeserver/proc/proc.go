@@ -20,21 +20,6 @@ type Stat struct {
 	Nice, Policy int
 }
 
-// User returns the effective user of a process.
-func User(pid int) (uint32, error) {
-	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status"))
-	if err != nil {
-		return 0, err
-	}
-	for line := range bytes.Lines(b) {
-		if f := bytes.Fields(line); len(f) > 2 && string(f[0]) == "Uid:" {
-			user, err := strconv.ParseUint(string(f[2]), 10, 32)
-			return uint32(user), err
-		}
-	}
-	return 0, fmt.Errorf("/proc/%d/status says of no user", pid)
-}
-
 // tick is the unit of times there: USER_HZ is 100 on every architecture that Go runs on.
 const tick = 10 * time.Millisecond
 

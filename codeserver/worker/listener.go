@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/pexpress/pexpress/codeserver/proc"
 )
@@ -81,11 +83,8 @@ func take(pid int, left map[string]proc.Listener) {
 	if !errors.Is(err, fs.ErrPermission) {
 		return
 	}
-	if user, err := proc.User(pid); err == nil {
-		for name, l := range left {
-			if l.User == user {
-				delete(left, name)
-			}
-		}
+	status, _ := proc.Status(pid)                           // it may have ended
+	if ids := strings.Fields(status["Uid"]); len(ids) > 1 { // the real and the effective one
+		maps.DeleteFunc(left, func(_ string, l proc.Listener) bool { return strconv.FormatUint(uint64(l.User), 10) == ids[1] })
 	}
 }
