@@ -8,10 +8,13 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/pexpress/pexpress/codeserver/worker"
 )
@@ -24,50 +27,66 @@ func freePort(t *testing.T) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-// serving is a program that listens on a port as said, and goes on for a minute.
-func serving(t *testing.T, listen string) *worker.Worker {
+// reuse has several sockets listen at one address.
+func reuse(_, _ string, c syscall.RawConn) (err error) {
+	cerr := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
+	return errors.Join(cerr, err)
+}
+
+// serving is a program that has listened on a port as said, and goes on for a minute. What it forks may not have got that far.
+func serving(t *testing.T, port int, how string) *worker.Worker {
 	python, err := exec.LookPath("python3")
 	require.NoError(t, err)
+	program := fmt.Sprintf(`
+import os, socket, time
+def listen(address):
+    global s
+    s = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if s.family == socket.AF_INET6:
+        s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    s.bind((address, %d))
+    s.listen()
+%s
+print("listens", flush=True)
+time.sleep(60)
+`, port, how)
+	listens := make(chan struct{})
+	told := sync.OnceFunc(func() { close(listens) })
 	w, err := worker.Start(worker.Spec{
-		Program: python, Args: []string{"-c", "import os, socket, sys, time\n" + listen + "\ntime.sleep(60)"},
-		Dir: t.TempDir(), Log: func(line []byte) { t.Logf("%s", line) }, Grace: time.Second,
+		Program: python, Args: []string{"-c", program}, Dir: t.TempDir(), Grace: time.Second,
+		Log: func(line []byte) {
+			t.Logf("%s", line)
+			if string(line) == "listens" {
+				told()
+			}
+		},
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { w.Stop(context.Background()) })
+	select {
+	case <-listens:
+	case <-w.Done():
+		require.FailNow(t, "it has ended", "%v", w.Err())
+	case <-time.After(time.Minute):
+		require.FailNow(t, "it does not listen")
+	}
 	return w
 }
 
 // TestListening finds the worker's listener where it is, and nobody else's.
 func TestListening(t *testing.T) {
-	listen := `
-def listen(address, family=socket.AF_INET):
-    global s
-    s = socket.socket(family)
-    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    if family == socket.AF_INET6:
-        s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address != "::")
-    s.bind((address, %d))
-    s.listen()
-`
 	for name, how := range map[string]string{
-		"itself":       `listen("127.0.0.1")`,
-		"everywhere":   `listen("0.0.0.0")`,
-		"both":         `listen("::", socket.AF_INET6)`,
-		"a child":      "if os.fork() == 0:\n    listen('127.0.0.1')",
-		"an orphan":    "if os.fork() == 0:\n    os.setsid()\n    if os.fork():\n        os._exit(0)\n    listen('127.0.0.1')\nelse:\n    os.wait()",
-		"not there":    `listen("127.0.0.2")`,
-		"without that": ``,
+		"itself":     `listen("127.0.0.1")`,
+		"everywhere": `listen("0.0.0.0")`,
+		"both":       `listen("::")`,
+		"a child":    "if os.fork() == 0:\n    listen('127.0.0.1')",
+		"an orphan":  "if os.fork() == 0:\n    os.setsid()\n    if os.fork():\n        os._exit(0)\n    listen('127.0.0.1')\nelse:\n    os.wait()",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			port := freePort(t)
-			w := serving(t, fmt.Sprintf(listen, port)+how)
-			if name == "not there" || name == "without that" {
-				time.Sleep(300 * time.Millisecond)
-				_, err := w.Listening(port)
-				require.ErrorIs(t, err, worker.ErrNobody)
-				return
-			}
+			w := serving(t, port, how)
 			require.Eventually(t, func() bool {
 				found, err := w.Listening(port)
 				require.True(t, err == nil || errors.Is(err, worker.ErrNobody), "%v", err)
@@ -77,25 +96,25 @@ def listen(address, family=socket.AF_INET):
 	}
 }
 
+// TestListeningNobody: the worker listens elsewhere, or does not at all.
+func TestListeningNobody(t *testing.T) {
+	for _, how := range []string{`listen("127.0.0.2")`, ``} {
+		port := freePort(t)
+		_, err := serving(t, port, how).Listening(port)
+		require.ErrorIs(t, err, worker.ErrNobody, how)
+	}
+}
+
 // TestListeningStranger: somebody else listens there, alone, beside the worker, or before it at a narrower address.
 func TestListeningStranger(t *testing.T) {
-	port := freePort(t)
-	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-	require.NoError(t, err)
-	defer l.Close()
-	w := serving(t, fmt.Sprintf(`
-s = socket.socket(socket.AF_INET6)
-s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-try:
-    s.bind(("::1", %d))
-    s.listen()
-except OSError as err:
-    print(err, flush=True)
-open("listens", "w").close()
-`, port))
-	time.Sleep(300 * time.Millisecond)
-	_, err = w.Listening(port)
-	require.ErrorIs(t, err, worker.ErrStranger)
+	for _, how := range []string{`listen("127.0.0.2")`, `listen("127.0.0.1")`, `listen("0.0.0.0")`} {
+		l, err := (&net.ListenConfig{Control: reuse}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		defer l.Close()
+		port := l.Addr().(*net.TCPAddr).Port
+		_, err = serving(t, port, how).Listening(port)
+		require.ErrorIs(t, err, worker.ErrStranger, how)
+	}
 }
 
 // TestListeningBlind asks where this process may not look into the worker's: the socket's user says whose it is.
@@ -116,18 +135,14 @@ func TestListeningBlind(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0") // root's
 	require.NoError(t, err)
 	defer l.Close()
-	w := serving(t, fmt.Sprintf(`
+	w := serving(t, port, `
 os.setresgid(65534, 65534, 65534)
 os.setresuid(65534, 65534, 65534)
-s = socket.socket()
-s.bind(("127.0.0.1", %d))
-s.listen()
-`, port))
-	require.Eventually(t, func() bool {
-		found, err := w.Listening(port)
-		require.True(t, err == nil || errors.Is(err, worker.ErrNobody), "%v", err)
-		return len(found) == 1
-	}, time.Minute, 10*time.Millisecond)
+listen("127.0.0.1")
+`)
+	found, err := w.Listening(port)
+	require.NoError(t, err)
+	require.Len(t, found, 1)
 	_, err = os.Readlink(fmt.Sprintf("/proc/%d/fd/0", w.PID()))
 	require.ErrorIs(t, err, fs.ErrPermission)
 	_, err = w.Listening(l.Addr().(*net.TCPAddr).Port)
