@@ -72,15 +72,13 @@ func (w *Worker) others() (pids []int) {
 func take(pid int, left map[string]proc.Listener) {
 	dir := filepath.Join("/proc", strconv.Itoa(pid), "fd")
 	fds, err := os.ReadDir(dir)
+	blind := errors.Is(err, fs.ErrPermission)
 	for _, fd := range fds {
-		target, lerr := os.Readlink(filepath.Join(dir, fd.Name()))
-		if lerr != nil {
-			err = lerr
-			continue
-		}
+		target, err := os.Readlink(filepath.Join(dir, fd.Name()))
+		blind = blind || errors.Is(err, fs.ErrPermission)
 		delete(left, target)
 	}
-	if !errors.Is(err, fs.ErrPermission) {
+	if !blind {
 		return
 	}
 	status, _ := proc.Status(pid)                           // it may have ended
