@@ -19,6 +19,9 @@ type Listener struct {
 	Inode   uint32 // as links in /proc/PID/fd name it: socket:[INODE]
 	User    uint32
 	Address netip.AddrPort
+	// V6Only says that it is of IPv6 alone (IPV6_V6ONLY), so that one at [::] is not asked by who connects to an address of IPv4. The
+	// kernel's tables do not say it: it is false where those are read.
+	V6Only bool
 }
 
 // Listeners returns the sockets that listen on a TCP port, be it of IPv4 or IPv6.
@@ -48,7 +51,7 @@ func listed(port int) (found []Listener, err error) {
 			user, uerr := strconv.ParseUint(f[7], 10, 32)
 			inode, ierr := strconv.ParseUint(f[9], 10, 32)
 			if int(address.Port()) == port && uerr == nil && ierr == nil {
-				found = append(found, Listener{uint32(inode), uint32(user), address})
+				found = append(found, Listener{Inode: uint32(inode), User: uint32(user), Address: address})
 			}
 		}
 	}
@@ -84,6 +87,9 @@ const (
 	addressAt        = 8
 	userAt           = 64
 	inodeAt          = 68
+
+	attributeHeader = 4
+	skV6Only        = 11 // INET_DIAG_SKV6ONLY: it comes with each socket of IPv6 that listens, and cannot be asked for
 )
 
 // asked has the kernel look for them; see sock_diag(7). Not every kernel has that, nor lets every process ask.
@@ -144,7 +150,7 @@ func readListeners(fd int) (found []Listener, err error) {
 	}
 }
 
-// listener reads a struct inet_diag_msg.
+// listener reads a struct inet_diag_msg and the attributes after it.
 func listener(b []byte) Listener {
 	size := 4
 	if b[0] == unix.AF_INET6 {
@@ -154,7 +160,23 @@ func listener(b []byte) Listener {
 	return Listener{
 		Inode: binary.NativeEndian.Uint32(b[inodeAt:]), User: binary.NativeEndian.Uint32(b[userAt:]),
 		Address: netip.AddrPortFrom(ip.Unmap(), binary.BigEndian.Uint16(b[portAt:])),
+		V6Only:  v6Only(b[answerSize:]),
 	}
+}
+
+// v6Only looks for that among the attributes of a socket; see rtnetlink(7) of how they lie.
+func v6Only(b []byte) bool {
+	for len(b) > attributeHeader {
+		size, kind := int(binary.NativeEndian.Uint16(b)), binary.NativeEndian.Uint16(b[2:])
+		if size < attributeHeader || size > len(b) {
+			return false
+		}
+		if kind == skV6Only && size > attributeHeader {
+			return b[attributeHeader] != 0
+		}
+		b = b[min(len(b), (size+3)&^3):]
+	}
+	return false
 }
 
 // problem returns the error that the end of an answer tells of.

@@ -29,7 +29,7 @@ func (w *Worker) Listening(port int) ([]proc.Listener, error) {
 	if err != nil {
 		return nil, nil //nolint:nilerr // it is not known
 	}
-	all = slices.DeleteFunc(all, func(l proc.Listener) bool { return !isAsked(l.Address.Addr()) })
+	all = slices.DeleteFunc(all, func(l proc.Listener) bool { return !isAsked(l) })
 	if len(all) == 0 {
 		return nil, fmt.Errorf("%w, %d of 127.0.0.1", ErrNobody, port)
 	}
@@ -49,9 +49,10 @@ func (w *Worker) Listening(port int) ([]proc.Listener, error) {
 	return all, nil
 }
 
-// isAsked reports whether who listens at an address is asked when somebody connects to 127.0.0.1.
-func isAsked(a netip.Addr) bool {
-	return a.IsUnspecified() || a == netip.AddrFrom4([4]byte{127, 0, 0, 1})
+// isAsked reports whether a socket is asked when somebody connects to 127.0.0.1.
+func isAsked(l proc.Listener) bool {
+	a := l.Address.Addr()
+	return a.IsUnspecified() && !l.V6Only || a == netip.AddrFrom4([4]byte{127, 0, 0, 1})
 }
 
 // others are the processes below the worker's, and those that have lost their parent: they are below the one above it then, which has

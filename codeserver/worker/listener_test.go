@@ -105,6 +105,19 @@ func TestListeningNobody(t *testing.T) {
 	}
 }
 
+// TestListeningIPv6: who listens on the port in IPv6 alone is neither a stranger on 127.0.0.1 nor the worker there.
+func TestListeningIPv6(t *testing.T) {
+	l, err := net.Listen("tcp6", "[::]:0") // with IPV6_V6ONLY
+	require.NoError(t, err)
+	defer l.Close()
+	port := l.Addr().(*net.TCPAddr).Port
+	_, err = serving(t, port, ``).Listening(port)
+	require.ErrorIs(t, err, worker.ErrNobody)
+	found, err := serving(t, port, `listen("127.0.0.1")`).Listening(port)
+	require.NoError(t, err)
+	require.Len(t, found, 1)
+}
+
 // TestListeningStranger: somebody else listens there, alone, beside the worker, or before it at a narrower address.
 func TestListeningStranger(t *testing.T) {
 	for _, how := range []string{`listen("127.0.0.2")`, `listen("127.0.0.1")`, `listen("0.0.0.0")`} {
