@@ -3,6 +3,8 @@ package worker
 import (
 	"bytes"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -63,6 +65,29 @@ func TestFloodOfAProcess(t *testing.T) {
 	require.Less(t, size, 2*logBurst)
 	require.Greater(t, dropped, 5000)
 	w.Stop(t.Context())
+}
+
+// TestFloodHalfLine has a version be silent in the middle of a line: what a flood left out is told meanwhile, and the line stays one.
+func TestFloodHalfLine(t *testing.T) {
+	r, w, err := outputPipe()
+	require.NoError(t, err)
+	defer r.Close()
+	b, done := &book{}, make(chan struct{})
+	go func() {
+		defer close(done)
+		readLines(r, b.write)
+	}()
+	flood := strings.Repeat("x", 1000)
+	_, err = w.WriteString(strings.Repeat(flood+"\n", 10<<10) + "half of ")
+	require.NoError(t, err)
+	leftOut := func(line string) bool { return strings.Contains(line, "lines were left out") }
+	require.Eventually(t, func() bool { return slices.ContainsFunc(b.all(), leftOut) }, time.Minute, 10*time.Millisecond)
+	_, err = w.WriteString("a line\n")
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+	<-done
+	all := b.all()
+	require.Equal(t, []string{flood, "half of a line"}, all[len(all)-2:])
 }
 
 // TestLastWords has a process end in the middle of a flood.

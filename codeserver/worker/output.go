@@ -41,23 +41,34 @@ const floodQuiet = time.Second
 // readLines hands on lines, long ones in pieces. What has been read and not handed on when this process is killed, less
 // than a line or a few, is lost; what waits in the pipe is there for the next codeserver.
 func readLines(r *os.File, log func([]byte)) {
-	b := bufio.NewReaderSize(r, maxLine)
 	f := newFlood(log, time.Now, time.Sleep)
 	defer f.end()
+	b := bufio.NewReaderSize(output{file: r, flood: f}, maxLine)
 	for {
-		var until time.Time
-		if f.dropped > 0 {
-			until = time.Now().Add(floodQuiet)
-		}
-		_ = r.SetReadDeadline(until) // where there can be none, the last lines are told with the next one
 		line, _, err := b.ReadLine()
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			f.end()
-			continue
-		}
 		if err != nil {
 			return
 		}
 		f.line(line)
 	}
+}
+
+// output is what a version writes. That it is silent after a flood is seen here, below what makes lines of it: one that has only begun
+// would be two there.
+type output struct {
+	file  *os.File
+	flood *flood
+}
+
+func (o output) Read(p []byte) (int, error) {
+	if o.flood.dropped > 0 {
+		_ = o.file.SetReadDeadline(time.Now().Add(floodQuiet)) // where there can be none, the last lines are told with the next one
+		n, err := o.file.Read(p)
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return n, err
+		}
+		o.flood.end()
+	}
+	_ = o.file.SetReadDeadline(time.Time{})
+	return o.file.Read(p)
 }
