@@ -114,11 +114,10 @@ func (s *Server) adopt(o *orphan) error {
 		s.mu.Unlock()
 		v = twin
 	}
-	log, err := openLogbook(s.logPath(l, v), l.name, v.name)
+	log, err := s.openLog(l, v)
 	if err != nil {
 		return err
 	}
-	log.lost = &l.lost
 	group := s.limits.Adopt(o.PID(), groupLimits(v.spec))
 	if group == nil {
 		group = s.limits.None(groupLimits(v.spec))

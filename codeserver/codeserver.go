@@ -95,6 +95,7 @@ type Server struct {
 	fleet   *bytecode.Share // nil if bytecode is not shared
 	fills   chan struct{}   // one makes bytecode at a time
 	metrics *metrics
+	cuts    atomic.Int64    // of logs; see logbook.follow
 	ctx     context.Context //nolint:containedctx // ends with the server; what runs in the background runs in it
 	cancel  context.CancelFunc
 	flows   context.Context //nolint:containedctx // ends when requests under way have had their time to end

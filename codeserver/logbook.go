@@ -35,6 +35,8 @@ type logbook struct {
 	last     []string      // the last lines of this run
 	grown    chan struct{} // closed when something is written; nil when nothing more will be
 	lost     *logLost      // what is lost is counted here; may be nil
+	cuts     *atomic.Int64 // of all logs, by any book
+	followed int64         // how many of them there were when the book last looked whether its file was another's
 }
 
 // logLost is what the logs of a location's versions have lost.
@@ -54,7 +56,18 @@ func (s *Server) logPath(l *location, v *version) string {
 	return filepath.Join(s.opts.State, "logs", l.name+"-"+v.name[:16]+".log")
 }
 
-func openLogbook(path, location, version string) (*logbook, error) {
+// openLog opens the log of a version for a process of it.
+func (s *Server) openLog(l *location, v *version) (*logbook, error) {
+	b, err := openLogbook(s.logPath(l, v), l.name, v.name, &s.cuts)
+	if err != nil {
+		return nil, err
+	}
+	b.lost = &l.lost
+	return b, nil
+}
+
+func openLogbook(path, location, version string, cuts *atomic.Int64) (*logbook, error) {
+	followed := cuts.Load()
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
@@ -63,7 +76,10 @@ func openLogbook(path, location, version string) (*logbook, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &logbook{path: path, location: location, version: version, limit: maxLog, file: f, size: st.Size(), grown: make(chan struct{})}, nil
+	return &logbook{
+		path: path, location: location, version: version, limit: maxLog, file: f, size: st.Size(), grown: make(chan struct{}),
+		cuts: cuts, followed: followed,
+	}, nil
 }
 
 // write appends a line. A log that cannot be written does not stop the version that writes it.
@@ -88,14 +104,23 @@ func (b *logbook) write(line []byte) {
 	b.grown = make(chan struct{})
 }
 
-// follow has the book go on in the file that another one has put in the place of this one's, by cutting it.
+// follow has the book go on in the file that another one has put in the place of this one's, by cutting it. To look takes as long as
+// to write a line: it is done when there was a cut, of whichever log.
 func (b *logbook) follow() {
+	cuts := b.cuts.Load()
+	if cuts == b.followed {
+		return
+	}
 	now, err := os.Stat(b.path)
 	if err != nil {
 		return
 	}
 	was, err := b.file.Stat()
-	if err != nil || os.SameFile(was, now) {
+	if err != nil {
+		return
+	}
+	if os.SameFile(was, now) {
+		b.followed = cuts
 		return
 	}
 	f, err := os.OpenFile(b.path, os.O_WRONLY|os.O_APPEND, 0)
@@ -104,7 +129,7 @@ func (b *logbook) follow() {
 	}
 	_ = b.file.Close()
 	b.cutOff += max(0, was.Size()-now.Size())
-	b.file, b.size = f, now.Size()
+	b.file, b.size, b.followed = f, now.Size(), cuts
 }
 
 // An error quotes this much of the log: it travels in the header of a gRPC answer, which some clients cap at 8 KiB.
@@ -207,6 +232,7 @@ func (b *logbook) keepHalf() error {
 	if err := os.Rename(to.Name(), b.path); err != nil {
 		return errors.Join(err, f.Close(), os.Remove(to.Name()))
 	}
+	b.cuts.Add(1)
 	_ = b.file.Close()
 	b.file, b.size = f, n
 	b.cutOff += start

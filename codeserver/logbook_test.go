@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -14,7 +15,7 @@ import (
 // TestLogIsCut writes more than a log may hold: the older half goes, at the end of a line, and what goes is counted.
 func TestLogIsCut(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
-	b, err := openLogbook(path, "web", "version")
+	b, err := openLogbook(path, "web", "version", new(atomic.Int64))
 	require.NoError(t, err)
 	defer b.close()
 	b.limit, b.lost = 16<<10, &logLost{}
@@ -47,7 +48,7 @@ func TestLastWords(t *testing.T) {
 			"Traceback:", "  RuntimeError: no good", "", "codeserver: it ended",
 		},
 	} {
-		b, err := openLogbook(filepath.Join(t.TempDir(), "log"), "web", "version")
+		b, err := openLogbook(filepath.Join(t.TempDir(), "log"), "web", "version", new(atomic.Int64))
 		require.NoError(t, err)
 		for _, line := range lines {
 			b.write([]byte(line))
@@ -73,10 +74,12 @@ func TestLastWordsFit(t *testing.T) {
 // TestTwoLogs has two processes of a version write to its log: that one cuts it does not end the other's, nor who follows
 // that.
 func TestTwoLogs(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "log")
+	s, v := &Server{opts: Options{State: t.TempDir()}}, &version{name: strings.Repeat("a", 64)}
+	path := s.logPath(&location{name: "web"}, v)
+	require.NoError(t, os.Mkdir(filepath.Dir(path), 0o700))
 	books := make([]*logbook, 2)
 	for i := range books {
-		b, err := openLogbook(path, "web", "version")
+		b, err := s.openLog(&location{name: "web"}, v) // the location may have been removed and deployed again between them
 		require.NoError(t, err)
 		defer b.close()
 		books[i] = b

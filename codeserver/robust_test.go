@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -199,7 +200,7 @@ func peakMemory(t *testing.T, pid int) int {
 
 // TestCutFollowed follows a log across cuts: no line comes twice, and none is lost that was not cut before it was read.
 func TestCutFollowed(t *testing.T) {
-	book, err := openLogbook(filepath.Join(t.TempDir(), "x.log"), "web", "v")
+	book, err := openLogbook(filepath.Join(t.TempDir(), "x.log"), "web", "v", new(atomic.Int64))
 	require.NoError(t, err)
 	book.limit = 2000
 	seen, step := []int{}, make(chan struct{})

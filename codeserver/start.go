@@ -126,11 +126,10 @@ func (s *Server) currentSource(l *location) digest.Digest {
 // start brings a version up: its process runs and is ready. On an error nothing of it is left.
 func (s *Server) start(ctx context.Context, l *location, v *version, timeout time.Duration, r report) (*running, error) {
 	s.limits.Hurry(0)
-	log, err := openLogbook(s.logPath(l, v), l.name, v.name)
+	log, err := s.openLog(l, v)
 	if err != nil {
 		return nil, err
 	}
-	log.lost = &l.lost
 	s.mu.Lock()
 	v.log, v.stages = log, nil
 	l.own(v)
