@@ -26,7 +26,7 @@ type service struct {
 
 // Deploy implements codeserverpb.CodeServerServer.
 func (s *service) Deploy(req *codeserverpb.DeployRequest, stream grpc.ServerStreamingServer[codeserverpb.DeployEvent]) error {
-	return s.change(about(req), stream, func(ctx context.Context, r report) ([]*codeserverpb.Deployed, error) {
+	return s.change(aDeploy, about(req), stream, func(ctx context.Context, r report) ([]*codeserverpb.Deployed, error) {
 		return s.server.deployAll(ctx, []*codeserverpb.DeployRequest{req}, r)
 	})
 }
@@ -36,7 +36,7 @@ func (s *service) DeployAll(req *codeserverpb.DeployAllRequest, stream grpc.Serv
 	if err := checkDeployAll(req); err != nil {
 		return toStatus(err)
 	}
-	return s.change(about(req.GetDeploys()...), stream, func(ctx context.Context, r report) ([]*codeserverpb.Deployed, error) {
+	return s.change(aDeploy, about(req.GetDeploys()...), stream, func(ctx context.Context, r report) ([]*codeserverpb.Deployed, error) {
 		return s.server.deployAll(ctx, req.GetDeploys(), r)
 	})
 }
@@ -44,7 +44,7 @@ func (s *service) DeployAll(req *codeserverpb.DeployAllRequest, stream grpc.Serv
 // Rollback implements codeserverpb.CodeServerServer.
 func (s *service) Rollback(req *codeserverpb.RollbackRequest, stream grpc.ServerStreamingServer[codeserverpb.DeployEvent]) error {
 	of := []any{"location", limited(req.GetLocation()), "version", limited(req.GetVersion())}
-	return s.change(of, stream, func(ctx context.Context, r report) ([]*codeserverpb.Deployed, error) {
+	return s.change(aRollback, of, stream, func(ctx context.Context, r report) ([]*codeserverpb.Deployed, error) {
 		return s.server.rollback(ctx, req, r)
 	})
 }
@@ -62,8 +62,16 @@ func (s *service) Remove(ctx context.Context, req *codeserverpb.RemoveRequest) (
 	return &codeserverpb.RemoveResponse{}, nil
 }
 
-// change runs a deploy or rollback, and sends its steps and its end. The log says of a failure what it is of.
-func (s *service) change(of []any, stream grpc.ServerStreamingServer[codeserverpb.DeployEvent],
+// asked is what a call has asked for, in the words of the log.
+type asked struct{ done, failed string }
+
+var (
+	aDeploy   = asked{"deployed", "a deploy failed"}
+	aRollback = asked{"rolled back", "a rollback failed"}
+)
+
+// change does what was asked for, and sends its steps and its end. The log says of a failure what it is of.
+func (s *service) change(what asked, of []any, stream grpc.ServerStreamingServer[codeserverpb.DeployEvent],
 	do func(context.Context, report) ([]*codeserverpb.Deployed, error),
 ) error {
 	ctx, leave, err := s.server.enter(stream.Context())
@@ -76,12 +84,12 @@ func (s *service) change(of []any, stream grpc.ServerStreamingServer[codeserverp
 		err = errEnding // whatever has come of that: a cache of its own says so in its own way
 	}
 	if err != nil {
-		s.server.opts.Log.WarnContext(ctx, "a deploy failed", append(of, "error", firstLine(err.Error()))...)
+		s.server.opts.Log.WarnContext(ctx, what.failed, append(of, "error", firstLine(err.Error()))...)
 		return toStatus(err)
 	}
 	for _, d := range done {
 		if l := d.GetLocation(); !d.GetUnchanged() {
-			s.server.opts.Log.InfoContext(ctx, "deployed", "location", l.GetName(), "version", l.GetCurrent(), "address", l.GetAddress())
+			s.server.opts.Log.InfoContext(ctx, what.done, "location", l.GetName(), "version", l.GetCurrent(), "address", l.GetAddress())
 		}
 		if err := stream.Send(&codeserverpb.DeployEvent{Event: &codeserverpb.DeployEvent_Deployed{Deployed: d}}); err != nil {
 			return err
