@@ -24,7 +24,7 @@ var (
 	descFailed    = desc("failed_requests_total", "Requests that failed by the version's fault.", "location")
 	descOpen      = desc("requests_in_flight", "Requests under way.", "location")
 	descSeconds   = desc("request_seconds", "How long answers took, first byte to last.", "location")
-	descDeploys   = desc("deploys_total", "Deploys and rollbacks that ended.", "location", "outcome")
+	descDeploys   = desc("deploys_total", "Deploys, rollbacks and restarts that ended.", "location", "outcome")
 	descSwitches  = desc("switches_total", "Times that traffic was moved to another process.", "location")
 	descRestarts  = desc("restarts_total", "Times that a version ended by itself, or did not come up again.", "location")
 	descReplaced  = desc("hung_replacements_total", "Times that another process took the place of one that hung.", "location")

@@ -106,28 +106,57 @@ func (s *Server) rollback(ctx context.Context, req *codeserverpb.RollbackRequest
 	if err := checkTimeout(req.GetReadyTimeout()); err != nil {
 		return nil, err
 	}
-	l, release, err := s.claim(ctx, req.GetLocation(), false)
+	t := &transition{req: &codeserverpb.DeployRequest{Location: req.GetLocation(), ReadyTimeout: req.GetReadyTimeout(), IfCurrent: req.IfCurrent}}
+	return s.serveKept(ctx, t, r, func(l *location) (*version, error) { return l.target(req.GetVersion()) })
+}
+
+// restart has another process of the current version take the traffic over.
+func (s *Server) restart(ctx context.Context, req *codeserverpb.RestartRequest, r report) ([]*codeserverpb.Deployed, error) {
+	if err := checkTimeout(req.GetReadyTimeout()); err != nil {
+		return nil, err
+	}
+	if err := checkCanary(req.GetCanary()); err != nil {
+		return nil, err
+	}
+	t := &transition{again: true, req: &codeserverpb.DeployRequest{
+		Location: req.GetLocation(), ReadyTimeout: req.GetReadyTimeout(), IfCurrent: req.IfCurrent, Canary: req.GetCanary(),
+	}}
+	return s.serveKept(ctx, t, r, func(l *location) (*version, error) {
+		if l.current == nil {
+			return nil, fmt.Errorf("%w: location %s serves no version", errNotFound, l.name)
+		}
+		return l.current, nil
+	})
+}
+
+// serveKept makes a transition to a version that its location has already, which choose returns: it was trusted when it was
+// deployed, and its trees are on this host.
+func (s *Server) serveKept(ctx context.Context, t *transition, r report, choose func(*location) (*version, error)) ([]*codeserverpb.Deployed, error) {
+	l, release, err := s.claim(ctx, t.req.GetLocation(), false)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	if err := s.checkCurrent(l, req.IfCurrent); err != nil {
+	if err := s.checkCurrent(l, t.req.IfCurrent); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
-	v, err := l.target(req.GetVersion())
+	v, err := choose(l)
 	s.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}
-	again, err := newVersion(v.spec)
-	if err != nil {
+	if t.v, err = newVersion(v.spec); err != nil {
 		return nil, err
 	}
-	all := []*transition{{l: l, v: again, req: &codeserverpb.DeployRequest{Location: l.name, ReadyTimeout: req.GetReadyTimeout()}}}
+	t.l = l
+	all := []*transition{t}
 	done, err := s.activate(ctx, all, r)
 	if err != nil {
 		s.abandon(all)
+		if t.again && ctx.Err() == nil && s.serves(l, t.v) {
+			err = fmt.Errorf("%s is served by the process before: %w", l.name, err)
+		}
 		s.keepFailure(all, err)
 		return nil, err
 	}
@@ -227,18 +256,17 @@ func (s *Server) activate(ctx context.Context, all []*transition, r report) ([]*
 	return done, nil
 }
 
-// bring has a transition's version ready: it serves already, is warm still, or is started. It is started in any case if a
-// restart was asked for.
+// bring has a transition's version ready: it serves already, is warm still, or is started. Another process of the current
+// version is started in any case.
 func (s *Server) bring(ctx context.Context, t *transition, r report) error {
-	again := t.req.GetRestart()
-	if !again && s.serves(t.l, t.v) {
+	if !t.again && s.serves(t.l, t.v) {
 		return nil
 	}
 	wait := t.req.GetReadyTimeout().AsDuration()
 	if t.req.GetReadyTimeout() == nil {
 		wait = defaultReady
 	}
-	if !again && s.revive(ctx, t, r) {
+	if !t.again && s.revive(ctx, t, r) {
 		return nil
 	}
 	s.announce(t.l, t.v)

@@ -9,7 +9,7 @@ import (
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 )
 
-// keepFailure has locations remember why their last deploy or rollback failed, until one does not. One that was not begun,
+// keepFailure has locations remember why their last deploy, rollback or restart failed, until one does not. One that was not begun,
 // since another was under way, is no news of them.
 func (s *Server) keepFailure(all []*transition, why error) {
 	if errors.Is(why, errAborted) || s.ctx.Err() != nil {

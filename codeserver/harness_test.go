@@ -129,6 +129,11 @@ func deployWith(ctx context.Context, c codeserverpb.CodeServerClient, req *codes
 	if err != nil {
 		return nil, err
 	}
+	return deployed(stream)
+}
+
+// deployed reads the events of a call until what it asked for serves.
+func deployed(stream grpc.ServerStreamingClient[codeserverpb.DeployEvent]) (*codeserverpb.Deployed, error) {
 	for {
 		ev, err := stream.Recv()
 		if err != nil {
@@ -151,15 +156,18 @@ func (h *host) deploy(spec *codeserverpb.VersionSpec) *codeserverpb.Deployed {
 func (h *host) rollback(version string) (*codeserverpb.Deployed, error) {
 	stream, err := h.Client.Rollback(h.t.Context(), &codeserverpb.RollbackRequest{Location: "web", Version: version})
 	require.NoError(h.t, err)
-	for {
-		ev, err := stream.Recv()
-		if err != nil {
-			return nil, err
-		}
-		if d := ev.GetDeployed(); d != nil {
-			return d, nil
-		}
+	return deployed(stream)
+}
+
+// anew has another process of what the location "web" serves take over.
+func (h *host) anew(change ...func(*codeserverpb.RestartRequest)) (*codeserverpb.Deployed, error) {
+	req := &codeserverpb.RestartRequest{Location: "web"}
+	for _, c := range change {
+		c(req)
 	}
+	stream, err := h.Client.Restart(h.t.Context(), req)
+	require.NoError(h.t, err)
+	return deployed(stream)
 }
 
 // refused deploys what must be refused, and returns the message.

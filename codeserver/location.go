@@ -43,7 +43,7 @@ type location struct {
 	canary        *version // among loading: it is tried beside the current one
 	canaryPercent int
 
-	failure *codeserverpb.Failure // of the last deploy or rollback; nil if it did not fail
+	failure *codeserverpb.Failure // of the last deploy, rollback or restart; nil if it did not fail
 }
 
 // done counts what has happened to a location since the codeserver's start.

@@ -104,7 +104,7 @@ func (m *metrics) store(s *Server) loader.Stats {
 	return m.held
 }
 
-// The outcomes of deploys and rollbacks.
+// The outcomes of deploys, rollbacks and restarts.
 const (
 	outcomeDeployed  = "deployed"
 	outcomeUnchanged = "unchanged"

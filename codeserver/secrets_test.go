@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/prototext"
 
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
@@ -39,7 +40,7 @@ func (h *host) tokenOf(d *codeserverpb.Deployed) string {
 	return env["TOKEN"]
 }
 
-// TestRestartTakesUpASecret deploys what serves already, with and without restart.
+// TestRestartTakesUpASecret deploys what serves already, which changes nothing, and has it started anew.
 func TestRestartTakesUpASecret(t *testing.T) {
 	t.Parallel()
 	h, file := secretHost(t, "old")
@@ -50,7 +51,7 @@ func TestRestartTakesUpASecret(t *testing.T) {
 	require.True(t, h.deploy(spec).GetUnchanged())
 	require.Equal(t, "old", h.tokenOf(first), "a process keeps what it was started with")
 
-	d, err := h.try(&codeserverpb.DeployRequest{Location: "web", Spec: spec, Restart: true})
+	d, err := h.anew()
 	require.NoError(t, err)
 	require.False(t, d.GetUnchanged())
 	require.Equal(t, first.GetLocation().GetAddress(), d.GetLocation().GetAddress())
@@ -63,8 +64,10 @@ func TestRestartTakesUpASecret(t *testing.T) {
 	// One that does not come up leaves the one that serves.
 	pid = h.version("web").GetPid()
 	require.NoError(t, os.Remove(file))
-	_, err = h.try(&codeserverpb.DeployRequest{Location: "web", Spec: spec, Restart: true})
-	require.Error(t, err)
+	_, err = h.anew()
+	require.Equal(t, codes.FailedPrecondition, status.Code(err))
+	require.ErrorContains(t, err, "web is served by the process before: ")
+	require.ErrorContains(t, err, "TOKEN")
 	require.Equal(t, "new", h.tokenOf(d))
 	require.Equal(t, pid, h.version("web").GetPid())
 }

@@ -49,6 +49,13 @@ func (s *service) Rollback(req *codeserverpb.RollbackRequest, stream grpc.Server
 	})
 }
 
+// Restart implements codeserverpb.CodeServerServer.
+func (s *service) Restart(req *codeserverpb.RestartRequest, stream grpc.ServerStreamingServer[codeserverpb.DeployEvent]) error {
+	return s.change(aRestart, []any{"location", limited(req.GetLocation())}, stream, func(ctx context.Context, r report) ([]*codeserverpb.Deployed, error) {
+		return s.server.restart(ctx, req, r)
+	})
+}
+
 // Remove implements codeserverpb.CodeServerServer.
 func (s *service) Remove(ctx context.Context, req *codeserverpb.RemoveRequest) (*codeserverpb.RemoveResponse, error) {
 	ctx, leave, err := s.server.enter(ctx)
@@ -68,6 +75,7 @@ type asked struct{ done, failed string }
 var (
 	aDeploy   = asked{"deployed", "a deploy failed"}
 	aRollback = asked{"rolled back", "a rollback failed"}
+	aRestart  = asked{"restarted", "a restart failed"}
 )
 
 // change does what was asked for, and sends its steps and its end. The log says of a failure what it is of.

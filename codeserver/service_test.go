@@ -6,11 +6,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 )
 
-// TestLogSaysWhatWasAsked deploys and rolls back, in vain as well: who reads the log learns which of them it was.
+// TestLogSaysWhatWasAsked deploys, rolls back and restarts, in vain as well: who reads the log learns which of them it was.
 func TestLogSaysWhatWasAsked(t *testing.T) {
 	t.Parallel()
 	log := new(lockedBuffer)
@@ -21,6 +22,12 @@ func TestLogSaysWhatWasAsked(t *testing.T) {
 	_, err := h.rollback("")
 	require.NoError(t, err)
 	require.Regexp(t, `level=INFO msg="rolled back" location=web version=`+one, log.String())
+	_, err = h.anew()
+	require.NoError(t, err)
+	require.Regexp(t, `level=INFO msg=restarted location=web version=`+one, log.String())
+	_, err = h.anew(func(r *codeserverpb.RestartRequest) { r.Location = "none" })
+	require.Equal(t, codes.NotFound, status.Code(err))
+	require.Regexp(t, `level=WARN msg="a restart failed" location=none error=`, log.String())
 	_, err = h.rollback("none")
 	require.Error(t, err)
 	require.Regexp(t, `level=WARN msg="a rollback failed" location=web version=none error=`, log.String())

@@ -16,12 +16,11 @@ func TestRestartIsShown(t *testing.T) {
 	h := newHost(t)
 	app := webApp("one")
 	app["app/word.py"] += fmt.Sprintf("import os, time\nflag = %q\nif os.path.exists(flag): time.sleep(2)\nopen(flag, 'w').close()\n", filepath.Join(t.TempDir(), "flag"))
-	spec := h.spec(app)
-	h.deploy(spec)
+	h.deploy(h.spec(app))
 	before := h.version("web").GetPid()
 	done := make(chan error, 1)
 	go func() {
-		_, err := h.try(&codeserverpb.DeployRequest{Location: "web", Spec: spec, Restart: true})
+		_, err := h.anew()
 		done <- err
 	}()
 	var now []*codeserverpb.Version

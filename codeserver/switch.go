@@ -19,6 +19,7 @@ type transition struct {
 	run      *running     // the version's process, ready; nil if the location serves it already
 	listener net.Listener // where the location is to answer from then on; nil if its address stays
 	revived  bool         // the process is one that was kept warm
+	again    bool         // it is another process of the current version
 	tried    bool         // the version has had a share of the traffic
 
 	// What was before, for the case that the state cannot be kept.

@@ -17,7 +17,7 @@ import (
 )
 
 // TestUntrusted has a server that trusts one key refuse what it has not signed, before it loads anything. What it has
-// accepted stays: over a restart, and for a rollback.
+// accepted stays: over a restart of the server, for a rollback, and for another process of it.
 func TestUntrusted(t *testing.T) {
 	t.Parallel()
 	pub, priv, err := ed25519.GenerateKey(rand.Reader)
@@ -66,6 +66,9 @@ func TestUntrusted(t *testing.T) {
 	h.restart()
 	await(t, d.GetLocation().GetAddress(), "two")
 	d, err = h.rollback("")
+	require.NoError(t, err)
+	require.Equal(t, "one", h.get(d, "/"))
+	d, err = h.anew()
 	require.NoError(t, err)
 	require.Equal(t, "one", h.get(d, "/"))
 

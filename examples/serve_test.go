@@ -58,7 +58,7 @@ func TestServe(t *testing.T) {
 	require.Equal(t, true, find(events, "built", "output", "source.pex")["hit"])
 
 	stop := hammer(t, address, "one")
-	again := find(h.events("deploy", "--restart"), "deployed", "", "")
+	again := find(h.events("restart"), "deployed", "", "")
 	stop()
 	require.Equal(t, false, again["unchanged"])
 	require.Equal(t, find(events, "deployed", "", "")["version"], again["version"])

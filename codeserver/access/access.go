@@ -22,7 +22,7 @@ type Right string
 const (
 	Read     Right = "read"     // its state, its versions with their variables, and their logs
 	Deploy   Right = "deploy"   // run any code there
-	Rollback Right = "rollback" // go back to a version that is kept
+	Rollback Right = "rollback" // go back to a version that is kept, or start the one that serves anew
 	Remove   Right = "remove"   // end it
 )
 

@@ -83,6 +83,7 @@ func TestEveryMethodHasARule(t *testing.T) {
 	require.Positive(t, methods.Len())
 	requests := map[string]proto.Message{
 		"Deploy": &codeserverpb.DeployRequest{Location: "a"}, "Rollback": &codeserverpb.RollbackRequest{Location: "a"},
+		"Restart":   &codeserverpb.RestartRequest{Location: "a"},
 		"DeployAll": &codeserverpb.DeployAllRequest{Deploys: []*codeserverpb.DeployRequest{{Location: "a"}, {Location: "b"}}},
 		"Remove":    &codeserverpb.RemoveRequest{Location: "a"}, "List": &codeserverpb.ListRequest{},
 		"Watch": &codeserverpb.WatchRequest{Location: "a"}, "Logs": &codeserverpb.LogsRequest{Location: "a"},

@@ -52,6 +52,7 @@ remove = ["token:other"]
 			return &codeserverpb.DeployAllRequest{Deploys: []*codeserverpb.DeployRequest{{Location: l}, {Location: "web"}}}
 		},
 		"Rollback": func(l string) proto.Message { return &codeserverpb.RollbackRequest{Location: l} },
+		"Restart":  func(l string) proto.Message { return &codeserverpb.RestartRequest{Location: l} },
 		"Remove":   func(l string) proto.Message { return &codeserverpb.RemoveRequest{Location: l} },
 		"List":     func(string) proto.Message { return &codeserverpb.ListRequest{} },
 		"Watch":    func(l string) proto.Message { return &codeserverpb.WatchRequest{Location: l} },
@@ -59,7 +60,7 @@ remove = ["token:other"]
 	}
 	may := map[string]string{ // List is for everyone who is known, and shows what one may read
 		"stranger": "List", "other": "List", "reader": "List Watch Logs", "deployer": "List Watch Logs Deploy DeployAll",
-		"roller": "List Watch Logs Rollback", "remover": "List Watch Logs Remove",
+		"roller": "List Watch Logs Rollback Restart", "remover": "List Watch Logs Remove",
 	}
 	call := func(ctx context.Context, name string, streams bool, req proto.Message) codes.Code {
 		method := "/" + codeserverpb.CodeServer_ServiceDesc.ServiceName + "/" + name

@@ -32,6 +32,7 @@ var rules = map[string]rule{
 	codeserverpb.CodeServer_Deploy_FullMethodName:    {right: Deploy, locations: one},
 	codeserverpb.CodeServer_DeployAll_FullMethodName: {right: Deploy, locations: several},
 	codeserverpb.CodeServer_Rollback_FullMethodName:  {right: Rollback, locations: one},
+	codeserverpb.CodeServer_Restart_FullMethodName:   {right: Rollback, locations: one},
 	codeserverpb.CodeServer_Remove_FullMethodName:    {right: Remove, locations: one},
 	codeserverpb.CodeServer_List_FullMethodName:      {right: Read, locations: none, all: true},
 	codeserverpb.CodeServer_Watch_FullMethodName:     {right: Read, locations: oneOrAll, all: true},

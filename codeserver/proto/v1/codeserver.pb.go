@@ -106,10 +106,7 @@ type DeployRequest struct {
 	// requires signatures refuses a deploy without one by a key that it trusts.
 	Provenance []byte `protobuf:"bytes,6,opt,name=provenance,proto3" json:"provenance,omitempty"`
 	// Give the version a share of the traffic first. Absent: all at once.
-	Canary *Canary `protobuf:"bytes,7,opt,name=canary,proto3" json:"canary,omitempty"`
-	// Start a process also where the location serves this version already, and move the traffic to it: for what a version
-	// takes up at its start, such as a secret that was changed.
-	Restart       bool `protobuf:"varint,8,opt,name=restart,proto3" json:"restart,omitempty"`
+	Canary        *Canary `protobuf:"bytes,7,opt,name=canary,proto3" json:"canary,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -193,13 +190,6 @@ func (x *DeployRequest) GetCanary() *Canary {
 	return nil
 }
 
-func (x *DeployRequest) GetRestart() bool {
-	if x != nil {
-		return x.Restart
-	}
-	return false
-}
-
 type DeployAllRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Each for another location, none with a canary.
@@ -245,7 +235,7 @@ func (x *DeployAllRequest) GetDeploys() []*DeployRequest {
 	return nil
 }
 
-// Canary says how a new version is tried beside the one that serves. The deploy ends when the trial has: with an error,
+// Canary says how a new version, or process, is tried beside the one that serves. The call ends when the trial has: with an error,
 // FAILED_PRECONDITION, if the new version did worse and got no more traffic.
 type Canary struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -959,7 +949,7 @@ type Location struct {
 	ChannelError string `protobuf:"bytes,8,opt,name=channel_error,json=channelError,proto3" json:"channel_error,omitempty"`
 	// Name of the version that a rollback without one named goes to; empty if there is none.
 	Previous string `protobuf:"bytes,9,opt,name=previous,proto3" json:"previous,omitempty"`
-	// The last deploy or rollback, if it failed. It is forgotten when the codeserver ends.
+	// The last deploy, rollback or restart, if it failed. It is forgotten when the codeserver ends.
 	Failure *Failure `protobuf:"bytes,10,opt,name=failure,proto3" json:"failure,omitempty"`
 	// Why it does not listen on its address; empty if it does.
 	ListenError   string `protobuf:"bytes,11,opt,name=listen_error,json=listenError,proto3" json:"listen_error,omitempty"`
@@ -1074,7 +1064,7 @@ func (x *Location) GetListenError() string {
 	return ""
 }
 
-// Failure is a deploy or rollback that failed, so that the location serves what it served before.
+// Failure is a deploy, rollback or restart that failed, so that the location serves what it served before.
 type Failure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The version that was to serve.
@@ -1551,6 +1541,76 @@ func (x *RollbackRequest) GetIfCurrent() string {
 	return ""
 }
 
+type RestartRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Location string                 `protobuf:"bytes,1,opt,name=location,proto3" json:"location,omitempty"`
+	// As in DeployRequest.
+	ReadyTimeout *durationpb.Duration `protobuf:"bytes,2,opt,name=ready_timeout,json=readyTimeout,proto3" json:"ready_timeout,omitempty"`
+	IfCurrent    *string              `protobuf:"bytes,3,opt,name=if_current,json=ifCurrent,proto3,oneof" json:"if_current,omitempty"`
+	// Give the new process a share of the traffic first. Absent: all at once.
+	Canary        *Canary `protobuf:"bytes,4,opt,name=canary,proto3" json:"canary,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestartRequest) Reset() {
+	*x = RestartRequest{}
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestartRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestartRequest) ProtoMessage() {}
+
+func (x *RestartRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestartRequest.ProtoReflect.Descriptor instead.
+func (*RestartRequest) Descriptor() ([]byte, []int) {
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *RestartRequest) GetLocation() string {
+	if x != nil {
+		return x.Location
+	}
+	return ""
+}
+
+func (x *RestartRequest) GetReadyTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.ReadyTimeout
+	}
+	return nil
+}
+
+func (x *RestartRequest) GetIfCurrent() string {
+	if x != nil && x.IfCurrent != nil {
+		return *x.IfCurrent
+	}
+	return ""
+}
+
+func (x *RestartRequest) GetCanary() *Canary {
+	if x != nil {
+		return x.Canary
+	}
+	return nil
+}
+
 type RemoveRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Location string                 `protobuf:"bytes,1,opt,name=location,proto3" json:"location,omitempty"`
@@ -1562,7 +1622,7 @@ type RemoveRequest struct {
 
 func (x *RemoveRequest) Reset() {
 	*x = RemoveRequest{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[16]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1574,7 +1634,7 @@ func (x *RemoveRequest) String() string {
 func (*RemoveRequest) ProtoMessage() {}
 
 func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[16]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1587,7 +1647,7 @@ func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRequest) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{16}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RemoveRequest) GetLocation() string {
@@ -1612,7 +1672,7 @@ type RemoveResponse struct {
 
 func (x *RemoveResponse) Reset() {
 	*x = RemoveResponse{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[17]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1624,7 +1684,7 @@ func (x *RemoveResponse) String() string {
 func (*RemoveResponse) ProtoMessage() {}
 
 func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[17]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1637,7 +1697,7 @@ func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveResponse.ProtoReflect.Descriptor instead.
 func (*RemoveResponse) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{17}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{18}
 }
 
 type ListRequest struct {
@@ -1648,7 +1708,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[18]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1660,7 +1720,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[18]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1673,7 +1733,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{18}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{19}
 }
 
 type ListResponse struct {
@@ -1685,7 +1745,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[19]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1697,7 +1757,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[19]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1710,7 +1770,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{19}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListResponse) GetLocations() []*Location {
@@ -1732,7 +1792,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[20]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1744,7 +1804,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[20]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1757,7 +1817,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{20}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *WatchRequest) GetLocation() string {
@@ -1790,7 +1850,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[21]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1802,7 +1862,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[21]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1815,7 +1875,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{21}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *LogsRequest) GetLocation() string {
@@ -1858,7 +1918,7 @@ type LogLine struct {
 
 func (x *LogLine) Reset() {
 	*x = LogLine{}
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[22]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1870,7 +1930,7 @@ func (x *LogLine) String() string {
 func (*LogLine) ProtoMessage() {}
 
 func (x *LogLine) ProtoReflect() protoreflect.Message {
-	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[22]
+	mi := &file_codeserver_proto_v1_codeserver_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1883,7 +1943,7 @@ func (x *LogLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogLine.ProtoReflect.Descriptor instead.
 func (*LogLine) Descriptor() ([]byte, []int) {
-	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{22}
+	return file_codeserver_proto_v1_codeserver_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *LogLine) GetTime() *timestamppb.Timestamp {
@@ -1911,7 +1971,7 @@ var File_codeserver_proto_v1_codeserver_proto protoreflect.FileDescriptor
 
 const file_codeserver_proto_v1_codeserver_proto_rawDesc = "" +
 	"\n" +
-	"$codeserver/proto/v1/codeserver.proto\x12\x16pexpress.codeserver.v1\x1a6build/bazel/remote/execution/v2/remote_execution.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe1\x02\n" +
+	"$codeserver/proto/v1/codeserver.proto\x12\x16pexpress.codeserver.v1\x1a6build/bazel/remote/execution/v2/remote_execution.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc7\x02\n" +
 	"\rDeployRequest\x12\x1a\n" +
 	"\blocation\x18\x01 \x01(\tR\blocation\x127\n" +
 	"\x04spec\x18\x02 \x01(\v2#.pexpress.codeserver.v1.VersionSpecR\x04spec\x12>\n" +
@@ -1922,8 +1982,7 @@ const file_codeserver_proto_v1_codeserver_proto_rawDesc = "" +
 	"\n" +
 	"provenance\x18\x06 \x01(\fR\n" +
 	"provenance\x126\n" +
-	"\x06canary\x18\a \x01(\v2\x1e.pexpress.codeserver.v1.CanaryR\x06canary\x12\x18\n" +
-	"\arestart\x18\b \x01(\bR\arestartB\r\n" +
+	"\x06canary\x18\a \x01(\v2\x1e.pexpress.codeserver.v1.CanaryR\x06canaryB\r\n" +
 	"\v_if_current\"S\n" +
 	"\x10DeployAllRequest\x12?\n" +
 	"\adeploys\x18\x01 \x03(\v2%.pexpress.codeserver.v1.DeployRequestR\adeploys\"\xc0\x01\n" +
@@ -2048,6 +2107,13 @@ const file_codeserver_proto_v1_codeserver_proto_rawDesc = "" +
 	"\rready_timeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\freadyTimeout\x12\"\n" +
 	"\n" +
 	"if_current\x18\x04 \x01(\tH\x00R\tifCurrent\x88\x01\x01B\r\n" +
+	"\v_if_current\"\xd7\x01\n" +
+	"\x0eRestartRequest\x12\x1a\n" +
+	"\blocation\x18\x01 \x01(\tR\blocation\x12>\n" +
+	"\rready_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\freadyTimeout\x12\"\n" +
+	"\n" +
+	"if_current\x18\x03 \x01(\tH\x00R\tifCurrent\x88\x01\x01\x126\n" +
+	"\x06canary\x18\x04 \x01(\v2\x1e.pexpress.codeserver.v1.CanaryR\x06canaryB\r\n" +
 	"\v_if_current\"^\n" +
 	"\rRemoveRequest\x12\x1a\n" +
 	"\blocation\x18\x01 \x01(\tR\blocation\x12\"\n" +
@@ -2078,12 +2144,13 @@ const file_codeserver_proto_v1_codeserver_proto_rawDesc = "" +
 	"\bDRAINING\x10\x03\x12\v\n" +
 	"\aSTOPPED\x10\x04\x12\n" +
 	"\n" +
-	"\x06FAILED\x10\x052\xed\x04\n" +
+	"\x06FAILED\x10\x052\xc7\x05\n" +
 	"\n" +
 	"CodeServer\x12V\n" +
 	"\x06Deploy\x12%.pexpress.codeserver.v1.DeployRequest\x1a#.pexpress.codeserver.v1.DeployEvent0\x01\x12\\\n" +
 	"\tDeployAll\x12(.pexpress.codeserver.v1.DeployAllRequest\x1a#.pexpress.codeserver.v1.DeployEvent0\x01\x12Z\n" +
-	"\bRollback\x12'.pexpress.codeserver.v1.RollbackRequest\x1a#.pexpress.codeserver.v1.DeployEvent0\x01\x12W\n" +
+	"\bRollback\x12'.pexpress.codeserver.v1.RollbackRequest\x1a#.pexpress.codeserver.v1.DeployEvent0\x01\x12X\n" +
+	"\aRestart\x12&.pexpress.codeserver.v1.RestartRequest\x1a#.pexpress.codeserver.v1.DeployEvent0\x01\x12W\n" +
 	"\x06Remove\x12%.pexpress.codeserver.v1.RemoveRequest\x1a&.pexpress.codeserver.v1.RemoveResponse\x12Q\n" +
 	"\x04List\x12#.pexpress.codeserver.v1.ListRequest\x1a$.pexpress.codeserver.v1.ListResponse\x12Q\n" +
 	"\x05Watch\x12$.pexpress.codeserver.v1.WatchRequest\x1a .pexpress.codeserver.v1.Location0\x01\x12N\n" +
@@ -2102,7 +2169,7 @@ func file_codeserver_proto_v1_codeserver_proto_rawDescGZIP() []byte {
 }
 
 var file_codeserver_proto_v1_codeserver_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_codeserver_proto_v1_codeserver_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_codeserver_proto_v1_codeserver_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_codeserver_proto_v1_codeserver_proto_goTypes = []any{
 	(State)(0),                    // 0: pexpress.codeserver.v1.State
 	(*DeployRequest)(nil),         // 1: pexpress.codeserver.v1.DeployRequest
@@ -2121,77 +2188,82 @@ var file_codeserver_proto_v1_codeserver_proto_goTypes = []any{
 	(*Ending)(nil),                // 14: pexpress.codeserver.v1.Ending
 	(*Usage)(nil),                 // 15: pexpress.codeserver.v1.Usage
 	(*RollbackRequest)(nil),       // 16: pexpress.codeserver.v1.RollbackRequest
-	(*RemoveRequest)(nil),         // 17: pexpress.codeserver.v1.RemoveRequest
-	(*RemoveResponse)(nil),        // 18: pexpress.codeserver.v1.RemoveResponse
-	(*ListRequest)(nil),           // 19: pexpress.codeserver.v1.ListRequest
-	(*ListResponse)(nil),          // 20: pexpress.codeserver.v1.ListResponse
-	(*WatchRequest)(nil),          // 21: pexpress.codeserver.v1.WatchRequest
-	(*LogsRequest)(nil),           // 22: pexpress.codeserver.v1.LogsRequest
-	(*LogLine)(nil),               // 23: pexpress.codeserver.v1.LogLine
-	nil,                           // 24: pexpress.codeserver.v1.VersionSpec.EnvEntry
-	nil,                           // 25: pexpress.codeserver.v1.VersionSpec.OutputsEntry
-	nil,                           // 26: pexpress.codeserver.v1.Version.LeftOutEntry
-	(*durationpb.Duration)(nil),   // 27: google.protobuf.Duration
-	(*v2.Digest)(nil),             // 28: build.bazel.remote.execution.v2.Digest
-	(*timestamppb.Timestamp)(nil), // 29: google.protobuf.Timestamp
+	(*RestartRequest)(nil),        // 17: pexpress.codeserver.v1.RestartRequest
+	(*RemoveRequest)(nil),         // 18: pexpress.codeserver.v1.RemoveRequest
+	(*RemoveResponse)(nil),        // 19: pexpress.codeserver.v1.RemoveResponse
+	(*ListRequest)(nil),           // 20: pexpress.codeserver.v1.ListRequest
+	(*ListResponse)(nil),          // 21: pexpress.codeserver.v1.ListResponse
+	(*WatchRequest)(nil),          // 22: pexpress.codeserver.v1.WatchRequest
+	(*LogsRequest)(nil),           // 23: pexpress.codeserver.v1.LogsRequest
+	(*LogLine)(nil),               // 24: pexpress.codeserver.v1.LogLine
+	nil,                           // 25: pexpress.codeserver.v1.VersionSpec.EnvEntry
+	nil,                           // 26: pexpress.codeserver.v1.VersionSpec.OutputsEntry
+	nil,                           // 27: pexpress.codeserver.v1.Version.LeftOutEntry
+	(*durationpb.Duration)(nil),   // 28: google.protobuf.Duration
+	(*v2.Digest)(nil),             // 29: build.bazel.remote.execution.v2.Digest
+	(*timestamppb.Timestamp)(nil), // 30: google.protobuf.Timestamp
 }
 var file_codeserver_proto_v1_codeserver_proto_depIdxs = []int32{
 	4,  // 0: pexpress.codeserver.v1.DeployRequest.spec:type_name -> pexpress.codeserver.v1.VersionSpec
-	27, // 1: pexpress.codeserver.v1.DeployRequest.ready_timeout:type_name -> google.protobuf.Duration
+	28, // 1: pexpress.codeserver.v1.DeployRequest.ready_timeout:type_name -> google.protobuf.Duration
 	3,  // 2: pexpress.codeserver.v1.DeployRequest.canary:type_name -> pexpress.codeserver.v1.Canary
 	1,  // 3: pexpress.codeserver.v1.DeployAllRequest.deploys:type_name -> pexpress.codeserver.v1.DeployRequest
-	27, // 4: pexpress.codeserver.v1.Canary.duration:type_name -> google.protobuf.Duration
-	28, // 5: pexpress.codeserver.v1.VersionSpec.deps_root:type_name -> build.bazel.remote.execution.v2.Digest
-	28, // 6: pexpress.codeserver.v1.VersionSpec.source_root:type_name -> build.bazel.remote.execution.v2.Digest
+	28, // 4: pexpress.codeserver.v1.Canary.duration:type_name -> google.protobuf.Duration
+	29, // 5: pexpress.codeserver.v1.VersionSpec.deps_root:type_name -> build.bazel.remote.execution.v2.Digest
+	29, // 6: pexpress.codeserver.v1.VersionSpec.source_root:type_name -> build.bazel.remote.execution.v2.Digest
 	6,  // 7: pexpress.codeserver.v1.VersionSpec.entry:type_name -> pexpress.codeserver.v1.Entry
-	24, // 8: pexpress.codeserver.v1.VersionSpec.env:type_name -> pexpress.codeserver.v1.VersionSpec.EnvEntry
-	25, // 9: pexpress.codeserver.v1.VersionSpec.outputs:type_name -> pexpress.codeserver.v1.VersionSpec.OutputsEntry
+	25, // 8: pexpress.codeserver.v1.VersionSpec.env:type_name -> pexpress.codeserver.v1.VersionSpec.EnvEntry
+	26, // 9: pexpress.codeserver.v1.VersionSpec.outputs:type_name -> pexpress.codeserver.v1.VersionSpec.OutputsEntry
 	5,  // 10: pexpress.codeserver.v1.VersionSpec.limits:type_name -> pexpress.codeserver.v1.Limits
 	7,  // 11: pexpress.codeserver.v1.Entry.readiness:type_name -> pexpress.codeserver.v1.Readiness
 	9,  // 12: pexpress.codeserver.v1.DeployEvent.stage:type_name -> pexpress.codeserver.v1.Stage
 	10, // 13: pexpress.codeserver.v1.DeployEvent.deployed:type_name -> pexpress.codeserver.v1.Deployed
-	27, // 14: pexpress.codeserver.v1.Stage.took:type_name -> google.protobuf.Duration
+	28, // 14: pexpress.codeserver.v1.Stage.took:type_name -> google.protobuf.Duration
 	11, // 15: pexpress.codeserver.v1.Deployed.location:type_name -> pexpress.codeserver.v1.Location
 	13, // 16: pexpress.codeserver.v1.Location.versions:type_name -> pexpress.codeserver.v1.Version
 	12, // 17: pexpress.codeserver.v1.Location.failure:type_name -> pexpress.codeserver.v1.Failure
-	29, // 18: pexpress.codeserver.v1.Failure.time:type_name -> google.protobuf.Timestamp
+	30, // 18: pexpress.codeserver.v1.Failure.time:type_name -> google.protobuf.Timestamp
 	9,  // 19: pexpress.codeserver.v1.Failure.stages:type_name -> pexpress.codeserver.v1.Stage
 	4,  // 20: pexpress.codeserver.v1.Version.spec:type_name -> pexpress.codeserver.v1.VersionSpec
 	0,  // 21: pexpress.codeserver.v1.Version.state:type_name -> pexpress.codeserver.v1.State
-	29, // 22: pexpress.codeserver.v1.Version.deployed_at:type_name -> google.protobuf.Timestamp
+	30, // 22: pexpress.codeserver.v1.Version.deployed_at:type_name -> google.protobuf.Timestamp
 	15, // 23: pexpress.codeserver.v1.Version.usage:type_name -> pexpress.codeserver.v1.Usage
 	9,  // 24: pexpress.codeserver.v1.Version.stages:type_name -> pexpress.codeserver.v1.Stage
-	26, // 25: pexpress.codeserver.v1.Version.left_out:type_name -> pexpress.codeserver.v1.Version.LeftOutEntry
+	27, // 25: pexpress.codeserver.v1.Version.left_out:type_name -> pexpress.codeserver.v1.Version.LeftOutEntry
 	14, // 26: pexpress.codeserver.v1.Version.last_ending:type_name -> pexpress.codeserver.v1.Ending
-	29, // 27: pexpress.codeserver.v1.Ending.time:type_name -> google.protobuf.Timestamp
-	27, // 28: pexpress.codeserver.v1.Usage.cpu:type_name -> google.protobuf.Duration
-	27, // 29: pexpress.codeserver.v1.Usage.latency_p50:type_name -> google.protobuf.Duration
-	27, // 30: pexpress.codeserver.v1.Usage.latency_p99:type_name -> google.protobuf.Duration
-	29, // 31: pexpress.codeserver.v1.Usage.measured_at:type_name -> google.protobuf.Timestamp
-	27, // 32: pexpress.codeserver.v1.RollbackRequest.ready_timeout:type_name -> google.protobuf.Duration
-	11, // 33: pexpress.codeserver.v1.ListResponse.locations:type_name -> pexpress.codeserver.v1.Location
-	27, // 34: pexpress.codeserver.v1.WatchRequest.usage_every:type_name -> google.protobuf.Duration
-	29, // 35: pexpress.codeserver.v1.LogLine.time:type_name -> google.protobuf.Timestamp
-	28, // 36: pexpress.codeserver.v1.VersionSpec.OutputsEntry.value:type_name -> build.bazel.remote.execution.v2.Digest
-	1,  // 37: pexpress.codeserver.v1.CodeServer.Deploy:input_type -> pexpress.codeserver.v1.DeployRequest
-	2,  // 38: pexpress.codeserver.v1.CodeServer.DeployAll:input_type -> pexpress.codeserver.v1.DeployAllRequest
-	16, // 39: pexpress.codeserver.v1.CodeServer.Rollback:input_type -> pexpress.codeserver.v1.RollbackRequest
-	17, // 40: pexpress.codeserver.v1.CodeServer.Remove:input_type -> pexpress.codeserver.v1.RemoveRequest
-	19, // 41: pexpress.codeserver.v1.CodeServer.List:input_type -> pexpress.codeserver.v1.ListRequest
-	21, // 42: pexpress.codeserver.v1.CodeServer.Watch:input_type -> pexpress.codeserver.v1.WatchRequest
-	22, // 43: pexpress.codeserver.v1.CodeServer.Logs:input_type -> pexpress.codeserver.v1.LogsRequest
-	8,  // 44: pexpress.codeserver.v1.CodeServer.Deploy:output_type -> pexpress.codeserver.v1.DeployEvent
-	8,  // 45: pexpress.codeserver.v1.CodeServer.DeployAll:output_type -> pexpress.codeserver.v1.DeployEvent
-	8,  // 46: pexpress.codeserver.v1.CodeServer.Rollback:output_type -> pexpress.codeserver.v1.DeployEvent
-	18, // 47: pexpress.codeserver.v1.CodeServer.Remove:output_type -> pexpress.codeserver.v1.RemoveResponse
-	20, // 48: pexpress.codeserver.v1.CodeServer.List:output_type -> pexpress.codeserver.v1.ListResponse
-	11, // 49: pexpress.codeserver.v1.CodeServer.Watch:output_type -> pexpress.codeserver.v1.Location
-	23, // 50: pexpress.codeserver.v1.CodeServer.Logs:output_type -> pexpress.codeserver.v1.LogLine
-	44, // [44:51] is the sub-list for method output_type
-	37, // [37:44] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	30, // 27: pexpress.codeserver.v1.Ending.time:type_name -> google.protobuf.Timestamp
+	28, // 28: pexpress.codeserver.v1.Usage.cpu:type_name -> google.protobuf.Duration
+	28, // 29: pexpress.codeserver.v1.Usage.latency_p50:type_name -> google.protobuf.Duration
+	28, // 30: pexpress.codeserver.v1.Usage.latency_p99:type_name -> google.protobuf.Duration
+	30, // 31: pexpress.codeserver.v1.Usage.measured_at:type_name -> google.protobuf.Timestamp
+	28, // 32: pexpress.codeserver.v1.RollbackRequest.ready_timeout:type_name -> google.protobuf.Duration
+	28, // 33: pexpress.codeserver.v1.RestartRequest.ready_timeout:type_name -> google.protobuf.Duration
+	3,  // 34: pexpress.codeserver.v1.RestartRequest.canary:type_name -> pexpress.codeserver.v1.Canary
+	11, // 35: pexpress.codeserver.v1.ListResponse.locations:type_name -> pexpress.codeserver.v1.Location
+	28, // 36: pexpress.codeserver.v1.WatchRequest.usage_every:type_name -> google.protobuf.Duration
+	30, // 37: pexpress.codeserver.v1.LogLine.time:type_name -> google.protobuf.Timestamp
+	29, // 38: pexpress.codeserver.v1.VersionSpec.OutputsEntry.value:type_name -> build.bazel.remote.execution.v2.Digest
+	1,  // 39: pexpress.codeserver.v1.CodeServer.Deploy:input_type -> pexpress.codeserver.v1.DeployRequest
+	2,  // 40: pexpress.codeserver.v1.CodeServer.DeployAll:input_type -> pexpress.codeserver.v1.DeployAllRequest
+	16, // 41: pexpress.codeserver.v1.CodeServer.Rollback:input_type -> pexpress.codeserver.v1.RollbackRequest
+	17, // 42: pexpress.codeserver.v1.CodeServer.Restart:input_type -> pexpress.codeserver.v1.RestartRequest
+	18, // 43: pexpress.codeserver.v1.CodeServer.Remove:input_type -> pexpress.codeserver.v1.RemoveRequest
+	20, // 44: pexpress.codeserver.v1.CodeServer.List:input_type -> pexpress.codeserver.v1.ListRequest
+	22, // 45: pexpress.codeserver.v1.CodeServer.Watch:input_type -> pexpress.codeserver.v1.WatchRequest
+	23, // 46: pexpress.codeserver.v1.CodeServer.Logs:input_type -> pexpress.codeserver.v1.LogsRequest
+	8,  // 47: pexpress.codeserver.v1.CodeServer.Deploy:output_type -> pexpress.codeserver.v1.DeployEvent
+	8,  // 48: pexpress.codeserver.v1.CodeServer.DeployAll:output_type -> pexpress.codeserver.v1.DeployEvent
+	8,  // 49: pexpress.codeserver.v1.CodeServer.Rollback:output_type -> pexpress.codeserver.v1.DeployEvent
+	8,  // 50: pexpress.codeserver.v1.CodeServer.Restart:output_type -> pexpress.codeserver.v1.DeployEvent
+	19, // 51: pexpress.codeserver.v1.CodeServer.Remove:output_type -> pexpress.codeserver.v1.RemoveResponse
+	21, // 52: pexpress.codeserver.v1.CodeServer.List:output_type -> pexpress.codeserver.v1.ListResponse
+	11, // 53: pexpress.codeserver.v1.CodeServer.Watch:output_type -> pexpress.codeserver.v1.Location
+	24, // 54: pexpress.codeserver.v1.CodeServer.Logs:output_type -> pexpress.codeserver.v1.LogLine
+	47, // [47:55] is the sub-list for method output_type
+	39, // [39:47] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_codeserver_proto_v1_codeserver_proto_init() }
@@ -2211,13 +2283,14 @@ func file_codeserver_proto_v1_codeserver_proto_init() {
 	}
 	file_codeserver_proto_v1_codeserver_proto_msgTypes[15].OneofWrappers = []any{}
 	file_codeserver_proto_v1_codeserver_proto_msgTypes[16].OneofWrappers = []any{}
+	file_codeserver_proto_v1_codeserver_proto_msgTypes[17].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_codeserver_proto_v1_codeserver_proto_rawDesc), len(file_codeserver_proto_v1_codeserver_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   26,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

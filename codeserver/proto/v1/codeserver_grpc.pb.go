@@ -24,6 +24,7 @@ const (
 	CodeServer_Deploy_FullMethodName    = "/pexpress.codeserver.v1.CodeServer/Deploy"
 	CodeServer_DeployAll_FullMethodName = "/pexpress.codeserver.v1.CodeServer/DeployAll"
 	CodeServer_Rollback_FullMethodName  = "/pexpress.codeserver.v1.CodeServer/Rollback"
+	CodeServer_Restart_FullMethodName   = "/pexpress.codeserver.v1.CodeServer/Restart"
 	CodeServer_Remove_FullMethodName    = "/pexpress.codeserver.v1.CodeServer/Remove"
 	CodeServer_List_FullMethodName      = "/pexpress.codeserver.v1.CodeServer/List"
 	CodeServer_Watch_FullMethodName     = "/pexpress.codeserver.v1.CodeServer/Watch"
@@ -48,6 +49,10 @@ type CodeServerClient interface {
 	DeployAll(ctx context.Context, in *DeployAllRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DeployEvent], error)
 	// Rollback moves a location back to a version that is kept; without one named, to the last one served before that has not failed.
 	Rollback(ctx context.Context, in *RollbackRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DeployEvent], error)
+	// Restart starts another process of the version that a location serves, and moves the traffic to it when it is ready: for what
+	// a version takes up at its start, such as a secret that was changed. When it does not become ready the process before serves
+	// on, and the error says so.
+	Restart(ctx context.Context, in *RestartRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DeployEvent], error)
 	// Remove ends a location: its address is free and its versions are forgotten when Remove returns. Requests under way
 	// end as on a deploy. NOT_FOUND if there is no such location.
 	Remove(ctx context.Context, in *RemoveRequest, opts ...grpc.CallOption) (*RemoveResponse, error)
@@ -125,6 +130,25 @@ func (c *codeServerClient) Rollback(ctx context.Context, in *RollbackRequest, op
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type CodeServer_RollbackClient = grpc.ServerStreamingClient[DeployEvent]
 
+func (c *codeServerClient) Restart(ctx context.Context, in *RestartRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DeployEvent], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &CodeServer_ServiceDesc.Streams[3], CodeServer_Restart_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[RestartRequest, DeployEvent]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type CodeServer_RestartClient = grpc.ServerStreamingClient[DeployEvent]
+
 func (c *codeServerClient) Remove(ctx context.Context, in *RemoveRequest, opts ...grpc.CallOption) (*RemoveResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RemoveResponse)
@@ -147,7 +171,7 @@ func (c *codeServerClient) List(ctx context.Context, in *ListRequest, opts ...gr
 
 func (c *codeServerClient) Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Location], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &CodeServer_ServiceDesc.Streams[3], CodeServer_Watch_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &CodeServer_ServiceDesc.Streams[4], CodeServer_Watch_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +190,7 @@ type CodeServer_WatchClient = grpc.ServerStreamingClient[Location]
 
 func (c *codeServerClient) Logs(ctx context.Context, in *LogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LogLine], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &CodeServer_ServiceDesc.Streams[4], CodeServer_Logs_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &CodeServer_ServiceDesc.Streams[5], CodeServer_Logs_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -201,6 +225,10 @@ type CodeServerServer interface {
 	DeployAll(*DeployAllRequest, grpc.ServerStreamingServer[DeployEvent]) error
 	// Rollback moves a location back to a version that is kept; without one named, to the last one served before that has not failed.
 	Rollback(*RollbackRequest, grpc.ServerStreamingServer[DeployEvent]) error
+	// Restart starts another process of the version that a location serves, and moves the traffic to it when it is ready: for what
+	// a version takes up at its start, such as a secret that was changed. When it does not become ready the process before serves
+	// on, and the error says so.
+	Restart(*RestartRequest, grpc.ServerStreamingServer[DeployEvent]) error
 	// Remove ends a location: its address is free and its versions are forgotten when Remove returns. Requests under way
 	// end as on a deploy. NOT_FOUND if there is no such location.
 	Remove(context.Context, *RemoveRequest) (*RemoveResponse, error)
@@ -229,6 +257,9 @@ func (UnimplementedCodeServerServer) DeployAll(*DeployAllRequest, grpc.ServerStr
 }
 func (UnimplementedCodeServerServer) Rollback(*RollbackRequest, grpc.ServerStreamingServer[DeployEvent]) error {
 	return status.Error(codes.Unimplemented, "method Rollback not implemented")
+}
+func (UnimplementedCodeServerServer) Restart(*RestartRequest, grpc.ServerStreamingServer[DeployEvent]) error {
+	return status.Error(codes.Unimplemented, "method Restart not implemented")
 }
 func (UnimplementedCodeServerServer) Remove(context.Context, *RemoveRequest) (*RemoveResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Remove not implemented")
@@ -295,6 +326,17 @@ func _CodeServer_Rollback_Handler(srv interface{}, stream grpc.ServerStream) err
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type CodeServer_RollbackServer = grpc.ServerStreamingServer[DeployEvent]
+
+func _CodeServer_Restart_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(RestartRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(CodeServerServer).Restart(m, &grpc.GenericServerStream[RestartRequest, DeployEvent]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type CodeServer_RestartServer = grpc.ServerStreamingServer[DeployEvent]
 
 func _CodeServer_Remove_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(RemoveRequest)
@@ -384,6 +426,11 @@ var CodeServer_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Rollback",
 			Handler:       _CodeServer_Rollback_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Restart",
+			Handler:       _CodeServer_Restart_Handler,
 			ServerStreams: true,
 		},
 		{

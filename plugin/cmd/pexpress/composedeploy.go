@@ -63,7 +63,6 @@ func (a *app) deployDescriptor(ctx context.Context, r descriptorRequest) error {
 		},
 		ReadyTimeout: durationpb.New(r.timeout),
 		Listen:       first(r.listen, d.Run.Listen),
-		Restart:      r.restart,
 	}
 	if err := a.sign(ctx, req, provenance.Deploy{}); err != nil {
 		return err

@@ -35,8 +35,7 @@ switch together: when one of them does not become ready, or cannot be built, all
 With --canary the new version gets that share of the requests first. The command waits until the trial is over; it fails,
 and the old version has all requests again, when the new one fails more of them, or when the command is ended before.
 
-A version that serves already is left as it is. With --restart a new process of it is started all the same and takes the
-traffic over, as a new version would: for a secret that was changed.
+A version that serves already is left as it is; 'pexpress restart' starts another process of it.
 
 The codeserver reads the same cache: give both the same address.
 
@@ -87,7 +86,6 @@ described. Their files must be in the cache, or come from the directories that -
 	serverFlag(c, &to)
 	c.Flags().StringVar(&opts.listen, "listen", "", "address that the location answers on (default: as before, or a free port)")
 	c.Flags().DurationVar(&opts.timeout, "ready-timeout", time.Minute, "how long the new version may take to become ready; once more as long when it is started by itself because it was not, forked")
-	c.Flags().BoolVar(&opts.restart, "restart", false, "start a new process also of a version that serves already")
 	c.Flags().BoolVar(&timings, "timings", false, "show how long each step has taken, from the start of the command to the first answer")
 	opts.trial.flags(c)
 	roll.flags(c)
@@ -103,7 +101,6 @@ type deployOptions struct {
 	listen  string
 	timeout time.Duration
 	trial   canary
-	restart bool
 }
 
 func serverFlag(c *cobra.Command, to *string) {
@@ -188,7 +185,6 @@ func (s *session) deployRequests(ctx context.Context, locs []*project.Location, 
 		if reqs[i], err = s.deployRequest(ctx, loc, opts.listen, opts.timeout); err != nil {
 			return nil, fmt.Errorf("location %s: %w", loc.Name, err)
 		}
-		reqs[i].Restart = opts.restart
 	}
 	if len(reqs) == 1 {
 		reqs[0].Canary = opts.trial.message()

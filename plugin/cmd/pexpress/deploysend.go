@@ -55,7 +55,7 @@ func (s *session) sendDeploy(ctx context.Context, c *client.Client, reqs []*code
 	return err
 }
 
-// eventStream is the answer to Deploy and to Rollback.
+// eventStream is the answer to Deploy, Rollback and Restart.
 type eventStream interface {
 	Recv() (*codeserverpb.DeployEvent, error)
 }

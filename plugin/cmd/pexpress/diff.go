@@ -50,7 +50,7 @@ file is read. Of environment variables the names are shown, and never the values
 
 // diff reports what differs between two versions of one of the codeserver's locations.
 func (a *app) diff(ctx context.Context, all []*codeserverpb.Location, args []string) (err error) {
-	l, err := a.locationIn(all, args)
+	l, err := a.locationIn("diff", all, args)
 	if err != nil {
 		return err
 	}
@@ -78,8 +78,8 @@ func (a *app) diff(ctx context.Context, all []*codeserverpb.Location, args []str
 	return nil
 }
 
-// locationIn returns the location that is named, else the only one of the codeserver's, or of those the only one of the project's.
-func (a *app) locationIn(all []*codeserverpb.Location, args []string) (*codeserverpb.Location, error) {
+// locationIn returns the location that a command names, else the only one of the codeserver's, or of those the only one of the project's.
+func (a *app) locationIn(command string, all []*codeserverpb.Location, args []string) (*codeserverpb.Location, error) {
 	var names []string
 	for _, l := range all {
 		if len(args) > 0 && l.GetName() == args[0] {
@@ -107,9 +107,9 @@ func (a *app) locationIn(all []*codeserverpb.Location, args []string) (*codeserv
 		}
 	}
 	if len(found) != 1 {
-		return nil, usageError{fmt.Errorf("the codeserver has several locations, %s: name one, as in 'pexpress diff LOCATION'", strings.Join(names, ", "))}
+		return nil, usageError{fmt.Errorf("the codeserver has several locations, %s: name one, as in 'pexpress %s LOCATION'", strings.Join(names, ", "), command)}
 	}
-	return a.locationIn(all, found)
+	return a.locationIn(command, all, found)
 }
 
 // versionPair returns the two versions that are compared, as the names say.

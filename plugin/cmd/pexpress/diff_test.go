@@ -126,20 +126,20 @@ func TestLocationIn(t *testing.T) {
 	web, shop := &codeserverpb.Location{Name: "web", Versions: one}, &codeserverpb.Location{Name: "shop", Versions: one}
 	unread := &codeserverpb.Location{Name: "*", Channel: "prod"}
 	a := &app{dir: t.TempDir()}
-	l, err := a.locationIn([]*codeserverpb.Location{unread, web}, nil)
+	l, err := a.locationIn("diff", []*codeserverpb.Location{unread, web}, nil)
 	require.NoError(t, err)
 	require.Same(t, web, l)
-	_, err = a.locationIn([]*codeserverpb.Location{unread}, nil)
+	_, err = a.locationIn("diff", []*codeserverpb.Location{unread}, nil)
 	require.ErrorContains(t, err, "serves nothing yet")
 	all := []*codeserverpb.Location{shop, web}
-	_, err = a.locationIn(all, nil)
-	require.ErrorContains(t, err, "several locations, shop, web: name one")
+	_, err = a.locationIn("diff", all, nil)
+	require.ErrorContains(t, err, "several locations, shop, web: name one, as in 'pexpress diff LOCATION'")
 	require.Equal(t, exitUsage, exitCode(err))
 	require.NoError(t, os.WriteFile(filepath.Join(a.dir, "pexpress.toml"), []byte("[location.web]\n[location.other]\n"), 0o644))
-	l, err = a.locationIn(all, nil)
+	l, err = a.locationIn("diff", all, nil)
 	require.NoError(t, err)
 	require.Same(t, web, l)
-	l, err = a.locationIn(all, []string{"shop"})
+	l, err = a.locationIn("diff", all, []string{"shop"})
 	require.NoError(t, err)
 	require.Same(t, shop, l)
 }

@@ -110,7 +110,7 @@ func (a *app) command() *cobra.Command {
 	lock := a.lockCommand()
 	lock.AddCommand(a.lockSelectCommand())
 	root.AddCommand(lock, a.buildCommand(), a.explainCommand(), a.deployCommand(), a.devCommand(), a.statusCommand(),
-		a.diffCommand(), a.rollbackCommand(), a.removeCommand(), a.channelCommand(), a.ciCommand(), a.pluginCommand(), a.logsCommand(), a.exportCommand(), a.runCommand(), a.cacheCommand(), a.composeCommand(),
+		a.diffCommand(), a.rollbackCommand(), a.restartCommand(), a.removeCommand(), a.channelCommand(), a.ciCommand(), a.pluginCommand(), a.logsCommand(), a.exportCommand(), a.runCommand(), a.cacheCommand(), a.composeCommand(),
 		a.digestCommand(), a.keyCommand(), a.sbomCommand(), builderCommand())
 	return root
 }
