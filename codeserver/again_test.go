@@ -75,6 +75,18 @@ func TestAgain(t *testing.T) {
 	require.Equal(t, v.GetPid(), h.version("web").GetPid())
 }
 
+// TestAgainIsNotNew: a version that has shown that it is good is not taken back when another process of it ends, as a new one would be.
+func TestAgainIsNotNew(t *testing.T) {
+	for served, want := range map[time.Duration]bool{time.Second: true, fallBackTime: false} {
+		before, now := &version{name: "before"}, &version{name: "now", switched: time.Now().Add(-served)}
+		l := &location{current: now, previous: before, versions: []*version{now, before}}
+		v := &version{name: "now", ends: maxEnds}
+		(&transition{l: l, v: v, run: &running{}, again: true}).apply()
+		require.Same(t, v, l.current)
+		require.Equal(t, want, l.isBad(v), served)
+	}
+}
+
 // TestAgainFails has a version not come up another time: the process that serves stays, and the error says so. When that has ended
 // the error does not.
 func TestAgainFails(t *testing.T) {

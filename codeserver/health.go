@@ -125,15 +125,13 @@ func (s *Server) another(l *location, v *version, run *running) bool {
 	again.deployed, again.ends, again.restarts, again.stats = v.deployed, v.ends, v.restarts+1, v.stats
 	again.location, again.spent, again.ended = l, v.spent, v.ended
 	again.endedAt = v.endedAt
-	switched := v.switched
 	s.mu.Unlock()
-	t := &transition{l: l, v: again}
+	t := &transition{l: l, v: again, again: true}
 	s.announce(l, again)
 	t.run, err = s.start(s.ctx, l, again, defaultReady, s.keepStages(again, func(*codeserverpb.Stage) {}))
 	if err == nil {
 		if err = s.switchAll([]*transition{t}); err == nil {
 			s.mu.Lock()
-			again.switched = switched
 			l.done.replaced++
 			s.mu.Unlock()
 			return true

@@ -105,6 +105,9 @@ func (t *transition) apply() {
 	}
 	v.state, v.err, t.run.since = codeserverpb.State_READY, "", time.Now()
 	v.failed, v.blemish, v.switched = "", blemish, t.run.since
+	if t.again {
+		v.switched = t.current.switched // it is as new, or as good, as it was
+	}
 }
 
 // blemishOf returns why a version has failed, or had, "" if it is as good as any. Server.mu is held.
