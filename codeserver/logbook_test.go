@@ -60,7 +60,7 @@ func TestLastWords(t *testing.T) {
 
 // TestLastWordsFit: what an error quotes of a log fits into the header of an answer, in which all but ASCII takes three times the room.
 func TestLastWordsFit(t *testing.T) {
-	b, err := openLogbook(filepath.Join(t.TempDir(), "log"), "web", "version")
+	b, err := openLogbook(filepath.Join(t.TempDir(), "log"), "web", "version", new(atomic.Int64))
 	require.NoError(t, err)
 	defer b.close()
 	for range 2 * lastLines {
