@@ -15,13 +15,18 @@ import (
 
 // serveFails runs a codeserver that must end by itself, and returns what it said.
 func serveFails(t *testing.T, args ...string) string {
-	cmd := exec.Command(filepath.Join(bin, "codeserver"), append([]string{"serve"}, args...)...)
+	return codeserverFails(t, 1, append([]string{"serve"}, args...)...)
+}
+
+// codeserverFails runs the program, which must end with the status, and returns what it said.
+func codeserverFails(t *testing.T, code int, args ...string) string {
+	cmd := exec.Command(filepath.Join(bin, "codeserver"), args...)
 	cmd.Env = append(os.Environ(), "PEXPRESS_CACHE=")
 	timer := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
 	defer timer.Stop()
 	out, err := cmd.CombinedOutput()
 	require.Error(t, err)
-	require.Equal(t, 1, cmd.ProcessState.ExitCode(), "%s", out)
+	require.Equal(t, code, cmd.ProcessState.ExitCode(), "%s", out)
 	return string(out)
 }
 
@@ -42,10 +47,8 @@ func TestServeRefuses(t *testing.T) {
 	state, cache := filepath.Join(dir, "state"), filepath.Join(dir, "cache")
 	local := []string{"--listen", "127.0.0.1:0", "--cache", cache}
 	require.Contains(t, serveFails(t, "--state", state, "--listen", "127.0.0.1:0", "--cache", "bogus://x"), "cache address")
-	require.Contains(t, serveFails(t, local...), "\"state\" not set")
 	require.Contains(t, serveFails(t, "--state", state, "--cache", cache, "--listen", "0.0.0.0:0"), "--allow-unauthenticated-remote-access")
 	require.Contains(t, serveFails(t, "--state", state, "--cache", cache, "--listen", "nowhere"), "use host:port or unix:///socket")
-	require.Contains(t, serveFails(t, append(local, "--state", state, "--keep", "0")...), "--keep")
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o644))
 	require.Contains(t, serveFails(t, append(local, "--state", filepath.Join(dir, "file", "x"))...), "state directory")
 	for _, form := range []string{"unix://", "unix:"} {
@@ -61,6 +64,20 @@ func TestServeRefuses(t *testing.T) {
 	require.NoError(t, err)
 	defer taken.Close()
 	require.Contains(t, serveFails(t, "--state", state, "--cache", cache, "--listen", taken.Addr().String()), taken.Addr().String())
+}
+
+// TestCodeserverUsage starts it with command lines that make no sense, and is told where it is explained.
+func TestCodeserverUsage(t *testing.T) {
+	for want, args := range map[string][]string{
+		`"state" not set; see 'codeserver serve --help'`:               {"serve"},
+		`"state" not set; see 'codeserver stop --help'`:                {"stop"},
+		`unknown flag: --sate; see 'codeserver serve --help'`:          {"serve", "--sate", "x"},
+		`unknown command "sevre" for "codeserver"; see 'codeserver --`: {"sevre"},
+		`accepts 1 arg(s), received 0; see 'codeserver token --help'`:  {"token"},
+		`say 1 or more; see 'codeserver serve --help'`:                 {"serve", "--state", t.TempDir(), "--cache", t.TempDir(), "--listen", "127.0.0.1:0", "--keep", "0"},
+	} {
+		require.Contains(t, codeserverFails(t, 2, args...), want)
+	}
 }
 
 // TestServeTwice starts a second codeserver beside one that serves: on its state, and on its socket.

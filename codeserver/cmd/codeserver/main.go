@@ -26,8 +26,8 @@ func main() {
 	cancel(nil)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "codeserver: "+err.Error())
-		os.Exit(1)
 	}
+	os.Exit(exitCode(err))
 }
 
 // endings are the signals that end a codeserver, each in its way; SIGUSR2, which may, is for serve.

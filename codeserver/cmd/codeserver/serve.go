@@ -33,18 +33,22 @@ const rootHelp = `codeserver serves locations: each is a stable address, and ver
   codeserver serve --state DIR --cache ADDRESS --listen unix:///run/codeserver.sock
 
 It reads trees from the cache that pexpress writes them to, keeps all that it serves in the state directory, and serves
-the same again after a restart, also without the cache.`
+the same again after a restart, also without the cache.
+
+Exit status: 0 done; 1 something failed; 2 wrong usage.`
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	root := &cobra.Command{
 		Use: "codeserver", Version: version, Short: "Serve versions of Python projects", Long: rootHelp,
-		SilenceErrors: true, SilenceUsage: true,
+		SilenceErrors: true, SilenceUsage: true, DisableSuggestions: true, // --help lists the three commands
 	}
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.AddCommand(serveCommand(), stopCommand(), tokenCommand())
-	return root.ExecuteContext(ctx)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	c, err := root.ExecuteContextC(ctx)
+	return asUsage(c, err)
 }
 
 // flags are what serve is told.
@@ -143,10 +147,10 @@ func (f *flags) hidden() []string {
 // check refuses what makes no sense, before anything is opened.
 func (f *flags) check() error {
 	if f.keep < 1 {
-		return fmt.Errorf("--keep %d: the version that serves is kept in any case; say 1 or more", f.keep)
+		return usageError{fmt.Errorf("--keep %d: the version that serves is kept in any case; say 1 or more", f.keep)}
 	}
 	if f.warm < 0 || f.adopt < 0 {
-		return fmt.Errorf("--keep-warm %s, --adopt-within %s: say 0 or more", f.warm, f.adopt)
+		return usageError{fmt.Errorf("--keep-warm %s, --adopt-within %s: say 0 or more", f.warm, f.adopt)}
 	}
 	return nil
 }
