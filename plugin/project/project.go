@@ -112,6 +112,10 @@ func (p *Project) Location(name string) (*Location, error) {
 	if name == "" {
 		return nil, fmt.Errorf("%s has several locations, name one of them: %s", p.Dir, strings.Join(names, ", "))
 	}
+	if !configured(p.Dir) {
+		return nil, fmt.Errorf("%s has no location %q: no configuration is there, neither [tool.pexpress] in pyproject.toml nor pexpress.toml or %s, "+
+			"so that all it has is named %s", p.Dir, name, cloudFile, strings.Join(names, ", "))
+	}
 	return nil, fmt.Errorf("%s has no location %q; its locations are %s", p.Dir, name, strings.Join(names, ", "))
 }
 

@@ -62,6 +62,9 @@ func (s *session) locations(names []string) ([]*project.Location, error) {
 	for _, n := range names {
 		loc, err := s.project.Location(n)
 		if err != nil {
+			if above := s.app.above(); above != "" {
+				err = fmt.Errorf("%w; %s", err, above)
+			}
 			return nil, usageError{err}
 		}
 		locs = append(locs, loc)
