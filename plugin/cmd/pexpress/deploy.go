@@ -130,7 +130,7 @@ func (a *app) dial(ctx context.Context, to string) (*client.Client, error) {
 	return c, nil
 }
 
-func (s *session) deploy(ctx context.Context, names []string, to string, opts deployOptions, timings bool) error {
+func (s *session) deploy(ctx context.Context, names []string, to string, opts deployOptions, timings bool) (err error) {
 	locs, err := s.deployLocations(names, opts)
 	if err != nil {
 		return err
@@ -140,6 +140,12 @@ func (s *session) deploy(ctx context.Context, names []string, to string, opts de
 		return err
 	}
 	defer c.Close()
+	defer func() {
+		if err != nil && timings {
+			s.app.timings.failed()
+			s.app.showTimings("its failure", true)
+		}
+	}()
 	start := time.Now()
 	reqs, err := s.deployRequests(ctx, locs, opts)
 	if err != nil {

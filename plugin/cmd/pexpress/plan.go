@@ -191,9 +191,9 @@ func (s *session) buildLocation(ctx context.Context, loc *project.Location) (*bu
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	s.app.timings.mark("build")
+	s.app.timings.mark(buildStep)
 	for _, o := range b.all() {
-		s.app.timings.add(o.name, o.Took, true)
+		s.app.timings.add(o.name, o.Took, buildStep)
 		s.report(loc, o.name, o.Result)
 	}
 	s.later.Go(func() {

@@ -30,7 +30,14 @@ type timing struct {
 	Milliseconds float64 `json:"milliseconds"`
 	Within       bool    `json:"within,omitempty"`
 	took         time.Duration
+	parent       string // the step that holds this one as well, if Within
 }
+
+// The steps that hold others.
+const (
+	buildStep      = "build"
+	codeserverStep = "codeserver"
+)
 
 // newTimings begins with this process: until now it had one thing to do, so that it began the processor time ago that it has
 // used.
@@ -49,38 +56,72 @@ func newTimings() *timings {
 // mark ends a step, which began where the last one ended.
 func (t *timings) mark(name string) {
 	now := time.Now()
-	t.add(name, now.Sub(t.last), false)
+	t.add(name, now.Sub(t.last), "")
 	t.last = now
 }
 
-// add adds a step, or time to one that is there, as of a second location. within is time that another step holds as well.
-func (t *timings) add(name string, took time.Duration, within bool) {
+// add adds a step, or time to one that is there, as of a second location. Time that another step holds as well has that one as
+// its parent.
+func (t *timings) add(name string, took time.Duration, parent string) {
 	for i := range t.steps {
-		if s := &t.steps[i]; s.Name == name && s.Within == within {
+		if s := &t.steps[i]; s.Name == name && s.parent == parent {
 			s.took += took
 			s.Milliseconds = milliseconds(s.took)
 			return
 		}
 	}
-	t.steps = append(t.steps, timing{name, milliseconds(took), within, took})
+	t.steps = append(t.steps, timing{name, milliseconds(took), parent != "", took, parent})
+}
+
+// ordered returns the steps in the order in which they were added, those within another one right after it.
+func (t *timings) ordered() []timing {
+	var all []timing
+	for _, s := range t.steps {
+		if s.Within {
+			continue
+		}
+		all = append(all, s)
+		for _, part := range t.steps {
+			if part.parent == s.Name {
+				all = append(all, part)
+			}
+		}
+	}
+	return all
 }
 
 // stage adds one of the codeserver's stages.
 func (t *timings) stage(st *codeserverpb.Stage) {
 	t.beside = t.beside || st.GetLocation() != ""
-	t.add(st.GetName(), st.GetTook().AsDuration(), t.beside)
+	parent := ""
+	if t.beside {
+		parent = codeserverStep
+	}
+	t.add(st.GetName(), st.GetTook().AsDuration(), parent)
 	t.served += st.GetTook().AsDuration()
 }
 
 // deployed ends the codeserver's part: what is in none of its stages is the way there and back, and what it does between.
 func (t *timings) deployed() {
+	t.ended("between stages")
+}
+
+// failed ends what was under way when the deploy failed.
+func (t *timings) failed() {
+	t.ended("unfinished")
+}
+
+// ended ends the codeserver's part, or what there is of one; rest is what to call the time that none of its stages holds.
+func (t *timings) ended(rest string) {
 	now := time.Now()
-	rest, name := now.Sub(t.last), "codeserver"
-	if !t.beside {
-		rest, name = rest-t.served, "between stages"
+	took := now.Sub(t.last)
+	if t.beside {
+		rest = codeserverStep
+	} else {
+		took -= t.served
 	}
-	t.add(name, rest, false)
-	t.last, t.served = now, 0
+	t.add(rest, took, "")
+	t.last, t.served, t.beside = now, 0, false
 }
 
 // firstAnswer asks a location as its readiness probe does, and returns when it has answered.
@@ -125,15 +166,22 @@ func (a *app) reportTimings(ctx context.Context, reqs []*codeserverpb.DeployRequ
 		}
 	}
 	t.mark("first answer")
-	total := t.last.Sub(t.began)
-	text := "\nfrom the start of this command to the first answer:"
-	for _, s := range t.steps {
+	a.showTimings("the first answer", false)
+	return nil
+}
+
+// showTimings shows how long each step has taken until now, which is the first answer or a failure.
+func (a *app) showTimings(until string, failed bool) {
+	t := a.timings
+	total, steps := t.last.Sub(t.began), t.ordered()
+	text := "\nfrom the start of this command to " + until + ":"
+	for _, s := range steps {
 		indent := ""
 		if s.Within {
 			indent = "  "
 		}
 		text += fmt.Sprintf("\n%-16s %9s", indent+s.Name, took(s.took))
 	}
-	a.ui.event("timings", map[string]any{"stages": t.steps, "milliseconds": milliseconds(total)}, "%s\n%-16s %9s", text, "total", took(total))
-	return nil
+	a.ui.event("timings", map[string]any{"stages": steps, "milliseconds": milliseconds(total), "failed": failed},
+		"%s\n%-16s %9s", text, "total", took(total))
 }
