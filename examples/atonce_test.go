@@ -35,6 +35,7 @@ func TestSeveralLocations(t *testing.T) {
 	require.Error(t, err)
 	require.Equal(t, 5, r.code, r.stderr)
 	require.Contains(t, r.stderr, "location other: ")
+	require.Regexp(t, `\nweb: [0-9a-f]{12} goes on serving at `+addresses[0]+`; other: [0-9a-f]{12} goes on serving at `+addresses[1]+`\n$`, r.stderr)
 	for _, a := range addresses {
 		require.Equal(t, "one", h.get(a, "/"))
 	}

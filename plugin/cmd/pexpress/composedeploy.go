@@ -73,9 +73,9 @@ func (a *app) deployDescriptor(ctx context.Context, r descriptorRequest) error {
 	}
 	err = a.follow(stream, start, 1)
 	if status.Code(err) == codes.NotFound {
-		return unavailableError{err} // of the trees: the codeserver reads another cache
+		err = unavailableError{err} // of the trees: the codeserver reads another cache
 	}
-	return err
+	return withServed(ctx, c, []string{d.Location}, err)
 }
 
 // descriptorEntry is what to run, by way of the configuration that it was read from.

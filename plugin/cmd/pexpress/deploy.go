@@ -152,7 +152,7 @@ func (s *session) deploy(ctx context.Context, names []string, to string, opts de
 		return err
 	}
 	go s.builders.close() //nolint:errcheck // closing the session says so: the builder ends while the codeserver works
-	err = s.sendDeploy(ctx, c, reqs, start)
+	err = withServed(ctx, c, locationsOf(reqs), s.sendDeploy(ctx, c, reqs, start))
 	if err != nil && len(reqs) == 1 {
 		return fmt.Errorf("location %s: %w", reqs[0].GetLocation(), err)
 	}
@@ -160,6 +160,15 @@ func (s *session) deploy(ctx context.Context, names []string, to string, opts de
 		err = s.app.reportTimings(ctx, reqs)
 	}
 	return err
+}
+
+// locationsOf returns the names of what is deployed.
+func locationsOf(reqs []*codeserverpb.DeployRequest) []string {
+	names := make([]string, len(reqs))
+	for i, req := range reqs {
+		names[i] = req.GetLocation()
+	}
+	return names
 }
 
 // deployLocations returns the named locations, all if there are none, if they can be deployed so.

@@ -72,7 +72,12 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return err
 	}
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		var served servedError
+		known := errors.As(err, &served)
 		err = fmt.Errorf("interrupted; nothing partial is left, run the command again to go on")
+		if known {
+			err = servedError{err, served.serves}
+		}
 	}
 	err = a.cacheFailure(err)
 	if a.ui.json {
