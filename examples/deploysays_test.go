@@ -2,6 +2,7 @@ package examples
 
 import (
 	"bytes"
+	"encoding/json"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -33,7 +34,7 @@ func (c *begun) end() result {
 	return result{c.out.String(), c.errs.String(), c.ProcessState.ExitCode()}
 }
 
-// TestDeploySays: a deploy that is refused, called off or fails says what serves all the same, or what to do.
+// TestDeploySays: a deploy that is refused, called off, withdrawn or fails says what serves all the same, or what to do.
 func TestDeploySays(t *testing.T) {
 	h := newHost(t, webProject("one"))
 	h.start()
@@ -58,4 +59,27 @@ func TestDeploySays(t *testing.T) {
 	r = slow.end()
 	require.Equal(t, 1, r.code)
 	require.Regexp(t, `^pexpress: interrupted; .*\n`+one+` serves at `+address+`\n$`, r.stderr)
+
+	h.write("web/word.py", "WORD = \"two\"\n")
+	tried := h.begin("deploy", "--canary", "10", "--canary-for", "10m", "--canary-latency", "150")
+	require.Eventually(t, func() bool { return strings.Contains(h.run("status").stdout, "10 %") }, 20*time.Second, 20*time.Millisecond, h.run("status").stdout)
+	require.NoError(t, tried.Process.Signal(syscall.SIGINT))
+	r = tried.end()
+	require.Regexp(t, `(?m)^canary +begins  10 % of the requests for web@[0-9a-f]{12}, 10m0s. It is withdrawn if more fail than of `+one+
+		`, by over 1 percent point, or its median latency is over 150 % of that one's$`, r.stdout)
+	require.Contains(t, r.stderr, "\n"+one+" serves at ")
+
+	r, err = h.try("deploy", "--canary", "10", "--canary-for", "2s", "--output", "json")
+	require.NoError(t, err, r.stderr)
+	var canaries int
+	for line := range strings.Lines(r.stdout) {
+		var e map[string]any
+		require.NoError(t, json.Unmarshal([]byte(line), &e))
+		if e["event"] == "canary" {
+			canaries++
+			require.EqualValues(t, 10, e["percent"])
+			require.EqualValues(t, 2000, e["milliseconds"])
+		}
+	}
+	require.Equal(t, 1, canaries, r.stdout)
 }

@@ -92,7 +92,7 @@ func (j *ciJob) tryDeploy(ctx context.Context, srv *client.Client, loc *project.
 	if err != nil {
 		return deployError(err)
 	}
-	if err := j.app.follow(stream, time.Now(), 1); err != nil {
+	if err := j.app.follow(stream, time.Now(), 1, j.opts.timeout); err != nil {
 		if status.Code(err) == codes.NotFound {
 			err = unavailableError{err} // of the trees: those were just built, into another cache
 		}

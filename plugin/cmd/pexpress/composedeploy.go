@@ -71,7 +71,7 @@ func (a *app) deployDescriptor(ctx context.Context, r descriptorRequest) error {
 	if err != nil {
 		return deployError(err)
 	}
-	err = a.follow(stream, start, 1)
+	err = a.follow(stream, start, 1, r.timeout)
 	if status.Code(err) == codes.NotFound {
 		err = unavailableError{err} // of the trees: the codeserver reads another cache
 	}

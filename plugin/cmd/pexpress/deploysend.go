@@ -48,7 +48,8 @@ func (s *session) sendDeploy(ctx context.Context, c *client.Client, reqs []*code
 		return deployError(err)
 	}
 	s.later.Wait()
-	err = s.app.follow(stream, start, len(reqs))
+	defer s.app.showCanary(ctx, c, reqs[0])()
+	err = s.app.follow(stream, start, len(reqs), reqs[0].GetReadyTimeout().AsDuration())
 	if status.Code(err) == codes.NotFound {
 		return unavailableError{err} // of the trees: those were just built, into another cache
 	}
@@ -83,9 +84,15 @@ func untilDeployed(stream eventStream, stage func(*codeserverpb.Stage)) (*codese
 }
 
 // follow reports a deploy's events until all versions serve, which are n. Nothing comes after that, and nobody waits for its end.
-func (a *app) follow(stream eventStream, start time.Time, n int) error {
+// Versions have the time of ready to become so.
+func (a *app) follow(stream eventStream, start time.Time, n int, ready time.Duration) error {
+	r := &readiness{app: a, limit: ready, pending: map[string]time.Time{}}
+	defer r.close()
 	for range n {
-		d, err := untilDeployed(stream, a.reportStage)
+		d, err := untilDeployed(stream, func(st *codeserverpb.Stage) {
+			a.reportStage(st)
+			r.stage(st)
+		})
 		if err != nil {
 			return err
 		}

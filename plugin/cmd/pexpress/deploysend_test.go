@@ -55,10 +55,10 @@ func TestFollow(t *testing.T) {
 	}}}
 	a := &app{ui: newUI(false, io.Discard, io.Discard), timings: newTimings(), addresses: map[string]string{}}
 	s := &said{[]*codeserverpb.DeployEvent{served, served}, nil}
-	require.NoError(t, a.follow(s, time.Now(), 1))
+	require.NoError(t, a.follow(s, time.Now(), 1, time.Minute))
 	require.Len(t, s.events, 1)
 	require.Equal(t, map[string]string{"web": "127.0.0.1:1"}, a.addresses)
-	require.ErrorContains(t, a.follow(&said{[]*codeserverpb.DeployEvent{served}, io.EOF}, time.Now(), 2), "without a word")
+	require.ErrorContains(t, a.follow(&said{[]*codeserverpb.DeployEvent{served}, io.EOF}, time.Now(), 2, time.Minute), "without a word")
 }
 
 // TestReportStage tells what the codeserver says about a step.

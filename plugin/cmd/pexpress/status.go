@@ -105,7 +105,7 @@ func (a *app) rollbackCommand() *cobra.Command {
 			if err != nil {
 				return deployError(err)
 			}
-			return withServed(c.Context(), srv, args[:1], a.follow(stream, start, 1))
+			return withServed(c.Context(), srv, args[:1], a.follow(stream, start, 1, timeout))
 		},
 	}
 	serverFlag(c, &to)

@@ -21,6 +21,7 @@ type ui struct {
 	terminal bool
 	out, err io.Writer
 	mu       sync.Mutex
+	shown    bool // a line that passes is on the terminal
 }
 
 func newUI(asJSON bool, stdout, stderr io.Writer) *ui {
@@ -33,6 +34,7 @@ func newUI(asJSON bool, stdout, stderr io.Writer) *ui {
 func (u *ui) event(name string, v any, text string, args ...any) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	u.clear()
 	if !u.json {
 		if text != "" {
 			fmt.Fprintln(u.out, printable(fmt.Sprintf(text, args...)))
@@ -59,11 +61,31 @@ func eventJSON(name string, v any) string {
 func (u *ui) warn(text string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	u.clear()
 	if u.json {
 		fmt.Fprintln(u.out, eventJSON("warning", map[string]string{"message": text}))
 		return
 	}
 	fmt.Fprintln(u.err, "warning: "+printable(text))
+}
+
+// status shows on the terminal what goes on, in a line that makes place for the next thing that is said; "" takes it away.
+func (u *ui) status(text string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.clear()
+	if text != "" {
+		fmt.Fprint(u.err, printable(text))
+		u.shown = true
+	}
+}
+
+// clear takes the line away that status has shown. u.mu is held.
+func (u *ui) clear() {
+	if u.shown {
+		fmt.Fprint(u.err, "\r\x1b[K")
+		u.shown = false
+	}
 }
 
 // printable shows control characters as what they are: what a file is called, or a deployed program writes, must not
