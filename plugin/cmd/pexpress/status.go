@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -110,48 +109,5 @@ func (a *app) rollbackCommand() *cobra.Command {
 	}
 	serverFlag(c, &to)
 	c.Flags().DurationVar(&timeout, "ready-timeout", time.Minute, "how long the version may take to become ready")
-	return c
-}
-
-func (a *app) logsCommand() *cobra.Command {
-	var to, version string
-	var follow bool
-	var tail int32
-	c := &cobra.Command{
-		Use:   "logs LOCATION",
-		Short: "Show what a version wrote to its standard output and error",
-		Args:  takes(1, 1, "give one LOCATION; --version names one of its versions"),
-
-		ValidArgsFunction: a.completeLocations,
-		RunE: func(c *cobra.Command, args []string) error {
-			srv, err := a.dial(c.Context(), to)
-			if err != nil {
-				return err
-			}
-			defer srv.Close()
-			stream, err := srv.Logs(c.Context(), &codeserverpb.LogsRequest{
-				Location: args[0], Version: version, Tail: tail, Follow: follow,
-			})
-			if err != nil {
-				return deployError(err)
-			}
-			for {
-				line, err := stream.Recv()
-				if err == io.EOF || c.Context().Err() != nil {
-					return nil
-				}
-				if err != nil {
-					return deployError(err)
-				}
-				t := line.GetTime().AsTime()
-				a.ui.event("log", map[string]any{"time": t, "version": line.GetVersion(), "text": line.GetText()},
-					"%s %s", t.Local().Format("15:04:05.000"), line.GetText())
-			}
-		},
-	}
-	serverFlag(c, &to)
-	c.Flags().StringVar(&version, "version", "", "name of a version, or a unique prefix, also of one whose deploy failed (default: the one that serves)")
-	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with new lines as they come")
-	c.Flags().Int32VarP(&tail, "tail", "n", 0, "only this many of the last lines (default: all that are kept)")
 	return c
 }

@@ -69,6 +69,18 @@ func (u *ui) warn(text string) {
 	fmt.Fprintln(u.err, "warning: "+printable(text))
 }
 
+// note reports what is about a command's results and none of them: text on standard error, v as an event.
+func (u *ui) note(name string, v any, text string) {
+	if u.json {
+		u.event(name, v, "")
+		return
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.clear()
+	fmt.Fprintln(u.err, printable(text))
+}
+
 // status shows on the terminal what goes on, in a line that makes place for the next thing that is said; "" takes it away.
 func (u *ui) status(text string) {
 	u.mu.Lock()
