@@ -180,9 +180,19 @@ func TestDevSettings(t *testing.T) {
 	h.write("pyproject.toml", "[project\n")
 	require.EqualValues(t, 3, d.failed("pyproject.toml")["exit_code"])
 	require.Equal(t, "one", h.get(address, "/"))
+	undone := func() {
+		h.write("pyproject.toml", good)
+		e := d.next("deployed", "failed")
+		for e["event"] == "failed" { // half written
+			e = d.next("deployed", "failed")
+		}
+		require.Equal(t, true, e["unchanged"], "what serves is said again, and nothing is deployed")
+	}
+	undone()
 
 	h.write("pyproject.toml", strings.Replace(good, "version = \"1.0\"\n", "version = \"1.0\"\ndependencies = [\"six\"]\n", 1))
 	require.Contains(t, d.failed("requirement six")["message"], "pexpress lock")
+	undone()
 
 	h.write("pyproject.toml", good+"env = { GREETING = \"hello\" }\n")
 	h.write("web/word.py", "import os\nWORD = os.environ[\"GREETING\"]\n")

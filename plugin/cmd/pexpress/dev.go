@@ -62,6 +62,7 @@ type dev struct {
 	client  *client.Client
 	server  *ownServer
 	last    map[string]attempt // by location
+	wrong   map[string]bool    // locations of which an error is shown that came before their deploy
 	said    bool               // what is watched
 	torn    int                // builds in a row that were not deployed
 }
@@ -78,7 +79,7 @@ func (a *app) dev(ctx context.Context, opts devOptions) (err error) {
 		return err
 	}
 	defer w.close()
-	d := &dev{opts: opts, show: newDisplay(a.ui), chosen: a.cacheChosen, watcher: w, last: map[string]attempt{}}
+	d := &dev{opts: opts, show: newDisplay(a.ui), chosen: a.cacheChosen, watcher: w, last: map[string]attempt{}, wrong: map[string]bool{}}
 	quiet := *a
 	quiet.ui = d.show.quiet()
 	d.app = &quiet
@@ -221,6 +222,10 @@ func (d *dev) keep() error {
 func (d *dev) general(err error) (again bool) {
 	d.show.say("failed", map[string]any{"message": err.Error(), "exit_code": exitCode(err)}, "%s  %s",
 		time.Now().Format(time.TimeOnly), d.app.cacheFailure(err))
+	for name := range d.last {
+		d.wrong[name] = true
+		d.show.stopped(name)
+	}
 	return passes(err)
 }
 

@@ -38,6 +38,7 @@ func (d *dev) deploy(ctx context.Context, loc *project.Location, b batch) (again
 		d.show.unchanged(loc.Name)
 		return false
 	}
+	delete(d.wrong, loc.Name)
 	l := deployed.GetLocation()
 	d.show.outcome(loc.Name, "", "serving %s at %s  %s%s", short(l.GetCurrent()), l.GetAddress(), took(time.Since(b.began)), b.what(d.app.dir))
 	return false
@@ -64,6 +65,9 @@ func (d *dev) tryDeploy(ctx context.Context, loc *project.Location, b batch) (*c
 		return nil, err
 	}
 	last := d.last[loc.Name]
+	if last.digest == name.Hash() && !last.failed && d.wrong[loc.Name] {
+		return d.again(ctx, loc, b), nil
+	}
 	if last.digest == name.Hash() && (!last.failed || !b.touched && d.torn == 0) {
 		return nil, nil
 	}
@@ -84,16 +88,37 @@ func (d *dev) tryDeploy(ctx context.Context, loc *project.Location, b batch) (*c
 	return deployed, err
 }
 
+// again returns what a location serves whose error has been undone, so that it is as it was deployed last; nil if that is not known.
+func (d *dev) again(ctx context.Context, loc *project.Location, b batch) *codeserverpb.Deployed {
+	l, err := d.served(ctx, loc)
+	if err != nil || l.GetCurrent() == "" {
+		return nil
+	}
+	deployed := &codeserverpb.Deployed{Location: l, Unchanged: true}
+	d.app.reportDeployed(deployed, time.Since(b.began))
+	return deployed
+}
+
+// served asks the codeserver for a location, which is nil if it has none of that name.
+func (d *dev) served(ctx context.Context, loc *project.Location) (*codeserverpb.Location, error) {
+	list, err := d.client.List(ctx, &codeserverpb.ListRequest{})
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range list.GetLocations() {
+		if l.GetName() == loc.Name {
+			return l, nil
+		}
+	}
+	return nil, nil
+}
+
 // failed shows what is wrong, and what serves all the same.
 func (d *dev) failed(ctx context.Context, loc *project.Location, err error) {
-	serving, address := "", ""
-	if list, lerr := d.client.List(ctx, &codeserverpb.ListRequest{}); lerr == nil {
-		for _, l := range list.GetLocations() {
-			if l.GetName() == loc.Name {
-				serving, address = l.GetCurrent(), l.GetAddress()
-			}
-		}
-	} else if status.Code(err) == codes.Unavailable {
+	d.wrong[loc.Name] = true
+	l, lerr := d.served(ctx, loc)
+	serving, address := l.GetCurrent(), l.GetAddress()
+	if lerr != nil && status.Code(err) == codes.Unavailable {
 		d.disconnect()
 	}
 	if errors.Is(err, plugin.ErrBuilder) {
@@ -123,6 +148,16 @@ func (d *display) unchanged(location string) {
 	defer d.mu.Unlock()
 	if d.width != nil && d.settled[location] != "" {
 		d.setLine(location, d.settled[location])
+		d.draw("")
+	}
+}
+
+// stopped has the line of a location say that it is not deployed, because of an error that is shown above.
+func (d *display) stopped(location string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.width != nil {
+		d.set(location, "not deployed: see above")
 		d.draw("")
 	}
 }
