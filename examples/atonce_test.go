@@ -26,7 +26,8 @@ func TestSeveralLocations(t *testing.T) {
 		}
 		addresses = append(addresses, d["address"].(string))
 	}
-	require.Regexp(t, `(?m)^describe .*\ncodeserver .*\n(  .*\n)+first answer `, h.run("deploy", "--restart", "--timings").stdout)
+	h.write("web/word.py", "WORD = \"one\" # again\n")
+	require.Regexp(t, `(?m)^describe .*\ncodeserver .*\n(  .*\n)+first answer `, h.run("deploy", "--timings").stdout)
 	require.Regexp(t, `(?m)^source.pex .* cache hit  other$`, h.run("build").stdout)
 	require.Regexp(t, `(?m)^source.pex .* cache hit$`, h.run("build", "web").stdout)
 	h.write("web/word.py", "WORD = \"two\"\n")

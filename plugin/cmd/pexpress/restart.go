@@ -51,7 +51,9 @@ With --canary the new process gets that share of the requests first, as a new ve
 			if err != nil {
 				return deployError(err)
 			}
-			return a.follow(stream, start, 1)
+			spec := firstOf(l, l.GetCurrent()).GetSpec()
+			defer a.showCanary(c.Context(), srv, &codeserverpb.DeployRequest{Location: l.GetName(), Spec: spec, Canary: trial.message()})()
+			return a.follow(stream, start, 1, timeout)
 		},
 	}
 	serverFlag(c, &to)
