@@ -296,7 +296,7 @@ func TestUnits(t *testing.T) {
 	require.NotNil(t, control)
 	require.Contains(t, string(m[1]), "--listen unix://"+string(control[1])+" ", "the socket is the one that is passed")
 	args := strings.Fields(string(m[1]))
-	said := serveFails(t, append(args, "--keep", "0", "--state", t.TempDir())...)
+	said := codeserverFails(t, 2, append(append([]string{"serve"}, args...), "--keep", "0", "--state", t.TempDir())...)
 	require.Contains(t, said, "--keep 0", "the flags are known")
 
 	// The user has no home, and all but these directories is read only.
