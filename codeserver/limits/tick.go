@@ -21,8 +21,10 @@ import (
 //
 // Who gives way does not always: when all others on a processor that could run have had more than their part, by ever so
 // little, the kernel (EEVDF, Linux 6.6) picks the one that gives way, and looks again when somebody wakes up there, or else at its
-// own tick, up to 4 ms later (CONFIG_HZ=250). So that a request is not late by that much, somebody wakes up. It costs each processor about one
-// percent of its time. It is a process of its own, since it keeps threads of Go's runtime for itself.
+// own tick, up to 4 ms later (CONFIG_HZ=250). So that a request is not late by that much, somebody wakes up. It costs each processor
+// about four percent of its time, nearly all of it that of those who give way. Of the requests beside somebody who computes all the
+// time 99 of 100 were answered within 3.2 ms when it was every 2 ms, within 3.0 with 1, and 2.6 with this; without him within 1.95. It
+// is a process of its own, since it keeps threads of Go's runtime for itself.
 type ticker struct {
 	cmd      *exec.Cmd
 	lifeline io.Closer
@@ -31,7 +33,7 @@ type ticker struct {
 }
 
 // tickEvery is how long at most whoever could run waits for who gives way.
-const tickEvery = 2 * time.Millisecond
+const tickEvery = 500 * time.Microsecond
 
 // tickArg is the first argument of this program when it is to be a ticker.
 const tickArg = "pexpress-ticker"
