@@ -96,7 +96,7 @@ func (h *host) reports(version, stage string) *reports {
 }
 
 // goaway is what gRPC's core logs of a client whose server stops first: its channel closes behind the call that closes it.
-var goaway = regexp.MustCompile(`http_transport\.cc.*Got goaway.*Cancelling all calls`)
+var goaway = regexp.MustCompile(`http2_transport\.cc.*Got goaway.*Cancelling all calls`)
 
 // unnumbered are what differs from one log to another: names of files, times, addresses and ids.
 var unnumbered = regexp.MustCompile(`tmp[a-z0-9_]{8}|[0-9a-f-]{8,}|[0-9.:]+m?s?`)
