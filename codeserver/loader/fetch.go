@@ -97,8 +97,12 @@ func (h holding) GetMany(ctx context.Context, ds []digest.Digest, each func(i in
 		return nil
 	}
 	return h.readAll(ctx, lacking, func(i int, data []byte, err error) {
+		d := lacking[i]
+		if err == nil && d.Function().FromBytes(data) != d { // what is stored is checked then, and this is read before
+			err = remoteError(ctx, d, fmt.Errorf("%w: got %s", digest.ErrMismatch, d.Function().FromBytes(data)))
+		}
 		if err == nil {
-			h.held[lacking[i]] = data
+			h.held[d] = data
 		}
 		each(places[i], data, err)
 	})
@@ -154,23 +158,18 @@ func (c *counting) readAll(ctx context.Context, ds []digest.Digest, each func(i 
 	}
 	var mu sync.Mutex
 	take := func(i int, data []byte, err error) {
-		d := ds[i]
-		if err == nil {
-			if got := d.Function().FromBytes(data); got != d {
-				err = fmt.Errorf("%w: want %s, got %s", digest.ErrMismatch, d, got)
-			}
-		}
 		mu.Lock()
 		defer mu.Unlock()
 		if err != nil {
-			each(i, nil, remoteError(ctx, d, err))
+			each(i, nil, remoteError(ctx, ds[i], err))
 			return
 		}
-		c.count(d)
-		each(i, bytes.Clone(data), nil)
+		c.count(ds[i])
+		each(i, data, nil)
 	}
 	if many, ok := remote.(cache.BatchGetter); ok {
-		if err := many.GetMany(ctx, ds, take); err != nil {
+		lent := func(i int, data []byte, err error) { take(i, bytes.Clone(data), err) }
+		if err := many.GetMany(ctx, ds, lent); err != nil {
 			return remoteError(ctx, ds[0], err)
 		}
 		return nil
