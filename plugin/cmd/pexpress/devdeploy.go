@@ -105,12 +105,7 @@ func (d *dev) served(ctx context.Context, loc *project.Location) (*codeserverpb.
 	if err != nil {
 		return nil, err
 	}
-	for _, l := range list.GetLocations() {
-		if l.GetName() == loc.Name {
-			return l, nil
-		}
-	}
-	return nil, nil
+	return locationOf(list.GetLocations(), loc.Name), nil
 }
 
 // failed shows what is wrong, and what serves all the same.

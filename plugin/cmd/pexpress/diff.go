@@ -80,17 +80,18 @@ func (a *app) diff(ctx context.Context, all []*codeserverpb.Location, args []str
 
 // locationIn returns the location that a command names, else the only one of the codeserver's, or of those the only one of the project's.
 func (a *app) locationIn(command string, all []*codeserverpb.Location, args []string) (*codeserverpb.Location, error) {
+	if len(args) > 0 {
+		l := locationOf(all, args[0])
+		if l == nil {
+			return nil, inputErrorf("the codeserver has no location %q", args[0])
+		}
+		return l, nil
+	}
 	var names []string
 	for _, l := range all {
-		if len(args) > 0 && l.GetName() == args[0] {
-			return l, nil
-		}
 		if len(l.GetVersions()) > 0 { // "*" stands for what a channel has not said yet
 			names = append(names, l.GetName())
 		}
-	}
-	if len(args) > 0 {
-		return nil, inputErrorf("the codeserver has no location %q", args[0])
 	}
 	if len(names) == 0 {
 		return nil, inputErrorf("the codeserver serves nothing yet")
@@ -109,7 +110,7 @@ func (a *app) locationIn(command string, all []*codeserverpb.Location, args []st
 	if len(found) != 1 {
 		return nil, usageError{fmt.Errorf("the codeserver has several locations, %s: name one, as in 'pexpress %s LOCATION'", strings.Join(names, ", "), command)}
 	}
-	return a.locationIn(command, all, found)
+	return locationOf(all, found[0]), nil
 }
 
 // versionPair returns the two versions that are compared, as the names say.

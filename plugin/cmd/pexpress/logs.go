@@ -70,12 +70,7 @@ func (a *app) reportEnded(ctx context.Context, srv codeserverpb.CodeServerClient
 		text = short(version) + " has ended"
 	}
 	list, err := srv.List(ctx, &codeserverpb.ListRequest{})
-	now := ""
-	for _, l := range list.GetLocations() {
-		if l.GetName() == location {
-			now = l.GetCurrent()
-		}
-	}
+	now := locationOf(list.GetLocations(), location).GetCurrent()
 	switch {
 	case err != nil: // what serves is not known
 	case now == "":

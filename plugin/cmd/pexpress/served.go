@@ -120,3 +120,13 @@ func servedText(l *codeserverpb.Location, called bool) string {
 	}
 	return ""
 }
+
+// locationOf returns a codeserver's location of that name, nil if it has none.
+func locationOf(all []*codeserverpb.Location, name string) *codeserverpb.Location {
+	for _, l := range all {
+		if l.GetName() == name {
+			return l
+		}
+	}
+	return nil
+}
