@@ -35,12 +35,15 @@ type Limits struct {
 // host, too.
 func (l Limits) Excess() map[string]string {
 	much := map[string]string{}
-	if n := max(online(), runtime.NumCPU()); l.CPU > int64(n)*1000 {
+	if l.CPU > 0 { // each start asks, and few are limited
+		n := max(online(), runtime.NumCPU())
 		have := "the one processor"
 		if n > 1 {
 			have = fmt.Sprintf("the %d processors", n)
 		}
-		much[string(cpu)] = "more than " + have + " of this host: it limits nothing"
+		if l.CPU > int64(n)*1000 {
+			much[string(cpu)] = "more than " + have + " of this host: it limits nothing"
+		}
 	}
 	if have := hostMemory(); have > 0 && l.Memory > have {
 		much[string(memory)] = "more than the " + Size(have) + " of this host, which are used up before"
