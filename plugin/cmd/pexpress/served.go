@@ -105,20 +105,14 @@ func servedText(l *codeserverpb.Location, called bool) string {
 	if l.GetCurrent() == "" {
 		return "no version serves"
 	}
-	for _, v := range l.GetVersions() {
-		if v.GetName() != l.GetCurrent() {
-			continue
-		}
-		if v.GetState() != codeserverpb.State_READY {
-			return ""
-		}
-		how := "goes on serving"
-		if called {
-			how = "serves"
-		}
-		return fmt.Sprintf("%s %s at %s", short(l.GetCurrent()), how, l.GetAddress())
+	if firstOf(l, l.GetCurrent()).GetState() != codeserverpb.State_READY {
+		return ""
 	}
-	return ""
+	how := "goes on serving"
+	if called {
+		how = "serves"
+	}
+	return fmt.Sprintf("%s %s at %s", short(l.GetCurrent()), how, l.GetAddress())
 }
 
 // locationOf returns a codeserver's location of that name, nil if it has none.
