@@ -135,6 +135,7 @@ func TestTrace(t *testing.T) {
 		within(one("pexpress", name), root)
 	}
 	within(one("pexpress", "upload"), one("pexpress", "build source"))
+	require.NotEqual(t, tracepb.Status_STATUS_CODE_ERROR, one("pexpress", "Deploy").GetStatus().GetCode(), "it was ended before its end")
 	call := one("codeserver", "Deploy")
 	within(call, one("pexpress", "Deploy"))
 	for _, name := range []string{"load deps", "load source", "environment", "start", "ready", "switch", "first answer"} {

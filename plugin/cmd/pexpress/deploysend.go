@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -59,6 +60,14 @@ func (s *session) sendDeploy(ctx context.Context, c *client.Client, reqs []*code
 // eventStream is the answer to Deploy, Rollback and Restart.
 type eventStream interface {
 	Recv() (*codeserverpb.DeployEvent, error)
+	Context() context.Context
+}
+
+// readEnd reads a deploy whose versions serve to its end, if the call is traced: its span is sent when the call has ended.
+func readEnd(stream eventStream) {
+	if trace.SpanFromContext(stream.Context()).IsRecording() {
+		_, _ = stream.Recv()
+	}
 }
 
 // errNoWord says that a deploy has ended before a version served.
@@ -83,7 +92,7 @@ func untilDeployed(stream eventStream, stage func(*codeserverpb.Stage)) (*codese
 	}
 }
 
-// follow reports a deploy's events until all versions serve, which are n. Nothing comes after that, and nobody waits for its end.
+// follow reports a deploy's events until all versions serve, which are n. Nothing comes after that, and nobody but a trace waits for its end.
 // Versions have the time of ready to become so.
 func (a *app) follow(stream eventStream, start time.Time, n int, ready time.Duration) error {
 	r := &readiness{app: a, limit: ready, pending: map[string]time.Time{}}
@@ -101,6 +110,7 @@ func (a *app) follow(stream eventStream, start time.Time, n int, ready time.Dura
 		a.reportDeployed(d, time.Since(start))
 	}
 	a.timings.deployed()
+	readEnd(stream)
 	return nil
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"testing"
 	"time"
@@ -28,6 +29,8 @@ func (s *said) Recv() (*codeserverpb.DeployEvent, error) {
 	s.events = s.events[1:]
 	return e, nil
 }
+
+func (s *said) Context() context.Context { return context.Background() }
 
 // TestUntilDeployed: a stream that ends early is no success, and an error keeps its code.
 func TestUntilDeployed(t *testing.T) {

@@ -84,6 +84,7 @@ func (d *dev) tryDeploy(ctx context.Context, loc *project.Location, b batch) (*c
 	if err == nil {
 		d.app.reportDeployed(deployed, time.Since(b.began))
 		d.last[loc.Name] = attempt{name.Hash(), false}
+		readEnd(stream)
 	}
 	return deployed, err
 }

@@ -159,6 +159,7 @@ func (f *fleet) deploy(ctx context.Context, m *member) error {
 			"unchanged": d.GetUnchanged(), "milliseconds": milliseconds(time.Since(start)),
 		}, "%-14s %9s  %s serves %s at %s", m.result, took(time.Since(start)), m.address, l.GetName()+"@"+short(l.GetCurrent()), l.GetAddress())
 	}
+	readEnd(stream)
 	return nil
 }
 

@@ -93,7 +93,9 @@ func (f *fleet) rollBack(ctx context.Context, m *member, location, from string) 
 	if err != nil {
 		return deployError(err)
 	}
-	_, err = untilDeployed(stream, f.stage(m))
+	if _, err = untilDeployed(stream, f.stage(m)); err == nil {
+		readEnd(stream)
+	}
 	return err
 }
 
