@@ -41,18 +41,21 @@ func (s *Server) fillBytecode(wheels []venv.Wheel, py *venv.Interpreter) {
 		if len(lacking) == 0 {
 			return // whoever was before has made it
 		}
-		err := s.venvs.Fill(s.ctx, lacking, py, max(1, runtime.NumCPU()/2),
-			func(ctx context.Context, w venv.Wheel, site, out string, names []string) ([]string, error) {
-				skip, err := bytecode.Compile(ctx, py, site, out, names)
-				if err == nil && s.fleet != nil {
-					uploading, cancel := context.WithTimeout(ctx, uploadTimeout)
-					defer cancel()
-					s.fleet.Upload(uploading, py, w, out)
-				}
-				modules.Add(int64(len(names)))
-				skipped.Add(int64(len(skip)))
-				return skip, err
-			})
+		compile := func(ctx context.Context, w venv.Wheel, site, out string, names []string) ([]string, error) {
+			skip, err := bytecode.Compile(ctx, py, site, out, names)
+			if err == nil && s.fleet != nil {
+				uploading, cancel := context.WithTimeout(ctx, uploadTimeout)
+				defer cancel()
+				s.fleet.Upload(uploading, py, w, out)
+			}
+			modules.Add(int64(len(names)))
+			skipped.Add(int64(len(skip)))
+			return skip, err
+		}
+		err := s.repairWheels(lacking, py)
+		if err == nil {
+			err = s.venvs.Fill(s.ctx, lacking, py, max(1, runtime.NumCPU()/2), compile)
+		}
 		switch {
 		case s.ctx.Err() != nil:
 		case err != nil:

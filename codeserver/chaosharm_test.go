@@ -117,7 +117,10 @@ func (c *chaos) makeIll(ill string) {
 
 // corrupt writes over some of the files that the codeserver keeps.
 func (c *chaos) corrupt(*place) {
-	patterns := []string{"store/blobs/cas/*/*", "store/trees/*/app/*", "python/wheels/*/*.py", "python/wheels/*/*/*", "warm/*", "logs/*"}
+	patterns := []string{
+		"store/blobs/cas/*/*", "store/trees/*/app/*", "python/wheels/*/*", "python/wheels/*/*/*", "python/wheels/*/site/__pycache__/*", "python/envs/*/*",
+		"warm/*", "logs/*",
+	}
 	pattern := patterns[c.random.IntN(len(patterns))]
 	files, err := filepath.Glob(filepath.Join(c.state, pattern))
 	require.NoError(c.t, err)
@@ -135,7 +138,8 @@ func (c *chaos) corrupt(*place) {
 		if err != nil {
 			continue
 		}
-		_, _ = f.Write([]byte(strings.Repeat("?", int(st.Size()))))
+		from := st.Size() / 2 * c.random.Int64N(2)
+		_, _ = f.WriteAt([]byte(strings.Repeat("?", int(st.Size()-from))), from)
 		f.Close()
 		_ = os.Chmod(path, st.Mode())
 	}

@@ -33,6 +33,7 @@ type prepared struct {
 	user        int
 	home        string
 	interpreter *venv.Interpreter
+	wheels      []venv.Wheel
 }
 
 // prepare loads the version's trees and makes its environment.
@@ -83,7 +84,10 @@ func (s *Server) prepare(ctx context.Context, l *location, v *version, log *logb
 		log.write([]byte(worker.OwnLine + w))
 	}
 	r.stage("environment", begin, loader.Stats{Blobs: env.Fetched.Files, Bytes: env.Fetched.Bytes})
-	p := &prepared{python: env.Python(), env: env.Dir, source: dir, inject: inject, outputs: outputs, location: l.name, secrets: values, user: user, interpreter: python}
+	p := &prepared{
+		python: env.Python(), env: env.Dir, source: dir, inject: inject, outputs: outputs, location: l.name, secrets: values, user: user,
+		interpreter: python, wheels: wheelsOf(deps),
+	}
 	if user != 0 {
 		if p.home, err = s.makeHome(l, user); err != nil {
 			return nil, fmt.Errorf("make the home of %s: %w", l.name, err)
@@ -139,6 +143,7 @@ func (s *Server) start(ctx context.Context, l *location, v *version, timeout tim
 		log.close()
 		return nil, err
 	}
+	repairs := s.venvs.Repairs()
 	run, launch, err := s.bringUp(ctx, l, v, p, log, timeout, r, false)
 	if err != nil && launch != nil && launch.Warm() {
 		// Whether that was the version's fault shows when it is not forked.
@@ -148,6 +153,12 @@ func (s *Server) start(ctx context.Context, l *location, v *version, timeout tim
 			run, _, err = s.bringUp(ctx, l, v, p, log, timeout, r, true)
 		}
 		launch.Settle()
+	}
+	if errors.Is(err, errNotReady) && ctx.Err() == nil {
+		var again bool
+		if again, err = s.repair(ctx, v, p, log, r, repairs, err); again {
+			run, _, err = s.bringUp(ctx, l, v, p, log, timeout, r, true)
+		}
 	}
 	if err != nil {
 		s.fail(v, nil)

@@ -1,6 +1,7 @@
 package venv
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -78,6 +79,30 @@ type pending struct {
 	name    string // of the wheel's directory
 	dir     string
 	skipped []string
+	files   map[string]string // the hash of each, as in RECORD, by its name relative to site
+}
+
+// hashFiles returns the hash of each file below dir.
+func hashFiles(dir string) (map[string]string, error) {
+	files := map[string]string{}
+	err := filepath.WalkDir(dir, func(p string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(p)
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(dir, p)
+		files[filepath.ToSlash(name)] = hashOf(b)
+		return err
+	})
+	return files, err
+}
+
+func hashOf(b []byte) string {
+	sum := sha256.Sum256(b)
+	return line("sha256", sum[:])
 }
 
 // adopt moves pending bytecode, which is durable, to its wheels. A wheel is marked when all of its files are there.
@@ -100,12 +125,20 @@ func (s *Store) adoptOne(p pending, py *Interpreter) error {
 	if err := moveCaches(p.dir, filepath.Join(dir, "site")); err != nil {
 		return err
 	}
-	b, err := json.Marshal(compiled{py.Magic, p.skipped})
+	// Neither is synced: one that a crash has cut short is as good as none.
+	err := writeJSON(filepath.Join(dir, "bytecode-files.json"), p.files)
+	if err == nil {
+		err = writeJSON(filepath.Join(dir, "bytecode.json"), compiled{py.Magic, p.skipped})
+	}
+	return errors.Join(err, os.RemoveAll(p.dir))
+}
+
+func writeJSON(path string, v any) error {
+	b, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	// Not synced: one that a crash has cut short is as good as none.
-	return errors.Join(os.WriteFile(filepath.Join(dir, "bytecode.json"), b, 0o644), os.RemoveAll(p.dir))
+	return os.WriteFile(path, b, 0o644)
 }
 
 // moveCaches moves each directory of bytecode below from to its place below site. Where there is one already, because

@@ -149,15 +149,23 @@ func (s *Store) env(ctx context.Context, name string, want marker, py *Interpret
 	}
 	err = s.build(tmp, name, &want, dirs, py)
 	if err == nil {
-		err = durable.SyncFS(tmp)
-	}
-	if err == nil {
-		err = s.publish(tmp, name)
+		err = s.publishEnv(tmp, name)
 	}
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(tmp))
 	}
-	return &Env{Dir: s.path(name), Warnings: want.Warnings, Fetched: fetched}, s.syncDir("envs")
+	return &Env{Dir: s.path(name), Warnings: want.Warnings, Fetched: fetched}, nil
+}
+
+// publishEnv makes an environment durable and moves it to its name.
+func (s *Store) publishEnv(tmp, name string) error {
+	if err := durable.SyncFS(tmp); err != nil {
+		return err
+	}
+	if err := s.publish(tmp, name); err != nil {
+		return err
+	}
+	return s.syncDir("envs")
 }
 
 // existing returns the environment if it is there, as it is wanted, and with all its wheels.

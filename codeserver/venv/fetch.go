@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -37,7 +38,6 @@ type fetching struct {
 	mu     sync.Mutex
 	closed bool
 	got    []pending
-	files  map[int]map[string]bool // of a wheel that has come, by its place in names
 	stats  Fetched
 }
 
@@ -49,7 +49,7 @@ func (s *Store) beginFetch(ctx context.Context, wheels []Wheel, dirs []string, p
 	if s.Fetch == nil || !compiles(py) {
 		return nil
 	}
-	f := &fetching{store: s, py: py, done: make(chan struct{}), some: make(chan struct{}, 1), files: map[int]map[string]bool{}}
+	f := &fetching{store: s, py: py, done: make(chan struct{}), some: make(chan struct{}, 1)}
 	var lacking []Wheel
 	for i, d := range dirs {
 		if !hasBytecode(s.path(d), py) {
@@ -75,6 +75,10 @@ var errTooLate = errors.New("nobody waits for it any more")
 
 // add takes the bytecode of a wheel, which may not be unpacked yet.
 func (f *fetching) add(i int, files map[string][]byte) error {
+	hashes := make(map[string]string, len(files))
+	for name, data := range files {
+		hashes[name] = hashOf(data)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
@@ -84,7 +88,6 @@ func (f *fetching) add(i int, files map[string][]byte) error {
 	if err != nil {
 		return err
 	}
-	names := map[string]bool{}
 	made := map[string]bool{dir: true}
 	for name, data := range files {
 		p := filepath.Join(dir, filepath.FromSlash(name))
@@ -96,12 +99,10 @@ func (f *fetching) add(i int, files map[string][]byte) error {
 		if err != nil {
 			return errors.Join(err, os.RemoveAll(dir))
 		}
-		names[name] = true
 		f.stats.Files++
 		f.stats.Bytes += int64(len(data))
 	}
-	f.files[len(f.got)] = names
-	f.got = append(f.got, pending{name: f.names[i], dir: dir})
+	f.got = append(f.got, pending{name: f.names[i], dir: dir, files: hashes})
 	select {
 	case f.some <- struct{}{}:
 	default:
@@ -135,7 +136,7 @@ func (f *fetching) settle() error {
 		return err
 	}
 	for i := range f.got {
-		if err := f.check(i); err != nil {
+		if err := f.check(&f.got[i]); err != nil {
 			return err
 		}
 	}
@@ -168,8 +169,7 @@ func (f *fetching) wait(ctx context.Context) {
 }
 
 // check removes what is not the bytecode of one of the wheel's modules, and notes which modules have none.
-func (f *fetching) check(i int) error {
-	p, names := &f.got[i], f.files[i]
+func (f *fetching) check(p *pending) error {
 	dir := f.store.path(p.name)
 	f.store.mu.Lock()
 	if tmp := f.store.staged[p.name]; tmp != "" {
@@ -180,14 +180,16 @@ func (f *fetching) check(i int) error {
 	if err != nil {
 		return err
 	}
+	others := maps.Clone(p.files)
 	for _, m := range ms {
 		name := bytecodeName(m, f.py.Tag)
-		if !names[name] {
+		if p.files[name] == "" {
 			p.skipped = append(p.skipped, m)
 		}
-		delete(names, name)
+		delete(others, name)
 	}
-	for name := range names {
+	for name := range others {
+		delete(p.files, name)
 		file := filepath.Join(p.dir, filepath.FromSlash(name))
 		if err := os.Remove(file); err != nil {
 			return err

@@ -96,8 +96,12 @@ func (f *filling) wheel(ctx context.Context, w Wheel, name string, compile Compi
 	if err != nil {
 		return errors.Join(err, os.RemoveAll(out))
 	}
+	files, err := hashFiles(out)
+	if err != nil {
+		return errors.Join(err, os.RemoveAll(out))
+	}
 	f.mu.Lock()
-	f.pending = append(f.pending, pending{name, out, skipped})
+	f.pending = append(f.pending, pending{name, out, skipped, files})
 	f.mu.Unlock()
 	return f.flush(flushAfter)
 }

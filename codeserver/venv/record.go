@@ -29,6 +29,11 @@ type recorded struct {
 	size      int64 // -1 if it is not given
 }
 
+// line is how a hash stands in RECORD.
+func line(algorithm string, sum []byte) string {
+	return algorithm + "=" + base64.RawURLEncoding.EncodeToString(sum)
+}
+
 func (r recorded) hasher() hash.Hash {
 	switch r.algorithm {
 	case "sha384":

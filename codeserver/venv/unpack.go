@@ -1,6 +1,7 @@
 package venv
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,9 +21,10 @@ import (
 
 // unpacked is the content of wheel.json: what an environment needs to know of an unpacked wheel.
 type unpacked struct {
-	Layout   int      `json:"layout"`
-	DistInfo string   `json:"dist_info"`
-	Scripts  []script `json:"scripts,omitempty"`
+	Layout   int               `json:"layout"`
+	DistInfo string            `json:"dist_info"`
+	Scripts  []script          `json:"scripts,omitempty"`
+	Files    map[string]string `json:"files"` // the hash of each, as in RECORD, by its path beside wheel.json
 }
 
 // readUnpacked returns what was unpacked in dir; an error says that it does not count.
@@ -112,14 +114,18 @@ func (s *Store) unpack(ctx context.Context, n wheelName, w Wheel, name string, c
 	if err != nil {
 		return nil, err
 	}
-	u := &unpacked{Layout: layout, DistInfo: md.distInfo, Scripts: md.scripts}
+	u := &unpacked{Layout: layout, DistInfo: md.distInfo, Scripts: md.scripts, Files: make(map[string]string, len(ms))}
 	if err := n.writeAll(ctx, ms, md, u, tmp); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(tmp))
 	}
 	s.mu.Lock()
+	before := s.staged[name]
 	s.staged[name] = tmp
 	s.mu.Unlock()
-	return u, nil
+	if before != "" {
+		err = os.RemoveAll(before)
+	}
+	return u, err
 }
 
 // spool copies the wheel's verified bytes to a file without a name, because a zip is read from its end.
@@ -163,9 +169,11 @@ func (n wheelName) writeAll(ctx context.Context, ms []member, md metadata, u *un
 		if !ok {
 			rec.size = -1
 		}
-		if err := n.write(m, rec, path, buf); err != nil {
+		sum, err := n.write(m, rec, path, buf)
+		if err != nil {
 			return err
 		}
+		u.Files[m.dest] = sum
 	}
 	b, err := json.Marshal(u)
 	if err != nil {
@@ -186,39 +194,40 @@ func mkdirs(dir string, made map[string]bool) error {
 	return mkdir(dir)
 }
 
-// write makes one file and checks what it wrote against the member's size and RECORD.
-func (n wheelName) write(m member, rec recorded, path string, buf []byte) error {
+// write makes one file, checks what it wrote against the member's size and RECORD, and returns its hash.
+func (n wheelName) write(m member, rec recorded, path string, buf []byte) (string, error) {
 	mode := fs.FileMode(0o644)
 	if m.exec || strings.HasPrefix(m.dest, "bin/") {
 		mode = 0o755
 	}
 	rc, err := m.Open()
 	if err != nil {
-		return n.refuse(m.Name, "%w", err)
+		return "", n.refuse(m.Name, "%w", err)
 	}
 	defer rc.Close()
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
-		return err
+		return "", err
 	}
-	sum := rec.hasher()
+	h := rec.hasher()
 	// One byte more than declared is enough to know that the declaration lied.
-	size, err := io.CopyBuffer(io.MultiWriter(f, sum), io.LimitReader(rc, int64(m.UncompressedSize64)+1), buf)
+	size, err := io.CopyBuffer(io.MultiWriter(f, h), io.LimitReader(rc, int64(m.UncompressedSize64)+1), buf)
 	if cerr := errors.Join(f.Chmod(mode), f.Close()); cerr != nil {
-		return cerr
+		return "", cerr
 	}
+	sum := h.Sum(nil)
 	var disk *fs.PathError
 	switch {
 	case errors.As(err, &disk):
-		return err
+		return "", err
 	case err != nil:
-		return n.refuse(m.Name, "%w", err)
+		return "", n.refuse(m.Name, "%w", err)
 	case size != int64(m.UncompressedSize64):
-		return n.refuse(m.Name, "its size is not the %d bytes that the archive declares", m.UncompressedSize64)
+		return "", n.refuse(m.Name, "its size is not the %d bytes that the archive declares", m.UncompressedSize64)
 	case rec.size >= 0 && rec.size != size:
-		return n.refuse(m.Name, "%d bytes, RECORD says %d", size, rec.size)
-	case rec.algorithm != "" && !slices.Equal(sum.Sum(nil), rec.sum):
-		return n.refuse(m.Name, "not the content that RECORD names")
+		return "", n.refuse(m.Name, "%d bytes, RECORD says %d", size, rec.size)
+	case rec.algorithm != "" && !slices.Equal(sum, rec.sum):
+		return "", n.refuse(m.Name, "not the content that RECORD names")
 	}
-	return os.Chtimes(path, merkle.ModTime, merkle.ModTime)
+	return line(cmp.Or(rec.algorithm, "sha256"), sum), os.Chtimes(path, merkle.ModTime, merkle.ModTime)
 }

@@ -10,6 +10,7 @@
 //	                      include/     .data/headers
 //	                      data/        .data/data
 //	                      bytecode.json  there is bytecode of all modules in site/
+//	                      bytecode-files.json  the hash of each file of it
 //	envs/<key>-<X.Y>/env.json          the wheels and the interpreter that it was made for
 //	                 pyvenv.cfg, bin/, lib/pythonX.Y/site-packages/, …
 //	tmp/                               what is being made or deleted; emptied by Open
@@ -38,6 +39,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/singleflight"
 	"golang.org/x/sys/unix"
@@ -47,7 +49,7 @@ import (
 
 // The versions of what is on disk; directories of another one are made again.
 const (
-	layout    = 1 // of unpacked wheels
+	layout    = 2 // of unpacked wheels
 	envLayout = 2 // of environments
 )
 
@@ -61,6 +63,9 @@ type Store struct {
 	envs   singleflight.Group
 	wheels singleflight.Group
 	fills  singleflight.Group
+	checks singleflight.Group
+
+	repairs atomic.Int64
 
 	// Fetch, if it is not nil, is asked for the bytecode of wheels that are unpacked. Set it before the first Env.
 	Fetch Fetch
@@ -142,12 +147,17 @@ func (s *Store) hold(names []string) (release func()) {
 	}
 }
 
-// publish moves tmp, which is on stable storage, to its name in the store. What stood there before is removed.
+// publish moves tmp, which is on stable storage, to its name in the store. What stood there before is removed; versions that
+// run in it find the one or the other at every moment.
 func (s *Store) publish(tmp, name string) error {
 	final := s.path(name)
 	err := os.Rename(tmp, final)
 	if errors.Is(err, os.ErrExist) || errors.Is(err, unix.ENOTDIR) {
-		if err := s.discard(name); err != nil {
+		err = unix.Renameat2(unix.AT_FDCWD, tmp, unix.AT_FDCWD, final, unix.RENAME_EXCHANGE)
+		if err == nil {
+			return os.RemoveAll(tmp)
+		}
+		if err := s.discard(name); err != nil { // the file system cannot exchange names
 			return err
 		}
 		err = os.Rename(tmp, final)

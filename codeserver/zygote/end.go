@@ -85,6 +85,26 @@ func (p *Pool) Keep(locations map[string][]string) error {
 	return err
 }
 
+// Mended says that files of dependencies were damaged and are not any more: zygotes may have imported them, and what failed
+// may not fail again.
+func (p *Pool) Mended() {
+	p.mu.Lock()
+	var end []*Zygote
+	keys := maps.Clone(p.keys)
+	for _, w := range keys {
+		end = append(end, w.end()...)
+		w.Failed = nil
+		for _, pt := range w.parents {
+			pt.broken = false
+		}
+	}
+	p.mu.Unlock()
+	closeAll(end)
+	for key, w := range keys {
+		p.save(key, w)
+	}
+}
+
 // Wait returns when no zygote is being made.
 func (p *Pool) Wait() { p.work.Wait() }
 
