@@ -1,8 +1,10 @@
 package zygote_test
 
 import (
+	"context"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -11,7 +13,7 @@ import (
 	"github.com/pexpress/pexpress/codeserver/zygote"
 )
 
-// TestScriptOnFullDisk mends a program that was damaged where there is no space for another one beside it.
+// TestScriptOnFullDisk mends a program that was damaged where there is no space for another one beside it, and others write.
 func TestScriptOnFullDisk(t *testing.T) {
 	dir := t.TempDir()
 	if err := unix.Mount("full", dir, "tmpfs", 0, "size=64k"); err != nil {
@@ -29,9 +31,17 @@ func TestScriptOnFullDisk(t *testing.T) {
 		_, err = fill.Write(make([]byte, 4096))
 	}
 	require.ErrorIs(t, err, unix.ENOSPC)
-	require.NoError(t, fill.Close())
-
+	ctx, cancel := context.WithCancel(t.Context())
+	var others sync.WaitGroup
+	others.Go(func() { // who takes all that becomes free
+		for ctx.Err() == nil {
+			_, _ = fill.Write(make([]byte, 4096))
+		}
+	})
 	again, err := zygote.Script(dir)
+	cancel()
+	others.Wait()
+	require.NoError(t, fill.Close())
 	require.NoError(t, err)
 	require.Equal(t, path, again)
 	b, err := os.ReadFile(path)

@@ -40,8 +40,22 @@ func Script(dir string) (string, error) {
 	if b, err := os.ReadFile(path); err == nil && string(b) == string(script) {
 		return path, nil
 	}
-	_ = os.Remove(path) // where the disk is full, the space of one that is damaged is what there is for it
-	return path, durable.WriteFile(path, script, 0o644)
+	err := durable.WriteFile(path, script, 0o644)
+	if errors.Is(err, unix.ENOSPC) && overwrite(path) == nil {
+		err = nil
+	}
+	return path, err
+}
+
+// overwrite writes the program over one that is damaged: where the disk is full, its space is what there is, and who else
+// writes would take that if it were removed first. Nothing is started yet.
+func overwrite(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(script)
+	return errors.Join(err, f.Truncate(int64(len(script))), f.Chmod(0o644), f.Sync(), f.Close())
 }
 
 // Cold returns the arguments for Python that run args, "-m MODULE ..." or "SCRIPT ...", without a zygote. If learn is not
