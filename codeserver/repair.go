@@ -6,7 +6,10 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	"github.com/pexpress/pexpress/codeserver/loader"
+	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 	"github.com/pexpress/pexpress/codeserver/venv"
 	"github.com/pexpress/pexpress/codeserver/worker"
 )
@@ -19,13 +22,18 @@ func (s *Server) repair(ctx context.Context, v *version, p *prepared, log *logbo
 	damaged, err := s.repairFiles(func() ([]string, error) {
 		return s.venvs.Repair(ctx, v.deps, p.wheels, p.interpreter, s.loader.CAS())
 	})
-	r.stage("repair", begin, loader.Stats{})
+	again := s.venvs.Repairs() > repairs
+	note := "the files of its dependencies are as they were made"
+	if again {
+		note = "files of dependencies were not as they were made"
+	}
+	r(&codeserverpb.Stage{Name: "repair", Took: durationpb.New(time.Since(begin)), Note: note})
 	switch {
 	case ctx.Err() != nil:
 		return false, ctx.Err()
 	case err != nil:
 		return false, fmt.Errorf("%w\n%w", err, cause)
-	case s.venvs.Repairs() == repairs:
+	case !again:
 		return false, cause
 	}
 	why, _, _ := strings.Cut(cause.Error(), "\n") // the rest is in this log
@@ -47,7 +55,7 @@ func (s *Server) repairFiles(f func() ([]string, error)) (damaged []string, err 
 	})
 	if len(damaged) > 0 {
 		s.opts.Log.Warn("files of dependencies were not as they were made", "files", damaged, "error", err)
-		s.zygotes.Mended()
+		s.zygotes.Repaired()
 	}
 	return damaged, err
 }

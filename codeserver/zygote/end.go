@@ -85,9 +85,9 @@ func (p *Pool) Keep(locations map[string][]string) error {
 	return err
 }
 
-// Mended says that files of dependencies were damaged and are not any more: zygotes may have imported them, and what failed
+// Repaired says that files of dependencies were damaged and are not any more: zygotes may have imported them, and what failed
 // may not fail again.
-func (p *Pool) Mended() {
+func (p *Pool) Repaired() {
 	p.mu.Lock()
 	var end []*Zygote
 	keys := maps.Clone(p.keys)

@@ -40,3 +40,24 @@ func TestCalledOff(t *testing.T) {
 	require.True(t, b.start("", false, nil).warm, "%s", b.log)
 	require.Empty(t, b.log.String(), "nothing is wrong")
 }
+
+// TestRepaired has a zygote fail to import a dependency that is damaged: once that is repaired, others are forked with it again,
+// and from none that had it before.
+func TestRepaired(t *testing.T) {
+	b := newBench(t, remembers)
+	b.start("", false, nil)
+	b.pool.Close()
+	b.open()
+	b.install("dependency", "import os; what is this?\n")
+	b.start("", false, nil) // it ends
+	b.install("dependency", remembers)
+	before := b.pool.Stats().Zygotes
+	require.Len(t, before, 1)
+	b.pool.Repaired()
+	require.Empty(t, b.pool.Stats().Zygotes)
+	b.start("", true, nil)
+	s := b.start("", false, nil)
+	require.True(t, s.warm, "%s", b.log)
+	require.NotEqual(t, s.PID(), s.importer(t))
+	require.NotContains(t, before, s.importer(t))
+}
