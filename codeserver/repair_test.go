@@ -74,7 +74,7 @@ func TestDamagedDependency(t *testing.T) {
 		await(t, d.GetLocation().GetAddress(), "from the wheel")
 		log, err := os.ReadFile(only("logs/*"))
 		require.NoError(t, err)
-		require.Contains(t, string(log), "files of dependencies were not as they were made, are made again, and it is started once more: "+c.said)
+		require.Contains(t, string(log), "of its dependencies were not as they were made, and are made again: "+c.said+"; it is started once more")
 	}
 }
 
@@ -104,7 +104,7 @@ func TestDamagedWithoutCache(t *testing.T) {
 	h.harm("store/blobs/cas/*/" + hash + "-*")
 	h.open()
 	eventually(t, func() bool { return h.version("web").GetState() == codeserverpb.State_FAILED }, "it does not come up")
-	require.Regexp(t, `^dep/__init__.py of dep-1.0-py3-none-any.whl is damaged on this host, and cannot be unpacked again: .*it is away`, h.version("web").GetError())
+	require.Regexp(t, `^dep/__init__.py of dep-1.0-py3-none-any.whl: it is damaged on this host, and its wheel cannot be unpacked again: .*it is away`, h.version("web").GetError())
 	away.Store(false)
 	h.deploy(spec)
 	require.Equal(t, "from the wheel", h.get(d, "/"))

@@ -143,7 +143,7 @@ func (s *Server) start(ctx context.Context, l *location, v *version, timeout tim
 		log.close()
 		return nil, err
 	}
-	repairs := s.venvs.Repairs()
+	started := time.Now()
 	run, launch, err := s.bringUp(ctx, l, v, p, log, timeout, r, false)
 	if err != nil && launch != nil && launch.Warm() {
 		// Whether that was the version's fault shows when it is not forked.
@@ -155,8 +155,16 @@ func (s *Server) start(ctx context.Context, l *location, v *version, timeout tim
 		launch.Settle()
 	}
 	if errors.Is(err, errNotReady) && ctx.Err() == nil {
-		var again bool
-		if again, err = s.repair(ctx, v, p, log, r, repairs, err); again {
+		remade, damaged := s.checkDeps(ctx, v, p, started, r)
+		switch {
+		case ctx.Err() != nil:
+			err = ctx.Err()
+		case errors.Is(damaged, venv.ErrDamaged):
+			err = fmt.Errorf("%w\n%w", damaged, err)
+		case len(remade) > 0:
+			why, _, _ := strings.Cut(err.Error(), "\n")
+			log.write([]byte(worker.OwnLine + why + "; of its dependencies were not as they were made, and are made again: " +
+				strings.Join(remade, ", ") + "; it is started once more"))
 			run, _, err = s.bringUp(ctx, l, v, p, log, timeout, r, true)
 		}
 	}

@@ -11,15 +11,18 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pexpress/pexpress/cache/merkle"
 )
 
 // Bytecode of a wheel's module lies where an interpreter would write it, beside the module. It does not say which file it
 // was made of, so that it is the same everywhere: Python sets the path that a traceback shows when it loads it. Nor does it
 // say when that file was changed (PEP 552, unchecked): the files of an unpacked wheel do not change.
 
-// compiled is the content of bytecode.json in an unpacked wheel. A wheel that has it is not looked at again.
+// compiled is the content of bytecode.json in an unpacked wheel. A wheel that has it is not compiled again.
 type compiled struct {
 	Magic   string   `json:"magic"`             // of the Python that the bytecode is for
 	Skipped []string `json:"skipped,omitempty"` // modules that do not compile
@@ -79,10 +82,11 @@ type pending struct {
 	name    string // of the wheel's directory
 	dir     string
 	skipped []string
-	files   map[string]string // the hash of each, as in RECORD, by its name relative to site
+	files   map[string]string // each hashed, by its name relative to site
+	of      os.FileInfo       // the unpacked wheel that it was made of, nil if it came from elsewhere
 }
 
-// hashFiles returns the hash of each file below dir.
+// hashFiles returns each file below dir hashed, and gives it the time that all have.
 func hashFiles(dir string) (map[string]string, error) {
 	files := map[string]string{}
 	err := filepath.WalkDir(dir, func(p string, e fs.DirEntry, err error) error {
@@ -95,14 +99,14 @@ func hashFiles(dir string) (map[string]string, error) {
 		}
 		name, err := filepath.Rel(dir, p)
 		files[filepath.ToSlash(name)] = hashOf(b)
-		return err
+		return errors.Join(err, os.Chtimes(p, merkle.ModTime, merkle.ModTime))
 	})
 	return files, err
 }
 
 func hashOf(b []byte) string {
 	sum := sha256.Sum256(b)
-	return line("sha256", sum[:])
+	return hashed(line("sha256", sum[:]), int64(len(b)))
 }
 
 // adopt moves pending bytecode, which is durable, to its wheels. A wheel is marked when all of its files are there.
@@ -122,6 +126,9 @@ func (s *Store) adoptOne(p pending, py *Interpreter) error {
 	if tmp := s.staged[p.name]; tmp != "" {
 		dir = tmp
 	}
+	if st, err := os.Stat(dir); p.of != nil && (err != nil || !os.SameFile(st, p.of)) {
+		return os.RemoveAll(p.dir) // the wheel was unpacked again meanwhile: what it was made of may have been damaged
+	}
 	if err := moveCaches(p.dir, filepath.Join(dir, "site")); err != nil {
 		return err
 	}
@@ -129,6 +136,9 @@ func (s *Store) adoptOne(p pending, py *Interpreter) error {
 	err := writeJSON(filepath.Join(dir, "bytecode-files.json"), p.files)
 	if err == nil {
 		err = writeJSON(filepath.Join(dir, "bytecode.json"), compiled{py.Magic, p.skipped})
+	}
+	if err == nil {
+		s.whole[bytecodeOf(p.name)] = time.Now()
 	}
 	return errors.Join(err, os.RemoveAll(p.dir))
 }

@@ -123,10 +123,7 @@ func sortWheels(wheels []Wheel) ([]Wheel, error) {
 
 // env returns the environment in the named directory of the store.
 func (s *Store) env(ctx context.Context, name string, want marker, py *Interpreter, cas cache.CAS) (*Env, error) {
-	dirs := make([]string, len(want.Wheels))
-	for i, w := range want.Wheels {
-		dirs[i] = wheelDir(w, py.Version)
-	}
+	dirs := wheelDirs(want.Wheels, py.Version)
 	defer s.hold(append(slices.Clone(dirs), name))()
 	if e := s.existing(name, want, dirs); e != nil {
 		return e, nil
@@ -162,7 +159,9 @@ func (s *Store) publishEnv(tmp, name string) error {
 	if err := durable.SyncFS(tmp); err != nil {
 		return err
 	}
-	if err := s.publish(tmp, name); err != nil {
+	old, err := s.publish(tmp, name)
+	_ = os.RemoveAll(old)
+	if err != nil {
 		return err
 	}
 	return s.syncDir("envs")

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pexpress/pexpress/cache/durable"
+	"github.com/pexpress/pexpress/cache/merkle"
 )
 
 // Fetch brings bytecode of wheels from elsewhere. It calls got with the index of each wheel that it has all of, and the
@@ -94,7 +95,7 @@ func (f *fetching) add(i int, files map[string][]byte) error {
 		if !filepath.IsLocal(filepath.FromSlash(name)) || path.Base(path.Dir(name)) != pycache {
 			err = fmt.Errorf("%q is not where bytecode lies", name)
 		} else if err = mkdirs(filepath.Dir(p), made); err == nil {
-			err = writeFile(p, data, 0o644)
+			err = errors.Join(writeFile(p, data, 0o644), os.Chtimes(p, merkle.ModTime, merkle.ModTime))
 		}
 		if err != nil {
 			return errors.Join(err, os.RemoveAll(dir))

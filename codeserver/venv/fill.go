@@ -3,9 +3,11 @@ package venv
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -39,13 +41,11 @@ func (s *Store) NoBytecode(wheels []Wheel, py *Interpreter) []Wheel {
 const flushAfter = 5 * time.Second
 
 // Fill makes the bytecode of the wheels that are unpacked for an interpreter and have none yet, several at once. Those
-// that are gone by then are left out. Keep leaves the wheels alone meanwhile.
+// that are gone by then are left out. Of those that are damaged none is made, which is an error once the others are done. Keep
+// leaves the wheels alone meanwhile.
 func (s *Store) Fill(ctx context.Context, wheels []Wheel, py *Interpreter, workers int, compile Compile) error {
 	wheels = s.NoBytecode(wheels, py)
-	names := make([]string, len(wheels))
-	for i, w := range wheels {
-		names[i] = wheelDir(w, py.Version)
-	}
+	names := wheelDirs(wheels, py.Version)
 	defer s.hold(names)()
 	fl := &filling{store: s, py: py, last: time.Now()}
 	g, gctx := errgroup.WithContext(ctx)
@@ -63,7 +63,7 @@ func (s *Store) Fill(ctx context.Context, wheels []Wheel, py *Interpreter, worke
 		})
 	}
 	err := g.Wait()
-	return errors.Join(err, ctx.Err(), fl.flush(0))
+	return errors.Join(err, ctx.Err(), fl.flush(0), errors.Join(fl.damaged...))
 }
 
 // filling is a Fill under way: what it has made and not moved yet.
@@ -74,11 +74,27 @@ type filling struct {
 	mu      sync.Mutex
 	last    time.Time
 	pending []pending
+	damaged []error
 }
 
 func (f *filling) wheel(ctx context.Context, w Wheel, name string, compile Compile) error {
 	dir := f.store.path(name)
 	if _, err := readUnpacked(dir); err != nil || hasBytecode(dir, f.py) {
+		return nil
+	}
+	of, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	// It is used as long as the wheel is, and by other hosts.
+	file, err := damagedFile(ctx, dir, f.store.known(name))
+	if err != nil {
+		return err
+	}
+	if file != "" {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.damaged = append(f.damaged, fmt.Errorf("%s of %s is not as it was unpacked", strings.TrimPrefix(file, "site/"), w.Filename))
 		return nil
 	}
 	ms, err := modules(dir)
@@ -101,7 +117,7 @@ func (f *filling) wheel(ctx context.Context, w Wheel, name string, compile Compi
 		return errors.Join(err, os.RemoveAll(out))
 	}
 	f.mu.Lock()
-	f.pending = append(f.pending, pending{name, out, skipped, files})
+	f.pending = append(f.pending, pending{name, out, skipped, files, of})
 	f.mu.Unlock()
 	return f.flush(flushAfter)
 }

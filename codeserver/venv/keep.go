@@ -92,6 +92,10 @@ func (s *Store) sweepWheels(trash string, used map[string]bool) error {
 		if err := os.Rename(s.path(name), filepath.Join(trash, e.Name())); err != nil {
 			return fmt.Errorf("delete unpacked wheel: %w", err)
 		}
+		for _, of := range []string{name, bytecodeOf(name)} {
+			delete(s.whole, of)
+			delete(s.remade, of)
+		}
 	}
 	// Those that were unpacked for an environment that could not be made.
 	for name, tmp := range s.staged {
@@ -102,6 +106,7 @@ func (s *Store) sweepWheels(trash string, used map[string]bool) error {
 			return fmt.Errorf("delete unpacked wheel: %w", err)
 		}
 		delete(s.staged, name)
+		delete(s.damaged, name)
 	}
 	return nil
 }

@@ -2,125 +2,161 @@ package venv
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
-	"path"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/digest"
 	"github.com/pexpress/pexpress/codeserver/once"
 )
 
-// Repair compares every file of an environment, and of its wheels, with what was unpacked and made, and makes again what
-// differs. It returns what that was, for people. Bytecode that nobody vouches for, since versions wrote it, is removed.
-// What runs goes on in the files that it has open; others are replaced at once. An error says what is damaged and stays so,
-// because the wheel cannot be had.
-func (s *Store) Repair(ctx context.Context, key digest.Digest, wheels []Wheel, py *Interpreter, cas cache.CAS) (damaged []string, err error) {
-	if damaged, err = s.RepairWheels(ctx, wheels, py, cas); err != nil {
-		return damaged, err
-	}
-	sorted, err := sortWheels(wheels)
-	if err != nil {
-		return damaged, err
-	}
-	name := envDir(key, py.Version)
-	dirs := make([]string, len(sorted))
-	for i, w := range sorted {
-		dirs[i] = wheelDir(w, py.Version)
-	}
-	defer s.hold(append(slices.Clone(dirs), name))()
-	for i, w := range sorted {
-		removed, err := s.removeBytecode(dirs[i])
-		if err != nil {
-			return damaged, err
-		}
-		if removed != "" {
-			s.repairs.Add(1)
-			damaged = append(damaged, removed+" of "+w.Filename)
-		}
-	}
-	want := marker{Layout: envLayout, Key: key, Python: py.Path, Version: py.FullVersion, Wheels: sorted}
-	differs := ""
-	for looked := false; !looked; { // not if this waits for the end of an Env
-		_, err = once.Do(ctx, &s.envs, name, func() (made, error) {
-			var e *Env
-			var err error
-			looked = true
-			e, differs, err = s.repairEnv(name, want, dirs, py)
-			return made{e, want}, err
-		})
-		if ctx.Err() != nil {
-			return damaged, ctx.Err()
-		}
-	}
-	if differs != "" {
-		damaged = append(damaged, differs+" of the environment")
-	}
-	return damaged, err
+// lookAgain is how long what was read and found whole is not read again: files that look as they were written, by their size
+// and time, are taken for what they were then.
+const lookAgain = 10 * time.Minute
+
+// ErrDamaged is wrapped by errors that say which file is damaged, and why it stays so.
+var ErrDamaged = errors.New("it is damaged on this host, and its wheel cannot be unpacked again")
+
+// remade is what was found not to be as it was made, and made again.
+type remade struct {
+	at   time.Time
+	what string // for people
 }
 
-// Repairs counts what was found to be damaged since the store was opened. Where it has grown since something did not start,
-// that may start now, whoever has found it.
-func (s *Store) Repairs() int64 { return s.repairs.Load() }
-
-// RepairWheels is Repair for what came in the wheels alone. Those that are not unpacked are left out.
-func (s *Store) RepairWheels(ctx context.Context, wheels []Wheel, py *Interpreter, cas cache.CAS) (damaged []string, err error) {
-	names, found, errs := make([]string, len(wheels)), make([]string, len(wheels)), make([]error, len(wheels))
-	for i, w := range wheels {
-		names[i] = wheelDir(w, py.Version)
+// Repair compares the files of an environment, and of its wheels, with what was unpacked and made, and makes again what
+// differs. It returns what was made again since a time, by this call or another one. What runs goes on in the files that it
+// has open; others are replaced at once. An error that wraps ErrDamaged says what stays as it is, because the wheel cannot be had.
+//
+// Bytecode that versions have written, since nobody vouches for it, is removed without a word. Files that are there beside those
+// that were made stay.
+func (s *Store) Repair(ctx context.Context, key digest.Digest, wheels []Wheel, py *Interpreter, cas cache.CAS, since time.Time) ([]string, error) {
+	wheels, err := sortWheels(wheels)
+	if err != nil {
+		return nil, err
 	}
+	names, env := wheelDirs(wheels, py.Version), envDir(key, py.Version)
+	defer s.hold(append(slices.Clone(names), env))()
+	if err = s.repairWheels(ctx, wheels, names, cas); err == nil {
+		err = s.repairBytecode(ctx, wheels, names)
+	}
+	if err == nil {
+		want := marker{Layout: envLayout, Key: key, Python: py.Path, Version: py.FullVersion, Wheels: wheels}
+		_, err = once.Do(ctx, &s.checks, env, func() (struct{}, error) { return struct{}{}, s.repairEnv(env, want, names, py) })
+	}
+	return s.remadeSince(since, names, env), err
+}
+
+// RepairWheels is Repair for what came in wheels alone. Those that are not unpacked are left out.
+func (s *Store) RepairWheels(ctx context.Context, wheels []Wheel, py *Interpreter, cas cache.CAS, since time.Time) ([]string, error) {
+	names := wheelDirs(wheels, py.Version)
 	defer s.hold(names)()
+	err := s.repairWheels(ctx, wheels, names, cas)
+	return s.remadeSince(since, names, ""), err
+}
+
+// bytecodeOf is what bytecode of a wheel is noted by.
+func bytecodeOf(name string) string { return name + "/bytecode" }
+
+func (s *Store) remadeSince(since time.Time, names []string, env string) (what []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	add := func(name string) {
+		if r := s.remade[name]; r.at.After(since) {
+			what = append(what, r.what)
+		}
+	}
+	for _, n := range names {
+		add(n)
+		add(bytecodeOf(n))
+	}
+	add(env)
+	return what
+}
+
+// noteRemade notes that something is whole now, and what it was that was not, if what is not empty.
+func (s *Store) noteRemade(name, what string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.whole[name] = time.Now()
+	if what != "" {
+		s.remade[name] = remade{time.Now(), what}
+	}
+}
+
+// known reports whether something was found whole not long ago.
+func (s *Store) known(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at, ok := s.whole[name]
+	return ok && time.Since(at) < s.lookAgain
+}
+
+// repairWheels looks at each wheel, at half the processors: others serve meanwhile.
+func (s *Store) repairWheels(ctx context.Context, wheels []Wheel, names []string, cas cache.CAS) error {
+	errs := make([]error, len(wheels))
 	var g errgroup.Group
-	g.SetLimit(runtime.GOMAXPROCS(0))
+	g.SetLimit(max(1, runtime.NumCPU()/2))
 	for i, w := range wheels {
 		g.Go(func() error {
-			found[i], errs[i] = once.Do(ctx, &s.checks, names[i], func() (string, error) { return s.repairWheel(ctx, w, names[i], cas) })
+			_, errs[i] = once.Do(ctx, &s.checks, names[i], func() (struct{}, error) { return struct{}{}, s.repairWheel(ctx, w, names[i], cas) })
 			return nil
 		})
 	}
 	_ = g.Wait()
-	found = slices.DeleteFunc(found, func(f string) bool { return f == "" })
-	return found, errors.Join(errors.Join(errs...), s.commit(names))
+	return errors.Join(errors.Join(errs...), s.commit(names))
 }
 
-// repairWheel unpacks a wheel again if a file of it is damaged, and returns that file. It has its place when it is committed.
-func (s *Store) repairWheel(ctx context.Context, w Wheel, name string, cas cache.CAS) (string, error) {
+// repairWheel unpacks a wheel again if a file of it is not what it was. It has its place when it is committed.
+func (s *Store) repairWheel(ctx context.Context, w Wheel, name string, cas cache.CAS) error {
+	defer s.hold([]string{name})()
 	s.mu.Lock()
 	staged := s.staged[name] != ""
 	s.mu.Unlock()
 	if staged || !exists(s.path(name)) {
-		return "", nil
+		return nil
 	}
-	file, err := damagedFile(ctx, s.path(name))
-	if err != nil || file == "" {
-		return "", err
+	known := s.known(name)
+	file, err := damagedFile(ctx, s.path(name), known)
+	if err != nil {
+		return err
 	}
-	s.repairs.Add(1)
+	if file == "" {
+		if !known {
+			s.noteRemade(name, "")
+		}
+		return nil
+	}
 	damaged := strings.TrimPrefix(file, "site/") + " of " + w.Filename
 	n, err := parseFilename(w.Filename)
-	if err == nil {
+	if err != nil {
+		return err
+	}
+	_, err = s.unpack(ctx, n, w, name, cas)
+	if errors.Is(err, digest.ErrMismatch) { // the host's copy of the wheel, which is set aside now
 		_, err = s.unpack(ctx, n, w, name, cas)
 	}
 	if err != nil {
-		return damaged, fmt.Errorf("%s is damaged on this host, and cannot be unpacked again: %w", damaged, err)
+		return fmt.Errorf("%s: %w: %w", damaged, ErrDamaged, err)
 	}
-	return damaged, nil
+	s.mu.Lock()
+	s.damaged[name] = damaged
+	s.mu.Unlock()
+	return nil
 }
 
-// damagedFile returns the first file of an unpacked wheel that is not what was written, "" if there is none.
-func damagedFile(ctx context.Context, dir string) (string, error) {
+// damagedFile returns the first file of an unpacked wheel that is not what was written, "" if there is none. Those that look
+// as if they were are not read if the wheel is known.
+func damagedFile(ctx context.Context, dir string, known bool) (string, error) {
 	u, err := readUnpacked(dir)
 	if err != nil {
 		return "wheel.json", nil //nolint:nilerr // that it cannot be read is what is asked for
@@ -130,99 +166,64 @@ func damagedFile(ctx context.Context, dir string) (string, error) {
 		if err := ctx.Err(); err != nil {
 			return "", err
 		}
-		bytecode := path.Base(path.Dir(name)) == pycache // which Python may have replaced
-		if !bytecode && !holds(filepath.Join(dir, filepath.FromSlash(name)), u.Files[name], buf) {
+		file := filepath.Join(dir, filepath.FromSlash(name))
+		if !isBytecode(name) && !(known && looks(file, u.Files[name])) && !holds(file, u.Files[name], buf) { // Python replaces bytecode
 			return name, nil
 		}
 	}
 	return "", nil
 }
 
-// removeBytecode removes what is not the bytecode that was made for an unpacked wheel, and returns the first such file. If
-// any that was made is missing then, it is to be made again.
-func (s *Store) removeBytecode(name string) (first string, err error) {
-	s.mu.Lock() // none comes meanwhile
-	defer s.mu.Unlock()
-	dir := s.path(name)
-	var made map[string]string
-	b, err := os.ReadFile(filepath.Join(dir, "bytecode-files.json"))
-	if err != nil || json.Unmarshal(b, &made) != nil {
-		made = nil
-	}
-	buf := make([]byte, 128<<10)
-	site := filepath.Join(dir, "site")
-	err = filepath.WalkDir(site, func(p string, e fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil || e.IsDir() || filepath.Base(filepath.Dir(p)) != pycache {
-			return err
-		}
-		rel, err := filepath.Rel(site, p)
-		if err != nil {
-			return err
-		}
-		rel = filepath.ToSlash(rel)
-		if holds(p, made[rel], buf) {
-			delete(made, rel)
-			return nil
-		}
-		if first == "" {
-			first = rel
-		}
-		return os.Remove(p)
-	})
-	if err == nil && (len(made) > 0 || made == nil) {
-		err = os.Remove(filepath.Join(dir, "bytecode.json"))
-		if errors.Is(err, fs.ErrNotExist) {
-			err = nil
-		}
-	}
-	return first, err
-}
-
-// holds reports whether a file has the content of a hash as in RECORD.
-func holds(file, want string, buf []byte) bool {
-	rec, err := parseRecorded(want, "")
-	if err != nil || rec.algorithm == "" {
-		return false
-	}
-	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	h := rec.hasher()
-	_, err = io.CopyBuffer(h, struct{ io.Reader }{f}, buf) // without its WriteTo, which has a buffer of its own
-	return err == nil && slices.Equal(h.Sum(nil), rec.sum)
-}
-
-// repairEnv makes the named environment beside it, and puts it in its place if that differs; first is where.
-func (s *Store) repairEnv(name string, want marker, dirs []string, py *Interpreter) (e *Env, first string, err error) {
+// repairEnv makes the named environment beside it, and puts it in its place if that differs.
+func (s *Store) repairEnv(name string, want marker, dirs []string, py *Interpreter) error {
+	defer s.hold(append(slices.Clone(dirs), name))()
 	tmp, err := os.MkdirTemp(s.path("tmp"), "env-")
 	if err != nil {
-		return nil, "", err
+		return err
 	}
 	defer os.RemoveAll(tmp)
 	if err := s.build(tmp, name, &want, dirs, py); err != nil {
-		return nil, "", err
+		return err
 	}
-	e = &Env{Dir: s.path(name), Warnings: want.Warnings}
-	err = filepath.WalkDir(tmp, func(p string, entry fs.DirEntry, err error) error {
+	differs := ""
+	err = filepath.WalkDir(tmp, func(p string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
 		rel, err := filepath.Rel(tmp, p)
-		if err == nil && !sameEntry(p, s.path(name, rel), entry) {
-			first, err = filepath.ToSlash(rel), fs.SkipAll
+		if err != nil {
+			return err
 		}
-		return err
+		there := s.path(name, rel)
+		if isBytecode(filepath.ToSlash(rel)) {
+			return linkAgain(p, there)
+		}
+		if !sameEntry(p, there, e) {
+			differs = filepath.ToSlash(rel) + " of the environment"
+			return fs.SkipAll
+		}
+		return nil
 	})
-	if err != nil || first == "" {
-		return e, "", err
+	if err == nil && differs != "" {
+		err = s.publishEnv(tmp, name)
 	}
-	s.repairs.Add(1)
-	return e, first, s.publishEnv(tmp, name)
+	if err == nil {
+		s.noteRemade(name, differs)
+	}
+	return err
+}
+
+// linkAgain has the link to a wheel's bytecode stand where an interpreter has put its own.
+func linkAgain(link, there string) error {
+	st, err := os.Lstat(there)
+	if err != nil || !st.Mode().IsRegular() {
+		return nil //nolint:nilerr // there is none, or it is the link
+	}
+	to, err := os.Readlink(link)
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.Remove(there), os.Symlink(to, there))
 }
 
 // sameEntry reports whether b is what a is: a directory, a symlink to the same place, or a file with the same content.
@@ -233,12 +234,12 @@ func sameEntry(a, b string, e fs.DirEntry) bool {
 	}
 	switch e.Type() {
 	case fs.ModeDir:
-		return true
+		return st.Mode()&0o555 == 0o555
 	case fs.ModeSymlink:
 		toA, errA := os.Readlink(a)
 		toB, errB := os.Readlink(b)
 		return errA == nil && errB == nil && toA == toB
 	}
 	equal, err := equalFiles(a, b)
-	return err == nil && equal
+	return err == nil && equal && readable(st.Mode())
 }

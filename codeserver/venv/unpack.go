@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/pexpress/pexpress/cache"
 	"github.com/pexpress/pexpress/cache/durable"
@@ -24,7 +25,15 @@ type unpacked struct {
 	Layout   int               `json:"layout"`
 	DistInfo string            `json:"dist_info"`
 	Scripts  []script          `json:"scripts,omitempty"`
-	Files    map[string]string `json:"files"` // the hash of each, as in RECORD, by its path beside wheel.json
+	Files    map[string]string `json:"files"` // each hashed, by its path beside wheel.json
+	Hash     string            `json:"hash"`  // of all that
+}
+
+// hash is of all but Hash.
+func (u unpacked) hash() string {
+	u.Hash = ""
+	b, _ := json.Marshal(u) // strings and numbers
+	return hashOf(b)
 }
 
 // readUnpacked returns what was unpacked in dir; an error says that it does not count.
@@ -39,6 +48,9 @@ func readUnpacked(dir string) (*unpacked, error) {
 	}
 	if u.Layout != layout {
 		return nil, fmt.Errorf("%s: made by another version", dir)
+	}
+	if u.Hash != u.hash() {
+		return nil, fmt.Errorf("%s: wheel.json is damaged", dir)
 	}
 	return u, nil
 }
@@ -72,26 +84,42 @@ func (s *Store) stage(ctx context.Context, w Wheel, name string, cas cache.CAS) 
 
 // commit makes staged wheels durable, all of them at once, and then visible.
 func (s *Store) commit(names []string) error {
+	durably := map[string]string{}
 	s.mu.Lock()
-	some := slices.ContainsFunc(names, func(n string) bool { return s.staged[n] != "" })
+	for _, n := range names {
+		if tmp := s.staged[n]; tmp != "" {
+			durably[n] = tmp
+		}
+	}
 	s.mu.Unlock()
-	if !some {
+	if len(durably) == 0 {
 		return nil
 	}
 	if err := durable.SyncFS(s.path("tmp")); err != nil {
 		return err
 	}
+	var replaced []string
+	defer func() {
+		for _, old := range replaced {
+			_ = os.RemoveAll(old)
+		}
+	}()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, n := range names {
-		tmp := s.staged[n]
-		if tmp == "" {
-			continue
+	for n, tmp := range durably {
+		if s.staged[n] != tmp {
+			continue // somebody else has committed it, or unpacked it once more
 		}
-		if err := s.publish(tmp, n); err != nil {
+		old, err := s.publish(tmp, n)
+		if replaced = append(replaced, old); err != nil {
 			return err
 		}
 		delete(s.staged, n)
+		s.whole[n] = time.Now()
+		if what := s.damaged[n]; what != "" {
+			s.remade[n] = remade{time.Now(), what}
+			delete(s.damaged, n)
+		}
 	}
 	return s.syncDir("wheels")
 }
@@ -175,6 +203,7 @@ func (n wheelName) writeAll(ctx context.Context, ms []member, md metadata, u *un
 		}
 		u.Files[m.dest] = sum
 	}
+	u.Hash = u.hash()
 	b, err := json.Marshal(u)
 	if err != nil {
 		return err
@@ -229,5 +258,5 @@ func (n wheelName) write(m member, rec recorded, path string, buf []byte) (strin
 	case rec.algorithm != "" && !slices.Equal(sum, rec.sum):
 		return "", n.refuse(m.Name, "not the content that RECORD names")
 	}
-	return line(cmp.Or(rec.algorithm, "sha256"), sum), os.Chtimes(path, merkle.ModTime, merkle.ModTime)
+	return hashed(line(cmp.Or(rec.algorithm, "sha256"), sum), size), os.Chtimes(path, merkle.ModTime, merkle.ModTime)
 }

@@ -39,7 +39,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
-	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/singleflight"
 	"golang.org/x/sys/unix"
@@ -50,7 +50,7 @@ import (
 // The versions of what is on disk; directories of another one are made again.
 const (
 	layout    = 2 // of unpacked wheels
-	envLayout = 2 // of environments
+	envLayout = 3 // of environments
 )
 
 // ErrWheel is wrapped by every error that says that a wheel is refused. Its text names the wheel and the member.
@@ -65,7 +65,7 @@ type Store struct {
 	fills  singleflight.Group
 	checks singleflight.Group
 
-	repairs atomic.Int64
+	lookAgain time.Duration
 
 	// Fetch, if it is not nil, is asked for the bytecode of wheels that are unpacked. Set it before the first Env.
 	Fetch Fetch
@@ -73,6 +73,10 @@ type Store struct {
 	mu     sync.Mutex
 	busy   map[string]int    // directories that a running Env needs, which Keep leaves alone
 	staged map[string]string // unpacked wheel to its place in tmp, not yet on stable storage
+
+	damaged map[string]string    // what was found damaged of a staged wheel that replaces one
+	remade  map[string]remade    // by the directory that it is of, or bytecodeOf it
+	whole   map[string]time.Time // when the same was known to be as it was made
 }
 
 // Wheel names a wheel and the blob that holds its bytes.
@@ -91,7 +95,10 @@ func Open(dir string) (*Store, error) {
 	if strings.ContainsAny(dir, "'\"$`\\\n\r") {
 		return nil, fmt.Errorf("open environments: %q holds a character that a script cannot name", dir)
 	}
-	s := &Store{dir: dir, busy: map[string]int{}, staged: map[string]string{}}
+	s := &Store{
+		dir: dir, lookAgain: lookAgain, busy: map[string]int{}, staged: map[string]string{},
+		damaged: map[string]string{}, remade: map[string]remade{}, whole: map[string]time.Time{},
+	}
 	for _, name := range []string{"wheels", "envs", "tmp"} {
 		// Other users find what they have been told the name of, a digest, and cannot list what else is there.
 		if err := errors.Join(os.MkdirAll(s.path(name), 0o755), os.Chmod(s.path(name), 0o711)); err != nil {
@@ -123,6 +130,14 @@ func wheelDir(w Wheel, version string) string {
 	return filepath.Join("wheels", w.Digest.Hash()+"-"+version)
 }
 
+func wheelDirs(wheels []Wheel, version string) []string {
+	dirs := make([]string, len(wheels))
+	for i, w := range wheels {
+		dirs[i] = wheelDir(w, version)
+	}
+	return dirs
+}
+
 // envDir is the environment's place, relative to the store. Half of the key's hash is enough to name it, and leaves
 // room for the rest of the path within the 127 bytes of a script's first line.
 func envDir(key digest.Digest, version string) string {
@@ -147,37 +162,24 @@ func (s *Store) hold(names []string) (release func()) {
 	}
 }
 
-// publish moves tmp, which is on stable storage, to its name in the store. What stood there before is removed; versions that
-// run in it find the one or the other at every moment.
-func (s *Store) publish(tmp, name string) error {
+// publish moves tmp, which is on stable storage, to its name in the store, and returns the path of what stood there before, to be
+// removed: what the caller cannot remove, the next Open does. Versions that run in it find the one or the other at every
+// moment, where the file system can exchange names, as nearly all can.
+func (s *Store) publish(tmp, name string) (old string, err error) {
 	final := s.path(name)
-	err := os.Rename(tmp, final)
+	err = os.Rename(tmp, final)
 	if errors.Is(err, os.ErrExist) || errors.Is(err, unix.ENOTDIR) {
-		err = unix.Renameat2(unix.AT_FDCWD, tmp, unix.AT_FDCWD, final, unix.RENAME_EXCHANGE)
-		if err == nil {
-			return os.RemoveAll(tmp)
+		if unix.Renameat2(unix.AT_FDCWD, tmp, unix.AT_FDCWD, final, unix.RENAME_EXCHANGE) == nil {
+			return tmp, nil
 		}
-		if err := s.discard(name); err != nil { // the file system cannot exchange names
-			return err
+		if old, err = os.MkdirTemp(s.path("tmp"), "trash-"); err == nil {
+			err = errors.Join(os.Rename(final, filepath.Join(old, "x")), os.Rename(tmp, final))
 		}
-		err = os.Rename(tmp, final)
 	}
 	if err != nil {
-		return fmt.Errorf("publish: %w", err)
+		return old, fmt.Errorf("publish: %w", err)
 	}
-	return nil
-}
-
-// discard removes one of the store's directories; it is gone at once, before its contents are.
-func (s *Store) discard(name string) error {
-	trash, err := os.MkdirTemp(s.path("tmp"), "trash-")
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(s.path(name), filepath.Join(trash, "x")); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("discard: %w", err)
-	}
-	return os.RemoveAll(trash)
+	return old, nil
 }
 
 // mkdir makes a directory that others may read, whatever the umask.

@@ -89,18 +89,21 @@ func (p *Pool) Keep(locations map[string][]string) error {
 // may not fail again.
 func (p *Pool) Repaired() {
 	p.mu.Lock()
+	p.repairs++ // one that is being made has them perhaps
 	var end []*Zygote
-	keys := maps.Clone(p.keys)
-	for _, w := range keys {
+	changed := map[string]*warm{}
+	for key, w := range p.keys {
 		end = append(end, w.end()...)
-		w.Failed = nil
+		if len(w.Failed) > 0 {
+			w.Failed, changed[key] = nil, w
+		}
 		for _, pt := range w.parents {
 			pt.broken = false
 		}
 	}
 	p.mu.Unlock()
 	closeAll(end)
-	for key, w := range keys {
+	for key, w := range changed {
 		p.save(key, w)
 	}
 }

@@ -141,6 +141,7 @@ func (p *Pool) make(ctx context.Context, v *Version, w *warm, pt *parent) bool {
 		}
 	}
 	leaveOut := slices.Sorted(maps.Keys(w.LeftOut))
+	repairs := p.repairs
 	p.mu.Unlock()
 	modules = slices.DeleteFunc(modules, func(name string) bool { return v.names[top(name)] })
 	z, err := p.zygoteOf(ctx, v, modules, leaveOut)
@@ -150,13 +151,13 @@ func (p *Pool) make(ctx context.Context, v *Version, w *warm, pt *parent) bool {
 	if err != nil {
 		p.log.Warn("no zygote: versions start by themselves", "key", v.Key, "error", err)
 		p.mu.Lock()
-		pt.broken = true
+		pt.broken = p.repairs == repairs
 		p.mu.Unlock()
 		return false
 	}
 	p.mu.Lock()
 	end := []*Zygote{z}
-	kept := p.keys[v.Key] == w && w.of(v) == pt && !w.searching && !w.isBad(time.Now())
+	kept := p.keys[v.Key] == w && w.of(v) == pt && !w.searching && !w.isBad(time.Now()) && p.repairs == repairs
 	if kept {
 		end[0] = pt.zygote
 		pt.zygote, pt.has, pt.top = z, set(z.Modules), topLevel(z.Modules)

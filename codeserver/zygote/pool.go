@@ -33,7 +33,9 @@ type Pool struct {
 	mu    sync.Mutex
 	keys  map[string]*warm
 	count counts
-	slots chan struct{} // one zygote is made in the background at a time: it takes a processor from those who serve
+	// repairs counts calls of Repaired.
+	repairs int
+	slots   chan struct{} // one zygote is made in the background at a time: it takes a processor from those who serve
 }
 
 // times are how long things take; tests have less patience.

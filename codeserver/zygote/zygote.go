@@ -41,7 +41,7 @@ func Script(dir string) (string, error) {
 		return path, nil
 	}
 	err := durable.WriteFile(path, script, 0o644)
-	if errors.Is(err, unix.ENOSPC) && overwrite(path) == nil {
+	if (errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)) && overwrite(path) == nil {
 		err = nil
 	}
 	return path, err
@@ -54,8 +54,10 @@ func overwrite(path string) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(script)
-	return errors.Join(err, f.Truncate(int64(len(script))), f.Chmod(0o644), f.Sync(), f.Close())
+	if _, err = f.Write(script); err == nil {
+		err = errors.Join(f.Truncate(int64(len(script))), f.Chmod(0o644), f.Sync())
+	}
+	return errors.Join(err, f.Close())
 }
 
 // Cold returns the arguments for Python that run args, "-m MODULE ..." or "SCRIPT ...", without a zygote. If learn is not

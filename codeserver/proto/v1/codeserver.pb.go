@@ -782,8 +782,8 @@ func (*DeployEvent_Deployed) isDeployEvent_Event() {}
 
 type Stage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "load deps", "load source", "load NAME" for each further tree, "environment", "start" or "fork", "ready", "definitions", "repair" (the files of
-	// dependencies, of a version that does not come up), "canary", "switch".
+	// "load deps", "load source", "load NAME" for each further tree, "environment", "start" or "fork", "ready", "definitions", "check deps" (their files,
+	// of a version that does not come up), "canary", "switch".
 	Name string               `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Took *durationpb.Duration `protobuf:"bytes,2,opt,name=took,proto3" json:"took,omitempty"`
 	// Bytes and blobs fetched from the cache in this step.

@@ -85,7 +85,7 @@ described. Their files must be in the cache, or come from the directories that -
 	}
 	serverFlag(c, &to)
 	c.Flags().StringVar(&opts.listen, "listen", "", "address that the location answers on (default: as before, or a free port)")
-	c.Flags().DurationVar(&opts.timeout, "ready-timeout", time.Minute, "how long the new version may take to become ready; once more as long when it is started by itself because it was not, forked")
+	c.Flags().DurationVar(&opts.timeout, "ready-timeout", time.Minute, "how long the new version may take to become ready; once more as long when it is started by itself because it was not, forked, and where files of dependencies were damaged")
 	c.Flags().BoolVar(&timings, "timings", false, "show how long each step has taken, from the start of the command to the first answer")
 	opts.trial.flags(c)
 	roll.flags(c)

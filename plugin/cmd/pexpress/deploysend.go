@@ -65,8 +65,21 @@ type eventStream interface {
 
 // readEnd reads a deploy whose versions serve to its end, if the call is traced: its span is sent when the call has ended.
 func readEnd(stream eventStream) {
-	if trace.SpanFromContext(stream.Context()).IsRecording() {
-		_, _ = stream.Recv()
+	if !trace.SpanFromContext(stream.Context()).IsRecording() {
+		return
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			if _, err := stream.Recv(); err != nil {
+				return
+			}
+		}
+	}()
+	select {
+	case <-ended:
+	case <-time.After(time.Second): // it serves, whatever the codeserver still has to do
 	}
 }
 

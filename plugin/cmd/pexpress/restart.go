@@ -57,7 +57,7 @@ With --canary the new process gets that share of the requests first, as a new ve
 		},
 	}
 	serverFlag(c, &to)
-	c.Flags().DurationVar(&timeout, "ready-timeout", time.Minute, "how long the new process may take to become ready; once more as long when it is started by itself because it was not, forked")
+	c.Flags().DurationVar(&timeout, "ready-timeout", time.Minute, "how long the new process may take to become ready; once more as long when it is started by itself because it was not, forked, and where files of dependencies were damaged")
 	trial.flags(c)
 	return c
 }
