@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"google.golang.org/protobuf/types/known/durationpb"
-
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 	"github.com/pexpress/pexpress/codeserver/proxy"
 )
@@ -51,7 +49,7 @@ func (s *Server) try(ctx context.Context, t *transition, r report) error {
 		if n < judgedFrom {
 			s.opts.Log.Warn("a canary had too few requests to judge it by, and gets all of them", "location", t.l.name, "version", t.v.name, "answers", n)
 		}
-		r(&codeserverpb.Stage{Name: "canary", Took: durationpb.New(time.Since(begin)), Note: basis(n)})
+		r.noted("canary", begin, basis(n))
 		return nil
 	}
 	if ctx.Err() != nil {

@@ -27,6 +27,11 @@ func (r report) stage(name string, start time.Time, st loader.Stats) {
 	})
 }
 
+// noted reports one step with what there is to say about it.
+func (r report) noted(name string, start time.Time, note string) {
+	r(&codeserverpb.Stage{Name: name, Took: durationpb.New(time.Since(start)), Note: note})
+}
+
 // deployAll makes a version of each of several locations the current one, of all or of none. On an error each serves what
 // it served before, where it did.
 func (s *Server) deployAll(ctx context.Context, reqs []*codeserverpb.DeployRequest, r report) (_ []*codeserverpb.Deployed, err error) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -33,6 +34,8 @@ type logbook struct {
 	size     int64
 	cutOff   int64         // bytes that have gone since the book was opened
 	last     []string      // the last lines of this run
+	count    int           // of all lines of this run
+	cause    cause         // of the error that is among them
 	grown    chan struct{} // closed when something is written; nil when nothing more will be
 	lost     *logLost      // what is lost is counted here; may be nil
 	cuts     *atomic.Int64 // of all logs, by any book
@@ -143,6 +146,8 @@ func (b *logbook) remember(text string) {
 	if len(text) > lastLine {
 		text = strings.ToValidUTF8(text[:lastLine], "") + " …"
 	}
+	b.cause.note(text, b.last, b.count)
+	b.count++
 	b.last = append(b.last, text)
 	if len(b.last) > lastLines {
 		b.last = append(b.last[:0], b.last[1:]...)
@@ -150,7 +155,7 @@ func (b *logbook) remember(text string) {
 }
 
 // lastWords returns the end of the log for an error message. Where there is room for one line, as in a table, the message
-// is cut after its first, which has what the version has written last.
+// is cut after its first, which has what the version has written last, or what that came from.
 func (b *logbook) lastWords() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -163,13 +168,37 @@ func (b *logbook) lastWords() string {
 	if word == "" {
 		return "; it wrote nothing"
 	}
-	first, size := len(b.last), inHeader(word)
-	for first > 0 && size+inHeader(b.last[first-1]) < lastBytes {
-		first--
-		size += inHeader(b.last[first]) + inHeader("\n")
+	says := "it wrote last: " + word
+	if word := b.cause.words(); word != "" {
+		says = "the cause that it wrote: " + word
 	}
-	return fmt.Sprintf("; it wrote last: %s\nthe last lines of its log, of which `pexpress logs %s --version %.12s` shows all:\n%s",
-		word, b.location, b.version, strings.Join(b.last[first:], "\n"))
+	return fmt.Sprintf("; %s\nthe last lines of its log, of which `pexpress logs %s --version %.12s` shows all:\n%s",
+		says, b.location, b.version, strings.Join(b.quote(lastBytes-inHeader(says)), "\n"))
+}
+
+// quote returns as many of the last lines as there is room for, below those of their cause if that is farther up.
+func (b *logbook) quote(room int) []string {
+	lines := fitting(b.last, room)
+	if len(b.cause.above(b.count-len(lines))) == 0 {
+		return lines
+	}
+	above := fitting(b.cause.lines, room/3)
+	b.cause.lines = above
+	for _, l := range above {
+		room -= inHeader(l + "\n")
+	}
+	lines = fitting(b.last, room)
+	return slices.Concat(b.cause.above(b.count-len(lines)), []string{"…"}, lines)
+}
+
+// fitting returns the last of the lines, as many as there is room for.
+func fitting(lines []string, room int) []string {
+	first := len(lines)
+	for first > 0 && room > inHeader(lines[first-1]+"\n") {
+		first--
+		room -= inHeader(lines[first] + "\n")
+	}
+	return lines[first:]
 }
 
 // inHeader is how many bytes a text takes in the header of a gRPC answer, where all but printable ASCII is percent-encoded.

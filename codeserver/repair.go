@@ -4,10 +4,6 @@ import (
 	"context"
 	"fmt"
 	"time"
-
-	"google.golang.org/protobuf/types/known/durationpb"
-
-	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 )
 
 // checkDeps looks at the files of the dependencies of a version that did not come up, and returns those that were not as they were
@@ -22,7 +18,7 @@ func (s *Server) checkDeps(ctx context.Context, v *version, p *prepared, started
 			note += fmt.Sprintf(" and %d more", len(remade)-1)
 		}
 	}
-	r(&codeserverpb.Stage{Name: "check deps", Took: durationpb.New(time.Since(begin)), Note: note})
+	r.noted("check deps", begin, note)
 	s.repaired(remade, err)
 	s.fillBytecode(p.wheels, p.interpreter) // it may have been removed
 	return remade, err
@@ -30,10 +26,11 @@ func (s *Server) checkDeps(ctx context.Context, v *version, p *prepared, started
 
 // repaired has nothing go on with files of dependencies that were not as they were made.
 func (s *Server) repaired(remade []string, err error) {
-	if len(remade) > 0 || err != nil && s.ctx.Err() == nil {
-		s.opts.Log.Warn("files of dependencies were not as they were made", "made_again", remade, "error", err)
+	if err != nil && s.ctx.Err() == nil {
+		s.opts.Log.Error("files of dependencies are damaged, or could not be looked at", "error", err)
 	}
 	if len(remade) > 0 {
+		s.opts.Log.Warn("files of dependencies were not as they were made, and are made again", "files", remade)
 		s.zygotes.Repaired()
 	}
 }

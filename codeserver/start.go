@@ -195,7 +195,11 @@ func (s *Server) bringUp(ctx context.Context, l *location, v *version, p *prepar
 	if warm {
 		stage = "fork"
 	}
-	r.stage(stage, begin, loader.Stats{})
+	note := ""
+	if warm && launch.Waited() > time.Since(begin)/2 && launch.Waited() > noticed {
+		note = "importing what the next ones start with, too"
+	}
+	r.noted(stage, begin, note)
 	begin = time.Now()
 	waiting, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -224,6 +228,9 @@ func (s *Server) bringUp(ctx context.Context, l *location, v *version, p *prepar
 	}
 	return run, launch, nil
 }
+
+// noticed is how long a step may take before it is said what it waits for.
+const noticed = 100 * time.Millisecond
 
 // errLimit is why a version does not start that is not allowed what its start takes: no fault of the fork.
 var errLimit = errors.New("one of its limits was met")

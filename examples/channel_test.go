@@ -145,14 +145,18 @@ func TestChannelRefuses(t *testing.T) {
 	dir := t.TempDir()
 	serve := []string{"--state", filepath.Join(dir, "state"), "--cache", filepath.Join(dir, "cache"), "--listen", "127.0.0.1:0"}
 	for want, args := range map[string][]string{
-		"--follow needs --channel-key":   {"--follow", "prod"},
-		"no name for a channel":          {"--follow", "../prod", "--channel-key", public},
-		"no name for a location":         {"--follow", "prod=web,", "--channel-key", public},
+		"--follow needs --channel-key": {"--follow", "prod"},
+		"no name for a channel":        {"--follow", "../prod", "--channel-key", public},
+		"no name for a location":       {"--follow", "prod=web,", "--channel-key", public},
+		"--follow-every 0s":            {"--follow-every", "0"},
+	} {
+		require.Contains(t, serveMisused(t, append(serve, args...)...), want)
+	}
+	for want, args := range map[string][]string{
 		"it can follow one":              {"--follow", "prod=web", "--follow", "beta=web", "--channel-key", public},
 		"name the locations of each":     {"--follow", "prod", "--follow", "beta=web", "--channel-key", public},
 		"channel prod is followed twice": {"--follow", "prod=web", "--follow", "prod=api", "--channel-key", public},
 		"--channel-key: trusted key":     {"--follow", "prod", "--channel-key", filepath.Join(dir, "none")},
-		"--follow-every 0s":              {"--follow-every", "0"},
 	} {
 		require.Contains(t, serveFails(t, append(serve, args...)...), want)
 	}

@@ -18,6 +18,11 @@ func serveFails(t *testing.T, args ...string) string {
 	return codeserverFails(t, 1, append([]string{"serve"}, args...)...)
 }
 
+// serveMisused is serveFails for a command line that makes no sense.
+func serveMisused(t *testing.T, args ...string) string {
+	return codeserverFails(t, 2, append([]string{"serve"}, args...)...)
+}
+
 // codeserverFails runs the program, which must end with the status, and returns what it said.
 func codeserverFails(t *testing.T, code int, args ...string) string {
 	cmd := exec.Command(filepath.Join(bin, "codeserver"), args...)
@@ -46,9 +51,9 @@ func TestServeRefuses(t *testing.T) {
 	dir := t.TempDir()
 	state, cache := filepath.Join(dir, "state"), filepath.Join(dir, "cache")
 	local := []string{"--listen", "127.0.0.1:0", "--cache", cache}
-	require.Contains(t, serveFails(t, "--state", state, "--listen", "127.0.0.1:0", "--cache", "bogus://x"), "cache address")
-	require.Contains(t, serveFails(t, "--state", state, "--cache", cache, "--listen", "0.0.0.0:0"), "--allow-unauthenticated-remote-access")
-	require.Contains(t, serveFails(t, "--state", state, "--cache", cache, "--listen", "nowhere"), "use host:port or unix:///socket")
+	require.Contains(t, serveMisused(t, "--state", state, "--listen", "127.0.0.1:0", "--cache", "bogus://x"), "cache address")
+	require.Contains(t, serveMisused(t, "--state", state, "--cache", cache, "--listen", "0.0.0.0:0"), "--allow-unauthenticated-remote-access")
+	require.Contains(t, serveMisused(t, "--state", state, "--cache", cache, "--listen", "nowhere"), "use host:port or unix:///socket")
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o644))
 	require.Contains(t, serveFails(t, append(local, "--state", filepath.Join(dir, "file", "x"))...), "state directory")
 	for _, form := range []string{"unix://", "unix:"} {
@@ -77,6 +82,16 @@ func TestCodeserverUsage(t *testing.T) {
 		`say 1 or more; see 'codeserver serve --help'`:                 {"serve", "--state", t.TempDir(), "--cache", t.TempDir(), "--listen", "127.0.0.1:0", "--keep", "0"},
 	} {
 		require.Contains(t, codeserverFails(t, 2, args...), want)
+	}
+	sound := []string{"--state", t.TempDir(), "--cache", t.TempDir(), "--listen", "127.0.0.1:0"}
+	for want, args := range map[string][]string{
+		"--users":                            {"--users", "5"},
+		"say debug, info, warn or error":     {"--log-level", "loud"},
+		"say text or json":                   {"--log-format", "xml"},
+		"--stop-grace -3s: say 0 or more":    {"--stop-grace", "-3s"},
+		"--drain-timeout -1s: say 0 or more": {"--drain-timeout", "-1s"},
+	} {
+		require.Contains(t, serveMisused(t, append(sound, args...)...), want)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -147,7 +148,7 @@ func (l *Loader) load(ctx context.Context, root digest.Digest) (_ *merkle.Tree, 
 		return nil, Stats{}, err
 	}
 	if err := c.fetchAll(ctx, missing); err != nil {
-		return nil, Stats{}, err
+		return nil, Stats{}, fmt.Errorf("%s: %w", named(tree, missing), err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -158,6 +159,20 @@ func (l *Loader) load(ctx context.Context, root digest.Digest) (_ *merkle.Tree, 
 		}
 	}
 	return tree, Stats{c.blobs.Load(), c.bytes.Load()}, nil
+}
+
+// named says which files of a tree blobs are, for people.
+func named(t *merkle.Tree, blobs []digest.Digest) string {
+	for p, d := range t.Files() {
+		if !slices.Contains(blobs, d) {
+			continue
+		}
+		if len(blobs) > 1 {
+			return fmt.Sprintf("%s and %d more, which are not on this host", p, len(blobs)-1)
+		}
+		return p + ", which is not on this host"
+	}
+	return "what is not on this host"
 }
 
 // tree returns a tree that was loaded, nil if it was not.

@@ -8,7 +8,7 @@ const (
 	grpcStatus      = "Grpc-Status"
 	grpcUnavailable = "14"
 
-	msgNoVersion = "no version is being served here yet; try again"
+	msgNoVersion = "no version serves here at this moment: it starts, or has failed; try again"
 	msgNoAnswer  = "the version behind this address did not answer"
 	msgBadBody   = "the request body could not be read"
 )

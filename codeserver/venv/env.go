@@ -46,6 +46,11 @@ func (m marker) madeFor(want marker) bool {
 		slices.Equal(m.Wheels, want.Wheels)
 }
 
+// config is what makes a directory a virtual environment of the interpreter (PEP 405).
+func (m marker) config() string {
+	return fmt.Sprintf("home = %s\ninclude-system-site-packages = false\nversion = %s\nexecutable = %s\n", filepath.Dir(m.Python), m.Version, m.Python)
+}
+
 func readMarker(dir string) (marker, error) {
 	var m marker
 	b, err := os.ReadFile(filepath.Join(dir, "env.json"))
@@ -174,7 +179,11 @@ func (s *Store) existing(name string, want marker, dirs []string) *Env {
 	if err != nil || !m.madeFor(want) {
 		return nil
 	}
-	needed := []string{filepath.Join(dir, "pyvenv.cfg"), filepath.Join(dir, "bin", "python")}
+	// An interpreter without it imports what is installed in the system, and nothing else would be seen of that.
+	if b, err := os.ReadFile(filepath.Join(dir, "pyvenv.cfg")); err != nil || string(b) != want.config() {
+		return nil
+	}
+	needed := []string{filepath.Join(dir, "bin", "python")}
 	for _, d := range dirs {
 		needed = append(needed, s.path(d, "wheel.json"))
 	}
@@ -257,8 +266,6 @@ func exists(path string) bool {
 
 // finish adds what makes the directory a virtual environment (PEP 405), and the marker.
 func finish(dir string, m marker, py *Interpreter) error {
-	cfg := fmt.Sprintf("home = %s\ninclude-system-site-packages = false\nversion = %s\nexecutable = %s\n",
-		filepath.Dir(py.Path), py.FullVersion, py.Path)
 	links := [][2]string{
 		{py.Path, "bin/python"},
 		{"python", "bin/python3"},
@@ -274,7 +281,7 @@ func finish(dir string, m marker, py *Interpreter) error {
 	if err != nil {
 		return err
 	}
-	if err := writeFile(filepath.Join(dir, "pyvenv.cfg"), []byte(cfg), 0o644); err != nil {
+	if err := writeFile(filepath.Join(dir, "pyvenv.cfg"), []byte(m.config()), 0o644); err != nil {
 		return err
 	}
 	return writeFile(filepath.Join(dir, "env.json"), b, 0o644)

@@ -75,6 +75,7 @@ func TestRepair(t *testing.T) {
 		}},
 		{"bin/beta-shell of " + betaFile, h.path(wheelDir(beta, "3.11"), "bin", "beta-shell"), nil},
 		{"pyvenv.cfg of the environment", filepath.Join(e.Dir, "pyvenv.cfg"), nil},
+		{"pyvenv.cfg of the environment", filepath.Join(e.Dir, "pyvenv.cfg"), func(p string) { require.NoError(t, os.Truncate(p, 0)) }},
 		{"env.json of the environment", filepath.Join(e.Dir, "env.json"), nil},
 		{"bin/beta-script of the environment", filepath.Join(e.Dir, "bin", "beta-script"), nil},
 		{"lib/python3.11/site-packages/single.py of the environment", site(e, "single.py"), func(p string) {

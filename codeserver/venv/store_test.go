@@ -51,6 +51,8 @@ func TestFound(t *testing.T) {
 
 	require.NoError(t, os.WriteFile(filepath.Join(e.Dir, "env.json"), []byte("{damaged"), 0o644))
 	require.True(t, again(), "marker damaged")
+	require.NoError(t, os.Truncate(filepath.Join(e.Dir, "pyvenv.cfg"), 0))
+	require.True(t, again(), "its interpreter would import what the system has")
 	require.NoError(t, os.Remove(filepath.Join(e.Dir, "bin", "python")))
 	require.True(t, again(), "no interpreter")
 	require.EqualValues(t, 1, h.cas.gets.Load())

@@ -45,6 +45,7 @@ type Launch struct {
 	zygote  *Zygote // that forks the version, nil if it starts by itself
 	version Version
 	learn   string // file of what it imports
+	waited  time.Duration
 }
 
 // Launch changes a worker's Spec so that the version is forked if it can be, and else by itself. Where no zygote is there
@@ -62,7 +63,9 @@ func (p *Pool) Launch(ctx context.Context, v Version, spec *worker.Spec, cold bo
 		f.Close()
 	}
 	if !cold {
+		begin := time.Now()
 		l.zygote = p.take(ctx, &v)
+		l.waited = time.Since(begin)
 	}
 	p.countLaunch(l)
 	if l.Warm() {
@@ -75,6 +78,9 @@ func (p *Pool) Launch(ctx context.Context, v Version, spec *worker.Spec, cold bo
 
 // Learn is the file that the version writes down what it imports in, "" if it does not.
 func (l *Launch) Learn() string { return l.learn }
+
+// Waited is how long the launch waited for its zygote to import what versions share: 0, nearly, if it was there.
+func (l *Launch) Waited() time.Duration { return l.waited }
 
 // Warm reports that the version is forked.
 func (l *Launch) Warm() bool { return l.zygote != nil }

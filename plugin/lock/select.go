@@ -45,7 +45,7 @@ func (e *NoWheelError) Error() string {
 	if e.Sdist != "" {
 		s += fmt.Sprintf("; there is the source distribution %s: build a wheel of it (pip wheel), and lock with that wheel's directory in find-links", e.Sdist)
 	}
-	return s + "; or build for another --platform or --python"
+	return s + "; where the lock was made for another platform or Python, make it anew (pexpress lock), or build for that with --platform or --python"
 }
 
 // Is makes a NoWheelError an ErrLock.

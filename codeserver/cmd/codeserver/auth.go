@@ -84,10 +84,10 @@ func listen(address string, remote bool) (net.Listener, error) {
 	}
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
-		return nil, fmt.Errorf("--listen %s: %w; use host:port or unix:///socket", address, err)
+		return nil, usagef("--listen %s: %w; use host:port or unix:///socket", address, err)
 	}
 	if !local.IsHost(host) && !remote {
-		return nil, fmt.Errorf("--listen %s can be reached from other machines, and whoever reaches it can run any code here: say with --config who may do what, use a unix socket or a loopback address, or say --allow-unauthenticated-remote-access", address)
+		return nil, usagef("--listen %s can be reached from other machines, and whoever reaches it can run any code here: say with --config who may do what, use a unix socket or a loopback address, or say --allow-unauthenticated-remote-access", address)
 	}
 	return net.Listen("tcp", address)
 }

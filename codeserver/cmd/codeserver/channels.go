@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -38,17 +37,17 @@ func opener(address string) func(context.Context) (cache.CAS, cache.ActionCache,
 func (f *channelFlags) read(address string) (codeserver.Channels, error) {
 	c := codeserver.Channels{Every: f.every, Open: opener(address)}
 	if f.every < time.Millisecond {
-		return c, fmt.Errorf("--follow-every %s: say a millisecond or more", f.every)
+		return c, usagef("--follow-every %s: say a millisecond or more", f.every)
 	}
 	for _, text := range f.follow {
 		what, err := codeserver.ParseFollow(text)
 		if err != nil {
-			return c, fmt.Errorf("--follow: %w", err)
+			return c, usagef("--follow: %w", err)
 		}
 		c.Follow = append(c.Follow, what)
 	}
 	if len(c.Follow) > 0 && len(f.keys) == 0 {
-		return c, errors.New("--follow needs --channel-key: whoever can write to the cache could say what runs here otherwise; " +
+		return c, usagef("--follow needs --channel-key: whoever can write to the cache could say what runs here otherwise; " +
 			"give the public key of those who publish")
 	}
 	for _, path := range f.keys {

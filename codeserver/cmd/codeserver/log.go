@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
 
@@ -14,7 +13,7 @@ func newLog(w io.Writer, format, level string) (*slog.Logger, error) {
 	var o slog.HandlerOptions
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, fmt.Errorf("--log-level %q: say debug, info, warn or error", level)
+		return nil, usagef("--log-level %q: say debug, info, warn or error", level)
 	}
 	o.Level = l
 	switch format {
@@ -23,7 +22,7 @@ func newLog(w io.Writer, format, level string) (*slog.Logger, error) {
 	case "json":
 		return slog.New(&inTrace{slog.NewJSONHandler(w, &o)}), nil
 	}
-	return nil, fmt.Errorf("--log-format %q: say text or json", format)
+	return nil, usagef("--log-format %q: say text or json", format)
 }
 
 // inTrace adds to what is logged of a call that is traced which trace that is.

@@ -129,7 +129,10 @@ func (f *flags) complete() error {
 			return err
 		}
 	}
-	return open.Check(f.cache)
+	if err := open.Check(f.cache); err != nil {
+		return usageError{err}
+	}
+	return nil
 }
 
 // hidden are the directories of this host that hold what is nobody's but the codeserver's.
@@ -147,10 +150,12 @@ func (f *flags) hidden() []string {
 // check refuses what makes no sense, before anything is opened.
 func (f *flags) check() error {
 	if f.keep < 1 {
-		return usageError{fmt.Errorf("--keep %d: the version that serves is kept in any case; say 1 or more", f.keep)}
+		return usagef("--keep %d: the version that serves is kept in any case; say 1 or more", f.keep)
 	}
-	if f.warm < 0 || f.adopt < 0 {
-		return usageError{fmt.Errorf("--keep-warm %s, --adopt-within %s: say 0 or more", f.warm, f.adopt)}
+	for name, d := range map[string]time.Duration{"keep-warm": f.warm, "adopt-within": f.adopt, "drain-timeout": f.drain, "stop-grace": f.grace} {
+		if d < 0 {
+			return usagef("--%s %s: say 0 or more", name, d)
+		}
 	}
 	return nil
 }
@@ -166,7 +171,7 @@ func (f *flags) options(spans *spans, log *slog.Logger) (o codeserver.Options, e
 		},
 	}
 	if o.Users, err = codeserver.ParseUsers(f.users); err != nil {
-		return o, fmt.Errorf("--users: %w", err)
+		return o, usagef("--users: %w", err)
 	}
 	if o.Verify, err = trust(f.trusted, log); err != nil {
 		return o, err

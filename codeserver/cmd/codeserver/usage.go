@@ -19,6 +19,8 @@ type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
 // usageText matches what cobra says of a command line that makes no sense; it has no type for it.
 var usageText = regexp.MustCompile(`^(unknown command|accepts |required flag)`)
 
