@@ -26,4 +26,10 @@ func TestLogsFollowEnds(t *testing.T) {
 	require.Empty(t, r.stderr)
 	require.Contains(t, r.stdout, `{"event":"log-ended","location":"web","serving":"`+two+`","version":"`+one)
 	require.Empty(t, h.run("logs", "web").stderr, "it is over when all is told")
+
+	// Colours are for a terminal that the version has not.
+	h.write("web/word.py", "WORD = \"three\"\nprint('\\x1b[1;32mgreen\\x1b[0m \\x1b[2J')\n")
+	h.deploy()
+	require.Contains(t, h.run("logs", "web").stdout, ` green \x1b[2J`)
+	require.Contains(t, h.run("logs", "web", "--output", "json").stdout, `\u001b[1;32mgreen`)
 }

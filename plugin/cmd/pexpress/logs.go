@@ -8,8 +8,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pexpress/pexpress/cache/lazy"
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 )
+
+// colours are what changes how text looks on a terminal (ECMA-48's SGR), and nothing else. They are not shown to people.
+var colours = lazy.Regexp(`\x1b\[[0-9;]*m`)
 
 func (a *app) logsCommand() *cobra.Command {
 	var to, version string
@@ -51,7 +55,7 @@ it and it has finished what it began. A line on standard error says then what se
 				version = line.GetVersion()
 				t := line.GetTime().AsTime()
 				a.ui.event("log", map[string]any{"time": t, "version": line.GetVersion(), "text": line.GetText()},
-					"%s %s", t.Local().Format("15:04:05.000"), line.GetText())
+					"%s %s", t.Local().Format("15:04:05.000"), colours().ReplaceAllString(line.GetText(), ""))
 			}
 		},
 	}

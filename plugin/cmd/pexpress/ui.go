@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -101,13 +100,9 @@ func (u *ui) clear() {
 	}
 }
 
-// colours are what changes how text looks on a terminal (ECMA-48's SGR), and nothing else.
-var colours = regexp.MustCompile(`\x1b\[[0-9;]*m`)
-
 // printable shows control characters as what they are: what a file is called, or a deployed program writes, must not
-// drive the reader's terminal. Colours are left out.
+// drive the reader's terminal.
 func printable(s string) string {
-	s = colours.ReplaceAllString(s, "")
 	clean := func(r rune) bool { return r == '\n' || r == '\t' || unicode.IsPrint(r) }
 	if strings.IndexFunc(s, func(r rune) bool { return !clean(r) }) < 0 {
 		return s
