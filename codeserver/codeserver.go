@@ -186,6 +186,9 @@ func (s *Server) open() error {
 	if s.venvs, err = venv.Open(filepath.Join(s.opts.State, "python")); err != nil {
 		return err
 	}
+	if s.venvs.Left != nil {
+		s.opts.Log.Warn("something is left of environments, and cannot be removed", "error", s.venvs.Left)
+	}
 	s.openBytecode()
 	if s.zygotes, err = s.openPool(); err != nil {
 		return err

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pexpress/pexpress/cache/digest"
 	"github.com/pexpress/pexpress/codeserver/limits"
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
@@ -91,7 +93,7 @@ func pythonArgs(p *prepared, spec *worker.Spec) []string {
 
 // interpreterOf returns what a script's first line says that it is run by, "" if it says more than that.
 func interpreterOf(script string) string {
-	f, err := os.Open(script)
+	f, err := os.OpenFile(script, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return ""
 	}

@@ -5,22 +5,33 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/pexpress/pexpress/cache/lazy"
 )
 
 const bytecodeDir = "__pycache__"
+
+// compiledBy is what follows a module's name in that of its bytecode (PEP 3147, PEP 488).
+var compiledBy = lazy.Regexp(`^[a-z]+-?[0-9]+(\.opt-[12])?\.pyc$`)
 
 // linkBytecode links what an interpreter has compiled of modules whose sources are the same in both places. Bytecode names
 // its source's time and size, which are then the same too, and Python replaces it by rename: neither directory's programs
 // change what the other's read. What cannot be linked is compiled again, so that no failure matters.
 func linkBytecode(from, to string, modules map[string]bool) {
-	entries, err := os.ReadDir(from)
+	dir, err := os.Open(from)
+	if err != nil {
+		return
+	}
+	defer dir.Close()
+	// Versions write there what they like: of some Pythons' bytecode there is so much.
+	entries, err := dir.ReadDir(8*len(modules) + 64)
 	if err != nil {
 		return
 	}
 	for _, e := range entries {
-		// MODULE.cpython-311.pyc, MODULE.cpython-311.opt-1.pyc; a file that is being written has another ending.
-		module, _, _ := strings.Cut(e.Name(), ".")
-		if !modules[module] || !strings.HasSuffix(e.Name(), ".pyc") || !e.Type().IsRegular() {
+		// A file that is being written has another ending.
+		module, rest, _ := strings.Cut(e.Name(), ".")
+		if !modules[module] || !compiledBy().MatchString(rest) || !e.Type().IsRegular() {
 			continue
 		}
 		if err := os.Mkdir(to, 0o755); err != nil && !os.IsExist(err) {

@@ -31,7 +31,7 @@ type compiled struct {
 // hasBytecode reports whether a wheel's bytecode for an interpreter has been made, dir being where the wheel is unpacked.
 func hasBytecode(dir string, py *Interpreter) bool {
 	var c compiled
-	b, err := os.ReadFile(filepath.Join(dir, "bytecode.json"))
+	b, err := readSmall(filepath.Join(dir, "bytecode.json"))
 	return err == nil && json.Unmarshal(b, &c) == nil && c.Magic == py.Magic
 }
 
@@ -111,12 +111,13 @@ func hashOf(b []byte) string {
 
 // adopt moves pending bytecode, which is durable, to its wheels. A wheel is marked when all of its files are there.
 func (s *Store) adopt(all []pending, py *Interpreter) error {
+	var errs error
 	for _, p := range all {
 		if err := s.adoptOne(p, py); err != nil {
-			return fmt.Errorf("bytecode of wheel %s: %w", p.name, err)
+			errs = errors.Join(errs, fmt.Errorf("bytecode of wheel %s: %w", p.name, err), os.RemoveAll(p.dir))
 		}
 	}
-	return nil
+	return errs
 }
 
 func (s *Store) adoptOne(p pending, py *Interpreter) error {
@@ -147,6 +148,11 @@ func writeJSON(path string, v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return err
+	}
+	if st, err := os.Lstat(path); err == nil && !st.Mode().IsRegular() {
+		if err := os.RemoveAll(path); err != nil {
+			return err
+		}
 	}
 	return os.WriteFile(path, b, 0o644)
 }

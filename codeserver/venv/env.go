@@ -53,7 +53,7 @@ func (m marker) config() string {
 
 func readMarker(dir string) (marker, error) {
 	var m marker
-	b, err := os.ReadFile(filepath.Join(dir, "env.json"))
+	b, err := readSmall(filepath.Join(dir, "env.json"))
 	if err != nil {
 		return m, err
 	}
@@ -180,7 +180,7 @@ func (s *Store) existing(name string, want marker, dirs []string) *Env {
 		return nil
 	}
 	// An interpreter without it imports what is installed in the system, and nothing else would be seen of that.
-	if b, err := os.ReadFile(filepath.Join(dir, "pyvenv.cfg")); err != nil || string(b) != want.config() {
+	if b, err := readSmall(filepath.Join(dir, "pyvenv.cfg")); err != nil || string(b) != want.config() {
 		return nil
 	}
 	needed := []string{filepath.Join(dir, "bin", "python")}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -162,9 +163,16 @@ func damagedFile(ctx context.Context, dir string, known bool) (string, error) {
 		return "wheel.json", nil //nolint:nilerr // that it cannot be read is what is asked for
 	}
 	buf := make([]byte, 128<<10)
+	dirs := map[string]bool{}
 	for _, name := range slices.Sorted(maps.Keys(u.Files)) {
 		if err := ctx.Err(); err != nil {
 			return "", err
+		}
+		for up := path.Dir(name); !dirs[up]; up = path.Dir(up) {
+			dirs[up] = true
+			if !enterable(filepath.Join(dir, filepath.FromSlash(up))) {
+				return up, nil
+			}
 		}
 		file := filepath.Join(dir, filepath.FromSlash(name))
 		if !isBytecode(name) && !(known && looks(file, u.Files[name])) && !holds(file, u.Files[name], buf) { // Python replaces bytecode

@@ -51,6 +51,10 @@ func TestRepair(t *testing.T) {
 	bytecode := filepath.Join(dir, "site/alpha/__pycache__/__init__.cpython-311.pyc")
 	text := filepath.Join(dir, "site/alpha/text.txt")
 	remove := func(p string) { require.NoError(t, os.Remove(p)) }
+	fifo := func(p string) { require.NoError(t, errors.Join(os.Remove(p), unix.Mkfifo(p, 0o644))) }
+	directory := func(p string) {
+		require.NoError(t, errors.Join(os.RemoveAll(p), os.Mkdir(p, 0o755), os.WriteFile(filepath.Join(p, "x.pyc"), nil, 0o644)))
+	}
 	for _, c := range []struct {
 		what, file string
 		harm       func(path string)
@@ -58,7 +62,11 @@ func TestRepair(t *testing.T) {
 		{"alpha/__init__.py of " + alphaFile, filepath.Join(dir, "site/alpha/__init__.py"), nil},
 		{"alpha/text.txt of " + alphaFile, text, remove},
 		{"alpha/text.txt of " + alphaFile, text, func(p string) { require.NoError(t, os.Chmod(p, 0o600)) }},
-		{"alpha/text.txt of " + alphaFile, text, func(p string) { require.NoError(t, errors.Join(os.Remove(p), unix.Mkfifo(p, 0o644))) }},
+		{"alpha/text.txt of " + alphaFile, text, fifo},
+		{"wheel.json of " + alphaFile, filepath.Join(dir, "wheel.json"), fifo},
+		{"env.json of the environment", filepath.Join(e.Dir, "env.json"), fifo},
+		{"alpha of " + alphaFile, filepath.Join(dir, "site/alpha"), func(p string) { require.NoError(t, os.Chmod(p, 0o700)) }},
+		{". of " + alphaFile, dir, func(p string) { require.NoError(t, os.Chmod(p, 0o700)) }},
 		{"alpha/text.txt of " + alphaFile, text, func(p string) { require.NoError(t, os.Truncate(p, 1<<40)) }},
 		{"alpha/text.txt of " + alphaFile, text, func(p string) {
 			other := filepath.Join(t.TempDir(), "other")
@@ -66,6 +74,7 @@ func TestRepair(t *testing.T) {
 		}},
 		{"alpha_pkg-1.0.dist-info/RECORD of " + alphaFile, filepath.Join(dir, "site/alpha_pkg-1.0.dist-info/RECORD"), nil},
 		{"alpha/__pycache__/__init__.cpython-311.pyc of " + alphaFile, bytecode, nil},
+		{"alpha/__pycache__/__init__.cpython-311.pyc of " + alphaFile, bytecode, fifo},
 		{"wheel.json of " + alphaFile, filepath.Join(dir, "wheel.json"), nil},
 		{"wheel.json of " + alphaFile, filepath.Join(dir, "wheel.json"), func(p string) {
 			b, err := os.ReadFile(p)
@@ -84,6 +93,12 @@ func TestRepair(t *testing.T) {
 		// What keeps nothing from running is made again without a word.
 		{"", bytecode, remove},
 		{"", filepath.Join(dir, "bytecode-files.json"), nil},
+		{"", filepath.Join(dir, "bytecode-files.json"), fifo},
+		{"", filepath.Join(dir, "bytecode-files.json"), directory},
+		{"", filepath.Join(dir, "bytecode.json"), fifo},
+		{"", filepath.Join(dir, "bytecode.json"), directory},
+		{"", bytecode, directory},
+		{"", filepath.Dir(bytecode), directory},
 		{"", filepath.Join(dir, "site/alpha/__pycache__/other.pyc"), func(p string) { require.NoError(t, os.WriteFile(p, nil, 0o644)) }},
 		{"", filepath.Join(dir, "site/alpha/__pycache__"), func(p string) {
 			require.NoError(t, errors.Join(os.RemoveAll(p), os.Symlink("/etc", p)))

@@ -73,7 +73,10 @@ func (b *bytecodeCheck) look(ctx context.Context) error {
 		switch {
 		case e.Name() == pycache && !e.IsDir():
 			b.others = append(b.others, p) // it keeps bytecode from having its place
-		case !isBytecode(name) || e.IsDir():
+		case !isBytecode(name):
+		case e.IsDir():
+			b.others = append(b.others, p)
+			return fs.SkipDir
 		case b.known && looks(p, made[name]) || holds(p, made[name], b.buf):
 			delete(b.missing, name)
 		case !holds(p, shipped["site/"+name], b.buf):
@@ -88,7 +91,7 @@ func (b *bytecodeCheck) look(ctx context.Context) error {
 
 func (b *bytecodeCheck) made() map[string]string {
 	var made map[string]string
-	text, err := os.ReadFile(filepath.Join(b.dir, "bytecode-files.json"))
+	text, err := readSmall(filepath.Join(b.dir, "bytecode-files.json"))
 	if err != nil || json.Unmarshal(text, &made) != nil {
 		return nil
 	}
@@ -107,20 +110,17 @@ func (b *bytecodeCheck) remove() error {
 		if holds(p, made[filepath.ToSlash(name)], b.buf) {
 			continue
 		}
-		if err := os.Remove(p); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := os.RemoveAll(p); err != nil {
 			return err
 		}
 	}
-	if err := os.Remove(filepath.Join(b.dir, "bytecode.json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
+	return os.RemoveAll(filepath.Join(b.dir, "bytecode.json"))
 }
 
 // pythons reports whether a file is bytecode that an interpreter has written by itself, which says when its source was changed
 // (PEP 552): it may have been about to while the wheel's was made.
 func pythons(file string) bool {
-	f, err := os.Open(file)
+	f, _, err := openRegular(file)
 	if err != nil {
 		return false
 	}

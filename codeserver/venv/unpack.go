@@ -38,7 +38,7 @@ func (u unpacked) hash() string {
 
 // readUnpacked returns what was unpacked in dir; an error says that it does not count.
 func readUnpacked(dir string) (*unpacked, error) {
-	b, err := os.ReadFile(filepath.Join(dir, "wheel.json"))
+	b, err := readSmall(filepath.Join(dir, "wheel.json"))
 	if err != nil {
 		return nil, err
 	}

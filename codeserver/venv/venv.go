@@ -67,6 +67,9 @@ type Store struct {
 
 	lookAgain time.Duration
 
+	// Left is why something that a killed process has left could not be removed: it takes space, and is in nobody's way.
+	Left error
+
 	// Fetch, if it is not nil, is asked for the bytecode of wheels that are unpacked. Set it before the first Env.
 	Fetch Fetch
 
@@ -110,9 +113,7 @@ func Open(dir string) (*Store, error) {
 		return nil, fmt.Errorf("open environments: %w", err)
 	}
 	for _, e := range left {
-		if err := os.RemoveAll(s.path("tmp", e.Name())); err != nil {
-			return nil, fmt.Errorf("remove what a killed process left: %w", err)
-		}
+		s.Left = errors.Join(s.Left, os.RemoveAll(s.path("tmp", e.Name())))
 	}
 	return s, nil
 }

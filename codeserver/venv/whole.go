@@ -2,6 +2,7 @@ package venv
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -17,6 +18,35 @@ import (
 
 func isBytecode(name string) bool {
 	return path.Base(path.Dir(name)) == pycache && strings.HasSuffix(name, ".pyc")
+}
+
+// openRegular opens a file that has to be one: whoever opens a FIFO waits.
+func openRegular(file string) (*os.File, fs.FileInfo, error) {
+	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	st, err := f.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = fmt.Errorf("%s: not a regular file", file)
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, f.Close())
+	}
+	return f, st, nil
+}
+
+// readSmall reads a file of the store's own. What it may not be, it is when it is damaged.
+func readSmall(file string) ([]byte, error) {
+	f, st, err := openRegular(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if st.Size() > maxRecord {
+		return nil, fmt.Errorf("%s: larger than %d bytes", file, maxRecord)
+	}
+	return io.ReadAll(io.LimitReader(f, maxRecord))
 }
 
 // hashed is how the content of a file stands in what is written of it: hash and size, as in RECORD.
@@ -41,6 +71,12 @@ func looks(file, want string) bool {
 	return err == nil && st.Mode().IsRegular() && readable(st.Mode()) && st.Size() == rec.size && st.ModTime().Equal(merkle.ModTime)
 }
 
+// enterable reports whether a path is a directory that versions of any user can look into.
+func enterable(dir string) bool {
+	st, err := os.Lstat(dir)
+	return err == nil && st.IsDir() && st.Mode()&0o555 == 0o555
+}
+
 // readable reports whether versions of any user can read a file.
 func readable(mode fs.FileMode) bool { return mode&0o444 == 0o444 }
 
@@ -50,13 +86,12 @@ func holds(file, want string, buf []byte) bool {
 	if err != nil {
 		return false
 	}
-	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, st, err := openRegular(file)
 	if err != nil {
 		return false
 	}
 	defer f.Close()
-	st, err := f.Stat()
-	if err != nil || !st.Mode().IsRegular() || !readable(st.Mode()) || st.Size() != rec.size {
+	if !readable(st.Mode()) || st.Size() != rec.size {
 		return false
 	}
 	h := rec.hasher()
