@@ -252,6 +252,10 @@ func TestShared(t *testing.T) {
 	for _, module := range []string{"x", "y", "z"} {
 		require.NoError(t, os.WriteFile(filepath.Join(old, "a/__pycache__", module+".cpython-311.pyc"), []byte(module), 0o644))
 	}
+	for _, other := range []string{"y.1.pyc", "y.cpython-311.opt-3.pyc", "y.pyc", "y.cpython-311.pyc.1234"} { // what no Python writes, or not yet
+		require.NoError(t, os.WriteFile(filepath.Join(old, "a/__pycache__", other), nil, 0o644))
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(old, "a/__pycache__/y.pypy310.opt-1.pyc"), nil, 0o644))
 	// What versions do that may write to their own files: in place, and a directory that is another by now.
 	require.NoError(t, os.Chmod(filepath.Join(old, "b/w.py"), 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(old, "b/w.py"), []byte("w = 9"), 0o755))
@@ -279,7 +283,7 @@ func TestShared(t *testing.T) {
 	require.Equal(t, os.Geteuid() != 0, shared("b/data.db"))
 	compiled, err := filepath.Glob(filepath.Join(made, "a/__pycache__/*"))
 	require.NoError(t, err)
-	require.Equal(t, []string{filepath.Join(made, "a/__pycache__/y.cpython-311.pyc")}, compiled)
+	require.Equal(t, []string{filepath.Join(made, "a/__pycache__/y.cpython-311.pyc"), filepath.Join(made, "a/__pycache__/y.pypy310.opt-1.pyc")}, compiled)
 
 	// Written over later, a shared file harms neither the store nor the next start.
 	require.NoError(t, os.Chmod(filepath.Join(old, "a/y.py"), 0o755))

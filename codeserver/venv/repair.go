@@ -175,6 +175,9 @@ func damagedFile(ctx context.Context, dir string, known bool) (string, error) {
 			}
 		}
 		file := filepath.Join(dir, filepath.FromSlash(name))
+		if st, err := os.Lstat(file); strings.HasPrefix(name, "bin/") && (err != nil || st.Mode()&0o111 != 0o111) {
+			return name, nil
+		}
 		if !isBytecode(name) && !(known && looks(file, u.Files[name])) && !holds(file, u.Files[name], buf) { // Python replaces bytecode
 			return name, nil
 		}
@@ -249,5 +252,6 @@ func sameEntry(a, b string, e fs.DirEntry) bool {
 		return errA == nil && errB == nil && toA == toB
 	}
 	equal, err := equalFiles(a, b)
-	return err == nil && equal && readable(st.Mode())
+	made, ierr := e.Info()
+	return err == nil && ierr == nil && equal && readable(st.Mode()) && st.Mode()&0o111 == made.Mode()&0o111
 }

@@ -86,7 +86,9 @@ func TestRepair(t *testing.T) {
 		{"pyvenv.cfg of the environment", filepath.Join(e.Dir, "pyvenv.cfg"), nil},
 		{"pyvenv.cfg of the environment", filepath.Join(e.Dir, "pyvenv.cfg"), func(p string) { require.NoError(t, os.Truncate(p, 0)) }},
 		{"env.json of the environment", filepath.Join(e.Dir, "env.json"), nil},
+		{"bin/beta-shell of " + betaFile, h.path(wheelDir(beta, "3.11"), "bin", "beta-shell"), func(p string) { require.NoError(t, os.Chmod(p, 0o644)) }},
 		{"bin/beta-script of the environment", filepath.Join(e.Dir, "bin", "beta-script"), nil},
+		{"bin/beta-script of the environment", filepath.Join(e.Dir, "bin", "beta-script"), func(p string) { require.NoError(t, os.Chmod(p, 0o644)) }},
 		{"lib/python3.11/site-packages/single.py of the environment", site(e, "single.py"), func(p string) {
 			require.NoError(t, errors.Join(os.Remove(p), os.WriteFile(p, []byte("ONE = 2\n"), 0o644)))
 		}},

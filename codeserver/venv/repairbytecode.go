@@ -56,8 +56,8 @@ func (b *bytecodeCheck) look(ctx context.Context) error {
 	}
 	site := filepath.Join(b.dir, "site")
 	return filepath.WalkDir(site, func(p string, e fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) && p == site {
-			return nil
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // it has scripts or data only, or was replaced at this moment
 		}
 		if err == nil {
 			err = ctx.Err()
