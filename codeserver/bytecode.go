@@ -52,8 +52,9 @@ func (s *Server) fillBytecode(wheels []venv.Wheel, py *venv.Interpreter) {
 			skipped.Add(int64(len(skip)))
 			return skip, err
 		}
-		s.repaired(s.venvs.RepairWheels(s.ctx, lacking, py, s.loader.CAS(), begin))
-		err := s.venvs.Fill(s.ctx, lacking, py, max(1, runtime.NumCPU()/2), compile)
+		remade, err := s.venvs.RepairWheels(s.ctx, lacking, py, s.loader.CAS(), begin)
+		s.repaired(s.ctx, remade, err)
+		err = s.venvs.Fill(s.ctx, lacking, py, max(1, runtime.NumCPU()/2), compile)
 		switch {
 		case s.ctx.Err() != nil:
 		case err != nil:

@@ -154,6 +154,13 @@ func (b *logbook) remember(text string) {
 	}
 }
 
+// begin says that what is written from now on is of another process.
+func (b *logbook) begin() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.cause = cause{}
+}
+
 // lastWords returns the end of the log for an error message. Where there is room for one line, as in a table, the message
 // is cut after its first, which has what the version has written last, or what that came from.
 func (b *logbook) lastWords() string {
@@ -161,7 +168,8 @@ func (b *logbook) lastWords() string {
 	defer b.mu.Unlock()
 	word := ""
 	for _, line := range b.last {
-		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, worker.OwnLine) {
+		frame := strings.Trim(line, "+-| ") == "" // of a group of errors
+		if line = strings.TrimSpace(line); !frame && !strings.HasPrefix(line, worker.OwnLine) {
 			word = line
 		}
 	}
@@ -182,13 +190,16 @@ func (b *logbook) quote(room int) []string {
 	if len(b.cause.above(b.count-len(lines))) == 0 {
 		return lines
 	}
-	above := fitting(b.cause.lines, room/3)
-	b.cause.lines = above
-	for _, l := range above {
+	c := b.cause
+	c.lines = fitting(c.lines, room/3)
+	for _, l := range c.lines {
 		room -= inHeader(l + "\n")
 	}
 	lines = fitting(b.last, room)
-	return slices.Concat(b.cause.above(b.count-len(lines)), []string{"…"}, lines)
+	if above := c.above(b.count - len(lines)); len(above) > 0 {
+		lines = slices.Concat(above, []string{"…"}, lines)
+	}
+	return lines
 }
 
 // fitting returns the last of the lines, as many as there is room for.

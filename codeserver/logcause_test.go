@@ -3,6 +3,7 @@ package codeserver
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -22,6 +23,10 @@ func raised(frames int, file, says string) (lines []string) {
 // TestCause: an error that is raised from another one is told by that, however long what came of it is.
 func TestCause(t *testing.T) {
 	first, second := raised(30, "app", "NameError: name 'nope' is not defined"), raised(40, "lib", "LoadError: could not load")
+	group := []string{
+		"  + Exception Group Traceback (most recent call last):", `  |   File "/env/g.py", line 1, in g`, "  | ExceptionGroup: two (1 sub-exception)",
+		"  +-+---------------- 1 ----------------", "    | ValueError: in it", "    +------------------------------------",
+	}
 	between := func(text string) []string { return []string{"", text, ""} }
 	join := func(all ...[]string) (lines []string) {
 		for _, l := range all {
@@ -40,6 +45,10 @@ func TestCause(t *testing.T) {
 		"handled, direct": {join(raised(2, "tried", "KeyError: 'a'"), between(whileHandled), first, between(directCause), second), "the cause that it wrote: NameError", `/env/app.py", line 29`, "tried"},
 		"direct, twice":   {join(first, between(directCause), second, between(directCause), second), "the cause that it wrote: NameError", `/env/app.py", line 29`, `/env/app.py", line 2,`},
 		"another later":   {join(first, between(directCause), second, []string{"started again"}, second), "it wrote last: LoadError", `/env/lib.py", line 39`, "app.py"},
+		"a group later":   {join(first, between(directCause), second, []string{"started again"}, group), "it wrote last: | ValueError: in it", "ExceptionGroup: two", "app.py"},
+		"from a group":    {join(group, between(directCause), second), "it wrote last: LoadError", "ValueError: in it", `/env/lib.py", line 2,`},
+		"long gone":       {join(first, between(directCause), second, slices.Repeat([]string{"INFO: GET / 200"}, 60), []string{"OSError: in use"}), "it wrote last: OSError: in use", "GET", "app.py"},
+		"with a note":     {join(first, []string{"see https://example.org"}, between(directCause), second, []string{"module_name=app"}), "the cause that it wrote: NameError", `/env/app.py", line 29`, `/env/app.py", line 2,`},
 		"alone":           {second, "it wrote last: LoadError", `/env/lib.py", line 39`, "…"},
 		"only the line":   {[]string{directCause, "x"}, "it wrote last: x", directCause, "…"},
 	} {
@@ -67,12 +76,16 @@ func TestCauseFits(t *testing.T) {
 	b, err := openLogbook(filepath.Join(t.TempDir(), "log"), "web", "version", new(atomic.Int64))
 	require.NoError(t, err)
 	defer b.close()
-	long := strings.Repeat("設", 150)
+	long := strings.Repeat("設", 170)
 	for _, l := range append(append(raised(20, long, "NameError: "+long), "", directCause, ""), raised(20, long, "last")...) {
 		b.write([]byte(l))
 	}
-	words := b.lastWords()
-	require.Contains(t, words, "NameError")
-	require.True(t, strings.HasSuffix(words, "\nlast"))
-	require.Less(t, inHeader(words), 8<<10-512)
+	for range 2 { // an error may be told twice
+		words := b.lastWords()
+		require.Contains(t, words, "; the cause that it wrote: NameError")
+		require.True(t, strings.HasSuffix(words, "\nlast"))
+		require.Less(t, inHeader(words), 8<<10-512)
+	}
+	b.begin()
+	require.Contains(t, b.lastWords(), "; it wrote last: last", "that was another process")
 }

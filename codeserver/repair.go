@@ -11,7 +11,7 @@ import (
 func (s *Server) checkDeps(ctx context.Context, v *version, p *prepared, started time.Time, r report) ([]string, error) {
 	begin := time.Now()
 	remade, err := s.venvs.Repair(ctx, v.deps, p.wheels, p.interpreter, s.loader.CAS(), started)
-	note := "they are as they were made"
+	note := "none of them is damaged"
 	if len(remade) > 0 {
 		note = "made again: " + remade[0]
 		if len(remade) > 1 {
@@ -19,14 +19,14 @@ func (s *Server) checkDeps(ctx context.Context, v *version, p *prepared, started
 		}
 	}
 	r.noted("check deps", begin, note)
-	s.repaired(remade, err)
+	s.repaired(ctx, remade, err)
 	s.fillBytecode(p.wheels, p.interpreter) // it may have been removed
 	return remade, err
 }
 
-// repaired has nothing go on with files of dependencies that were not as they were made.
-func (s *Server) repaired(remade []string, err error) {
-	if err != nil && s.ctx.Err() == nil {
+// repaired has nothing go on with files of dependencies that were not as they were made. ctx is what they were looked at in.
+func (s *Server) repaired(ctx context.Context, remade []string, err error) {
+	if err != nil && ctx.Err() == nil {
 		s.opts.Log.Error("files of dependencies are damaged, or could not be looked at", "error", err)
 	}
 	if len(remade) > 0 {

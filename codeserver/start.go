@@ -156,16 +156,14 @@ func (s *Server) start(ctx context.Context, l *location, v *version, timeout tim
 	}
 	if errors.Is(err, errNotReady) && ctx.Err() == nil {
 		remade, damaged := s.checkDeps(ctx, v, p, started, r)
-		switch {
-		case ctx.Err() != nil:
-			err = ctx.Err()
-		case errors.Is(damaged, venv.ErrDamaged):
-			err = fmt.Errorf("%w\n%w", damaged, err)
-		case len(remade) > 0:
+		if len(remade) > 0 && ctx.Err() == nil {
 			why, _, _ := strings.Cut(err.Error(), "\n")
 			log.write([]byte(worker.OwnLine + why + "; of its dependencies were not as they were made, and are made again: " +
 				strings.Join(remade, ", ") + "; it is started once more"))
 			run, _, err = s.bringUp(ctx, l, v, p, log, timeout, r, true)
+		}
+		if err != nil && errors.Is(damaged, venv.ErrDamaged) {
+			err = fmt.Errorf("%w\n%w", damaged, err)
 		}
 	}
 	if err != nil {
@@ -179,6 +177,7 @@ func (s *Server) start(ctx context.Context, l *location, v *version, timeout tim
 // an error nothing of the process is left.
 func (s *Server) bringUp(ctx context.Context, l *location, v *version, p *prepared, log *logbook, timeout time.Duration, r report, cold bool) (*running, *zygote.Launch, error) {
 	begin := time.Now()
+	log.begin()
 	run, launch, port, err := s.startProcess(ctx, v, p, log, cold)
 	warm := launch != nil && launch.Warm()
 	if err != nil {

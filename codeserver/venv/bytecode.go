@@ -83,7 +83,7 @@ type pending struct {
 	dir     string
 	skipped []string
 	files   map[string]string // each hashed, by its name relative to site
-	of      os.FileInfo       // the unpacked wheel that it was made of, nil if it came from elsewhere
+	of      os.FileInfo       // wheel.json of the unpacked wheel that it was made of, nil if it came from elsewhere
 }
 
 // hashFiles returns each file below dir hashed, and gives it the time that all have.
@@ -106,7 +106,7 @@ func hashFiles(dir string) (map[string]string, error) {
 
 func hashOf(b []byte) string {
 	sum := sha256.Sum256(b)
-	return hashed(line("sha256", sum[:]), int64(len(b)))
+	return hashed(line("sha256", sum[:]), int64(len(b)), false)
 }
 
 // adopt moves pending bytecode, which is durable, to its wheels. A wheel is marked when all of its files are there.
@@ -127,7 +127,7 @@ func (s *Store) adoptOne(p pending, py *Interpreter) error {
 	if tmp := s.staged[p.name]; tmp != "" {
 		dir = tmp
 	}
-	if st, err := os.Stat(dir); p.of != nil && (err != nil || !os.SameFile(st, p.of)) {
+	if st, err := os.Stat(filepath.Join(dir, "wheel.json")); p.of != nil && (err != nil || !os.SameFile(st, p.of) || !st.ModTime().Equal(p.of.ModTime())) {
 		return os.RemoveAll(p.dir) // the wheel was unpacked again meanwhile: what it was made of may have been damaged
 	}
 	if err := moveCaches(p.dir, filepath.Join(dir, "site")); err != nil {

@@ -82,7 +82,7 @@ func (f *filling) wheel(ctx context.Context, w Wheel, name string, compile Compi
 	if _, err := readUnpacked(dir); err != nil || hasBytecode(dir, f.py) {
 		return nil
 	}
-	of, err := os.Stat(dir)
+	of, err := os.Stat(filepath.Join(dir, "wheel.json"))
 	if err != nil {
 		return err
 	}

@@ -59,6 +59,7 @@ func (s *Store) sweep(trash string, kept map[string]bool) error {
 			if err := os.Rename(s.path(name), filepath.Join(trash, e.Name())); err != nil {
 				return fmt.Errorf("delete environment: %w", err)
 			}
+			delete(s.remade, name)
 			continue
 		}
 		mk, err := readMarker(s.path(name))

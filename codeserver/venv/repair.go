@@ -47,13 +47,13 @@ func (s *Store) Repair(ctx context.Context, key digest.Digest, wheels []Wheel, p
 	}
 	names, env := wheelDirs(wheels, py.Version), envDir(key, py.Version)
 	defer s.hold(append(slices.Clone(names), env))()
-	if err = s.repairWheels(ctx, wheels, names, cas); err == nil {
-		err = s.repairBytecode(ctx, wheels, names)
+	err = errors.Join(s.repairWheels(ctx, wheels, names, cas), s.repairBytecode(ctx, wheels, names))
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
 	}
-	if err == nil {
-		want := marker{Layout: envLayout, Key: key, Python: py.Path, Version: py.FullVersion, Wheels: wheels}
-		_, err = once.Do(ctx, &s.checks, env, func() (struct{}, error) { return struct{}{}, s.repairEnv(env, want, names, py) })
-	}
+	want := marker{Layout: envLayout, Key: key, Python: py.Path, Version: py.FullVersion, Wheels: wheels}
+	_, eerr := once.Do(ctx, &s.checks, env, func() (struct{}, error) { return struct{}{}, s.repairEnv(env, want, names, py) })
+	err = errors.Join(err, eerr)
 	return s.remadeSince(since, names, env), err
 }
 
@@ -114,7 +114,19 @@ func (s *Store) repairWheels(ctx context.Context, wheels []Wheel, names []string
 		})
 	}
 	_ = g.Wait()
-	return errors.Join(errors.Join(errs...), s.commit(names))
+	return errors.Join(inShort(errs), s.commit(names))
+}
+
+// inShort is the first error, and how many more there are: of each wheel of a damaged disk there may be one.
+func inShort(errs []error) error {
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	switch len(errs) {
+	case 0:
+		return nil
+	case 1:
+		return errs[0]
+	}
+	return fmt.Errorf("%w; and of %d more wheels", errs[0], len(errs)-1)
 }
 
 // repairWheel unpacks a wheel again if a file of it is not what it was. It has its place when it is committed.
@@ -142,16 +154,13 @@ func (s *Store) repairWheel(ctx context.Context, w Wheel, name string, cas cache
 	if err != nil {
 		return err
 	}
-	_, err = s.unpack(ctx, n, w, name, cas)
+	_, err = s.unpack(ctx, n, w, name, damaged, cas)
 	if errors.Is(err, digest.ErrMismatch) { // the host's copy of the wheel, which is set aside now
-		_, err = s.unpack(ctx, n, w, name, cas)
+		_, err = s.unpack(ctx, n, w, name, damaged, cas)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w: %w", damaged, ErrDamaged, err)
 	}
-	s.mu.Lock()
-	s.damaged[name] = damaged
-	s.mu.Unlock()
 	return nil
 }
 
@@ -175,9 +184,6 @@ func damagedFile(ctx context.Context, dir string, known bool) (string, error) {
 			}
 		}
 		file := filepath.Join(dir, filepath.FromSlash(name))
-		if st, err := os.Lstat(file); strings.HasPrefix(name, "bin/") && (err != nil || st.Mode()&0o111 != 0o111) {
-			return name, nil
-		}
 		if !isBytecode(name) && !(known && looks(file, u.Files[name])) && !holds(file, u.Files[name], buf) { // Python replaces bytecode
 			return name, nil
 		}
@@ -209,32 +215,66 @@ func (s *Store) repairEnv(name string, want marker, dirs []string, py *Interpret
 		if isBytecode(filepath.ToSlash(rel)) {
 			return linkAgain(p, there)
 		}
+		if !exists(there) && !s.shipped(p) {
+			return nil // a version has put it into the wheel since
+		}
 		if !sameEntry(p, there, e) {
 			differs = filepath.ToSlash(rel) + " of the environment"
 			return fs.SkipAll
 		}
 		return nil
 	})
-	if err == nil && differs != "" {
-		err = s.publishEnv(tmp, name)
+	if err != nil || differs == "" {
+		return err
 	}
-	if err == nil {
-		s.noteRemade(name, differs)
+	if err := s.publishEnv(tmp, name); err != nil {
+		return err
 	}
-	return err
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.remade[name] = remade{time.Now(), differs}
+	return nil
+}
+
+// shipped reports whether what an environment has at a path came with a wheel, if it is a link into one, and true if it is none.
+func (s *Store) shipped(path string) bool {
+	to, err := os.Readlink(path)
+	if err != nil {
+		return true
+	}
+	rel, err := filepath.Rel(s.path("wheels"), to)
+	if err != nil || !filepath.IsLocal(rel) {
+		return true
+	}
+	wheel, name, _ := strings.Cut(filepath.ToSlash(rel), "/")
+	u, err := readUnpacked(s.path("wheels", wheel))
+	if err != nil {
+		return true
+	}
+	for file := range u.Files {
+		if file == name || strings.HasPrefix(file, name+"/") {
+			return true
+		}
+	}
+	return false
 }
 
 // linkAgain has the link to a wheel's bytecode stand where an interpreter has put its own.
 func linkAgain(link, there string) error {
-	st, err := os.Lstat(there)
-	if err != nil || !st.Mode().IsRegular() {
-		return nil //nolint:nilerr // there is none, or it is the link
-	}
 	to, err := os.Readlink(link)
 	if err != nil {
 		return err
 	}
-	return errors.Join(os.Remove(there), os.Symlink(to, there))
+	if is, err := os.Readlink(there); err == nil && is == to {
+		return nil
+	}
+	if err := os.RemoveAll(there); err != nil {
+		return err
+	}
+	if err := os.Symlink(to, there); err != nil && !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil // an interpreter has put its own there once more, or the whole directory is to be made again
 }
 
 // sameEntry reports whether b is what a is: a directory, a symlink to the same place, or a file with the same content.
@@ -253,5 +293,5 @@ func sameEntry(a, b string, e fs.DirEntry) bool {
 	}
 	equal, err := equalFiles(a, b)
 	made, ierr := e.Info()
-	return err == nil && ierr == nil && equal && readable(st.Mode()) && st.Mode()&0o111 == made.Mode()&0o111
+	return err == nil && ierr == nil && equal && st.Mode()&0o555 == made.Mode()&0o555
 }

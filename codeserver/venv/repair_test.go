@@ -89,10 +89,15 @@ func TestRepair(t *testing.T) {
 		{"bin/beta-shell of " + betaFile, h.path(wheelDir(beta, "3.11"), "bin", "beta-shell"), func(p string) { require.NoError(t, os.Chmod(p, 0o644)) }},
 		{"bin/beta-script of the environment", filepath.Join(e.Dir, "bin", "beta-script"), nil},
 		{"bin/beta-script of the environment", filepath.Join(e.Dir, "bin", "beta-script"), func(p string) { require.NoError(t, os.Chmod(p, 0o644)) }},
+		{"beta_tool of " + betaFile, h.path(wheelDir(beta, "3.11"), "site", "beta_tool"), func(p string) { require.NoError(t, os.Chmod(p, 0o644)) }},
+		{"lib64 of the environment", filepath.Join(e.Dir, "lib64"), remove},
 		{"lib/python3.11/site-packages/single.py of the environment", site(e, "single.py"), func(p string) {
 			require.NoError(t, errors.Join(os.Remove(p), os.WriteFile(p, []byte("ONE = 2\n"), 0o644)))
 		}},
-		// What keeps nothing from running is made again without a word.
+		// What keeps nothing from running is made again without a word, and what versions add stays.
+		{"", site(e, "__pycache__/single.cpython-311.pyc"), fifo},
+		{"", site(e, "__pycache__/single.cpython-311.pyc"), remove},
+		{"", h.path(wheelDir(beta, "3.11"), "site", "cache.db"), func(p string) { require.NoError(t, os.WriteFile(p, nil, 0o644)) }},
 		{"", bytecode, remove},
 		{"", filepath.Join(dir, "bytecode-files.json"), nil},
 		{"", filepath.Join(dir, "bytecode-files.json"), fifo},
@@ -124,6 +129,7 @@ func TestRepair(t *testing.T) {
 		require.Equal(t, "alpha beta 1", h.run(filepath.Join(e.Dir, "bin", "beta-script")))
 		require.Equal(t, "shell", h.run(filepath.Join(e.Dir, "bin", "beta-shell")))
 		require.NoFileExists(t, filepath.Join(dir, "site/alpha/__pycache__/other.pyc"))
+		require.Contains(t, h.loaded(e, "import single"), "code object from '"+site(e, "__pycache__/single.cpython-311.pyc")+"'")
 		require.Empty(t, h.list("tmp"))
 	}
 }
@@ -158,6 +164,10 @@ func TestRepairWithoutTheWheel(t *testing.T) {
 	require.ErrorIs(t, err, ErrDamaged)
 	require.ErrorContains(t, err, "alpha/text.txt of "+alphaFile+": it is damaged on this host, and its wheel cannot be unpacked again: wheel "+alphaFile+": ")
 	require.Empty(t, made)
+	require.NoError(t, os.Remove(filepath.Join(e.Dir, "lib64")))
+	made, err = h.Repair(t.Context(), key("tree"), []Wheel{alpha}, h.py, memory.New(), time.Now())
+	require.ErrorIs(t, err, ErrDamaged)
+	require.Equal(t, []string{"lib64 of the environment"}, made, "what can be made again is")
 	err = h.Fill(t.Context(), []Wheel{alpha}, h.py, 1, h.pyCompile)
 	require.ErrorContains(t, err, "alpha/text.txt of "+alphaFile+" is not as it was unpacked")
 	require.Len(t, h.NoBytecode([]Wheel{alpha}, h.py), 1)
@@ -249,9 +259,12 @@ func TestFillDuringRepair(t *testing.T) {
 	e := h.env("tree", alpha)
 	module := site(e, "alpha", "__init__.py")
 	h.fill(func(ctx context.Context, w Wheel, siteDir, out string, modules []string) ([]string, error) {
-		require.NoError(t, os.WriteFile(module, []byte("NAME = 'damaged'\n"), 0o644))
+		assert.NoError(t, os.WriteFile(module, []byte("NAME = 'damaged'\n"), 0o644))
 		skipped, err := h.pyCompile(ctx, w, siteDir, out, modules)
-		require.Len(t, h.repair("tree", alpha), 1)
+		h.lookAgain = 0
+		made, rerr := h.Repair(ctx, key("tree"), []Wheel{alpha}, h.py, h.cas, time.Now())
+		assert.NoError(t, rerr)
+		assert.Len(t, made, 1)
 		return skipped, err
 	}, alpha)
 	require.Equal(t, "alpha", h.python(e, "import alpha; print(alpha.NAME)"))
@@ -295,4 +308,28 @@ func TestRepairCalledOff(t *testing.T) {
 	cancel()
 	_, err := h.Repair(ctx, key("tree"), []Wheel{alpha}, h.py, h.cas, time.Now())
 	require.ErrorIs(t, err, context.Canceled)
+}
+
+// TestRepairUnreadable unpacks a wheel again, whose wheel.json is damaged, for an environment and in a repair at once: neither goes
+// on with what is damaged.
+func TestRepairUnreadable(t *testing.T) {
+	h := newHost(t)
+	wheels := []Wheel{h.alpha(), h.beta()}
+	h.env("tree", wheels...)
+	for range 30 {
+		require.NoError(t, os.WriteFile(h.path(wheelDir(wheels[0], "3.11"), "wheel.json"), []byte("{}"), 0o644))
+		var both sync.WaitGroup
+		both.Go(func() {
+			_, err := h.Env(t.Context(), key("another"), wheels, h.py, h.cas)
+			assert.NoError(t, err)
+		})
+		both.Go(func() {
+			_, err := h.Repair(t.Context(), key("tree"), wheels, h.py, h.cas, time.Now())
+			assert.NoError(t, err)
+		})
+		both.Wait()
+		require.Empty(t, h.damaged)
+		require.NoError(t, h.Keep(t.Context(), []digest.Digest{key("tree")}))
+	}
+	require.Empty(t, h.list("tmp"))
 }

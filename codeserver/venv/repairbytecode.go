@@ -17,11 +17,8 @@ func (s *Store) repairBytecode(ctx context.Context, wheels []Wheel, names []stri
 		if err := b.look(ctx); err != nil {
 			return err
 		}
-		if len(b.others) > 0 || len(b.missing) > 0 {
-			s.mu.Lock() // none comes meanwhile
-			err := b.remove()
-			s.mu.Unlock()
-			if err != nil {
+		if len(b.others) > 0 || len(b.missing) > 0 || b.lost {
+			if err := s.removeBytecode(ctx, b); err != nil {
 				return err
 			}
 		}
@@ -42,11 +39,12 @@ type bytecodeCheck struct {
 	others  []string        // paths of what is not as it was made
 	missing map[string]bool // names, relative to site, of what was made and is not there as it was
 	damaged string          // the first name of what was made and has changed
+	lost    bool            // it is not known what was made
 }
 
 func (b *bytecodeCheck) look(ctx context.Context) error {
 	made := b.made()
-	b.others, b.missing, b.damaged = nil, map[string]bool{}, ""
+	b.others, b.missing, b.damaged, b.lost = nil, map[string]bool{}, "", made == nil
 	for name := range made {
 		b.missing[name] = true
 	}
@@ -98,21 +96,21 @@ func (b *bytecodeCheck) made() map[string]string {
 	return made
 }
 
-// remove removes those that still are not as they were made, and has a Fill make all of the wheel's if one is missing. Nobody
-// adds any meanwhile.
-func (b *bytecodeCheck) remove() error {
-	made := b.made()
+// removeBytecode removes what is not as it was made, and has a Fill make all of the wheel's if any is missing. None comes
+// meanwhile, so that it is looked at once more.
+func (s *Store) removeBytecode(ctx context.Context, b *bytecodeCheck) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := b.look(ctx); err != nil {
+		return err
+	}
 	for _, p := range b.others {
-		name, err := filepath.Rel(filepath.Join(b.dir, "site"), p)
-		if err != nil {
-			return err
-		}
-		if holds(p, made[filepath.ToSlash(name)], b.buf) {
-			continue
-		}
 		if err := os.RemoveAll(p); err != nil {
 			return err
 		}
+	}
+	if len(b.missing) == 0 && !b.lost {
+		return nil
 	}
 	return os.RemoveAll(filepath.Join(b.dir, "bytecode.json"))
 }

@@ -73,7 +73,7 @@ func (s *Store) stage(ctx context.Context, w Wheel, name string, cas cache.CAS) 
 				return u, nil
 			}
 		}
-		return s.unpack(ctx, wn, w, name, cas)
+		return s.unpack(ctx, wn, w, name, "", cas)
 	})
 	// The blob may have been unpacked under another file name.
 	if err == nil && !wn.matches(u.DistInfo) {
@@ -84,6 +84,15 @@ func (s *Store) stage(ctx context.Context, w Wheel, name string, cas cache.CAS) 
 
 // commit makes staged wheels durable, all of them at once, and then visible.
 func (s *Store) commit(names []string) error {
+	for {
+		if more, err := s.commitSome(names); err != nil || !more {
+			return err
+		}
+	}
+}
+
+// commitSome commits what is staged when it is called, and reports whether there was any.
+func (s *Store) commitSome(names []string) (some bool, err error) {
 	durably := map[string]string{}
 	s.mu.Lock()
 	for _, n := range names {
@@ -93,10 +102,10 @@ func (s *Store) commit(names []string) error {
 	}
 	s.mu.Unlock()
 	if len(durably) == 0 {
-		return nil
+		return false, nil
 	}
 	if err := durable.SyncFS(s.path("tmp")); err != nil {
-		return err
+		return false, err
 	}
 	var replaced []string
 	defer func() {
@@ -112,7 +121,7 @@ func (s *Store) commit(names []string) error {
 		}
 		old, err := s.publish(tmp, n)
 		if replaced = append(replaced, old); err != nil {
-			return err
+			return false, err
 		}
 		delete(s.staged, n)
 		s.whole[n] = time.Now()
@@ -121,10 +130,11 @@ func (s *Store) commit(names []string) error {
 			delete(s.damaged, n)
 		}
 	}
-	return s.syncDir("wheels")
+	return true, s.syncDir("wheels")
 }
 
-func (s *Store) unpack(ctx context.Context, n wheelName, w Wheel, name string, cas cache.CAS) (*unpacked, error) {
+// unpack stages a wheel. damaged is what was found of the one that it replaces, "" if it replaces none.
+func (s *Store) unpack(ctx context.Context, n wheelName, w Wheel, name, damaged string, cas cache.CAS) (*unpacked, error) {
 	f, err := s.spool(ctx, w, cas)
 	if err != nil {
 		return nil, err
@@ -149,6 +159,9 @@ func (s *Store) unpack(ctx context.Context, n wheelName, w Wheel, name string, c
 	s.mu.Lock()
 	before := s.staged[name]
 	s.staged[name] = tmp
+	if damaged != "" {
+		s.damaged[name] = damaged
+	}
 	s.mu.Unlock()
 	if before != "" {
 		err = os.RemoveAll(before)
@@ -258,5 +271,5 @@ func (n wheelName) write(m member, rec recorded, path string, buf []byte) (strin
 	case rec.algorithm != "" && !slices.Equal(sum, rec.sum):
 		return "", n.refuse(m.Name, "not the content that RECORD names")
 	}
-	return hashed(line(cmp.Or(rec.algorithm, "sha256"), sum), size), os.Chtimes(path, merkle.ModTime, merkle.ModTime)
+	return hashed(line(cmp.Or(rec.algorithm, "sha256"), sum), size, mode&0o111 != 0), os.Chtimes(path, merkle.ModTime, merkle.ModTime)
 }

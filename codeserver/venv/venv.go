@@ -17,7 +17,7 @@
 //
 // What it promises:
 //   - A wheel or an environment is visible only when it is whole and on stable storage. What a killed process left is
-//     removed by the next Open.
+//     removed by the next Open, as far as it can be.
 //   - Wheels are hostile until checked: every member's name, type and size, and its bytes against RECORD. Nothing is
 //     ever written outside the wheel's own directory. See ErrWheel.
 //   - Files have one modification time everywhere, merkle.ModTime, because bytecode names its source's.
@@ -174,7 +174,12 @@ func (s *Store) publish(tmp, name string) (old string, err error) {
 			return tmp, nil
 		}
 		if old, err = os.MkdirTemp(s.path("tmp"), "trash-"); err == nil {
-			err = errors.Join(os.Rename(final, filepath.Join(old, "x")), os.Rename(tmp, final))
+			err = os.Rename(final, filepath.Join(old, "x"))
+		}
+		if err == nil {
+			if err = os.Rename(tmp, final); err != nil {
+				err = errors.Join(err, os.Rename(filepath.Join(old, "x"), final))
+			}
 		}
 	}
 	if err != nil {

@@ -49,26 +49,36 @@ func readSmall(file string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxRecord))
 }
 
-// hashed is how the content of a file stands in what is written of it: hash and size, as in RECORD.
-func hashed(hash string, size int64) string { return hash + "," + strconv.FormatInt(size, 10) }
+// hashed is how a file stands in what is written of it: hash and size, as in RECORD, and x if it can be executed.
+func hashed(hash string, size int64, executable bool) string {
+	text := hash + "," + strconv.FormatInt(size, 10)
+	if executable {
+		text += ",x"
+	}
+	return text
+}
 
-func parseHashed(text string) (recorded, error) {
-	hash, size, _ := strings.Cut(text, ",")
-	rec, err := parseRecorded(hash, size)
+// parseHashed returns that, and the rights to it that versions of any user have at least.
+func parseHashed(text string) (recorded, fs.FileMode, error) {
+	parts := append(strings.Split(text, ","), "", "")
+	rec, err := parseRecorded(parts[0], parts[1])
 	if err == nil && (rec.algorithm == "" || rec.size < 0) {
 		err = errors.New("no hash and size")
 	}
-	return rec, err
+	if parts[2] == "x" {
+		return rec, 0o555, err
+	}
+	return rec, 0o444, err
 }
 
 // looks reports whether a file looks as it was written: it compares size and time.
 func looks(file, want string) bool {
-	rec, err := parseHashed(want)
+	rec, rights, err := parseHashed(want)
 	if err != nil {
 		return false
 	}
 	st, err := os.Lstat(file)
-	return err == nil && st.Mode().IsRegular() && readable(st.Mode()) && st.Size() == rec.size && st.ModTime().Equal(merkle.ModTime)
+	return err == nil && st.Mode().IsRegular() && st.Mode()&rights == rights && st.Size() == rec.size && st.ModTime().Equal(merkle.ModTime)
 }
 
 // enterable reports whether a path is a directory that versions of any user can look into.
@@ -77,12 +87,9 @@ func enterable(dir string) bool {
 	return err == nil && st.IsDir() && st.Mode()&0o555 == 0o555
 }
 
-// readable reports whether versions of any user can read a file.
-func readable(mode fs.FileMode) bool { return mode&0o444 == 0o444 }
-
 // holds reports whether a file has the content that was hashed.
 func holds(file, want string, buf []byte) bool {
-	rec, err := parseHashed(want)
+	rec, rights, err := parseHashed(want)
 	if err != nil {
 		return false
 	}
@@ -91,7 +98,7 @@ func holds(file, want string, buf []byte) bool {
 		return false
 	}
 	defer f.Close()
-	if !readable(st.Mode()) || st.Size() != rec.size {
+	if st.Mode()&rights != rights || st.Size() != rec.size {
 		return false
 	}
 	h := rec.hasher()

@@ -152,9 +152,12 @@ func (f *flags) check() error {
 	if f.keep < 1 {
 		return usagef("--keep %d: the version that serves is kept in any case; say 1 or more", f.keep)
 	}
-	for name, d := range map[string]time.Duration{"keep-warm": f.warm, "adopt-within": f.adopt, "drain-timeout": f.drain, "stop-grace": f.grace} {
-		if d < 0 {
-			return usagef("--%s %s: say 0 or more", name, d)
+	for _, d := range []struct {
+		name string
+		is   time.Duration
+	}{{"keep-warm", f.warm}, {"adopt-within", f.adopt}, {"drain-timeout", f.drain}, {"stop-grace", f.grace}} {
+		if d.is < 0 {
+			return usagef("--%s %s: say 0 or more", d.name, d.is)
 		}
 	}
 	return nil
