@@ -187,7 +187,8 @@ func (h *host) deploy() (address string, events []map[string]any) {
 
 // get returns the body of an HTTP answer with status 200.
 func (h *host) get(address, path string) string {
-	resp, err := http.Get(fmt.Sprintf("http://%s%s", address, path))
+	client := http.Client{Timeout: 5 * time.Minute} // the slowest is what packages do
+	resp, err := client.Get(fmt.Sprintf("http://%s%s", address, path))
 	require.NoError(h.t, err)
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)

@@ -32,6 +32,8 @@ def start_method(method):
     context = multiprocessing.get_context(method)
     with context.Pool(2) as pool:
         found = [pool.map(square, [1, 2, 3]), pool.map(who, [0])[0]]
+        pool.close()
+        pool.join()  # else they get a SIGTERM, whose handler raises wherever they are, such as in what runs after a fork
     q = context.Queue()
     p = context.Process(target=q.put, args=("said",))
     p.start()

@@ -241,7 +241,10 @@ def celery():
     import billiard
 
     with billiard.Pool(2) as pool:
-        return [eager, queued, pool.map(abs, [-1, -2])]
+        absolute = pool.map(abs, [-1, -2])
+        pool.close()
+        pool.join()
+    return [eager, queued, absolute]
 
 
 def dagster():
