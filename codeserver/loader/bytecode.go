@@ -5,14 +5,18 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"github.com/pexpress/pexpress/cache/lazy"
 )
 
 const bytecodeDir = "__pycache__"
 
-// compiledBy is what follows a module's name in that of its bytecode (PEP 3147, PEP 488).
-var compiledBy = lazy.Regexp(`^[a-z]+-?[0-9]+(\.opt-[12])?\.pyc$`)
+// isCompiled reports whether that follows a module's name in that of its bytecode (PEP 3147, PEP 488): cpython-311.pyc,
+// cpython-311.opt-1.pyc. A file that is being written has another ending.
+func isCompiled(rest string) bool {
+	tag, ok := strings.CutSuffix(rest, ".pyc")
+	tag = strings.TrimSuffix(strings.TrimSuffix(tag, ".opt-1"), ".opt-2")
+	name := strings.TrimRight(tag, "0123456789")
+	return ok && name != tag && name != "" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz-") == ""
+}
 
 // linkBytecode links what an interpreter has compiled of modules whose sources are the same in both places. Bytecode names
 // its source's time and size, which are then the same too, and Python replaces it by rename: neither directory's programs
@@ -28,10 +32,10 @@ func linkBytecode(from, to string, modules map[string]bool) {
 	if err != nil {
 		return
 	}
+	slices.SortFunc(entries, func(a, b os.DirEntry) int { return strings.Compare(a.Name(), b.Name()) }) // near each other on the disk, too
 	for _, e := range entries {
-		// A file that is being written has another ending.
 		module, rest, _ := strings.Cut(e.Name(), ".")
-		if !modules[module] || !compiledBy().MatchString(rest) || !e.Type().IsRegular() {
+		if !modules[module] || !isCompiled(rest) || !e.Type().IsRegular() {
 			continue
 		}
 		if err := os.Mkdir(to, 0o755); err != nil && !os.IsExist(err) {
