@@ -69,7 +69,7 @@ func classify(err error) error {
 	case errors.Is(err, loader.ErrCache), errors.Is(err, digest.ErrMismatch):
 		return fmt.Errorf("%w: %w", errUnavailable, err)
 	case errors.Is(err, cache.ErrNotFound):
-		return fmt.Errorf("%w: %w; a deploy puts it there; do the codeserver and pexpress use the same cache?", errNotFound, err)
+		return fmt.Errorf("%w: %w; deploy it again; if that does not help: do the codeserver and pexpress use the same cache?", errNotFound, err)
 	case errors.Is(err, venv.ErrWheel), errors.Is(err, merkle.ErrPath), errors.Is(err, loader.ErrNoFile):
 		return fmt.Errorf("%w: %w", errRequest, err)
 	case isFull(err):

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/pexpress/pexpress/cache/digest"
-	"github.com/pexpress/pexpress/cache/merkle"
 	"github.com/pexpress/pexpress/codeserver/loader"
 	codeserverpb "github.com/pexpress/pexpress/codeserver/proto/v1"
 	"github.com/pexpress/pexpress/codeserver/venv"
@@ -76,7 +75,8 @@ func (s *Server) prepare(ctx context.Context, l *location, v *version, log *logb
 		return nil, err
 	}
 	begin = time.Now()
-	env, err := s.environment(ctx, v.deps, deps, python)
+	wheels := wheelsOf(deps)
+	env, err := s.environment(ctx, v.deps, wheels, python)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +86,7 @@ func (s *Server) prepare(ctx context.Context, l *location, v *version, log *logb
 	r.stage("environment", begin, loader.Stats{Blobs: env.Fetched.Files, Bytes: env.Fetched.Bytes})
 	p := &prepared{
 		python: env.Python(), env: env.Dir, source: dir, inject: inject, outputs: outputs, location: l.name, secrets: values, user: user,
-		interpreter: python, wheels: wheelsOf(deps),
+		interpreter: python, wheels: wheels,
 	}
 	if user != 0 {
 		if p.home, err = s.makeHome(l, user); err != nil {
@@ -105,14 +105,14 @@ func sourceSelection(user int) loader.Selection {
 	return loader.Selection{Name: fmt.Sprintf("source-%d", user), Want: isSource, User: user}
 }
 
-// environment returns the environment of a deps tree.
-func (s *Server) environment(ctx context.Context, root digest.Digest, deps *merkle.Tree, py *venv.Interpreter) (env *venv.Env, err error) {
+// environment returns the environment of a deps tree, which has these wheels.
+func (s *Server) environment(ctx context.Context, root digest.Digest, wheels []venv.Wheel, py *venv.Interpreter) (env *venv.Env, err error) {
 	err = loader.Heal(func() error {
-		env, err = s.venvs.Env(ctx, root, wheelsOf(deps), py, s.loader.CAS())
+		env, err = s.venvs.Env(ctx, root, wheels, py, s.loader.CAS())
 		return err
 	})
 	if err == nil {
-		s.fillBytecode(wheelsOf(deps), py)
+		s.fillBytecode(wheels, py)
 	}
 	return env, err
 }

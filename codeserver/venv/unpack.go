@@ -163,10 +163,8 @@ func (s *Store) unpack(ctx context.Context, n wheelName, w Wheel, name, damaged 
 		s.damaged[name] = damaged
 	}
 	s.mu.Unlock()
-	if before != "" {
-		err = os.RemoveAll(before)
-	}
-	return u, err
+	_ = os.RemoveAll(before) // what is left of it, the next Open removes
+	return u, nil
 }
 
 // spool copies the wheel's verified bytes to a file without a name, because a zip is read from its end.
